@@ -1,0 +1,203 @@
+"""What an analysis returns: frozen values that serialise to `results.json`, read by the report.
+
+Undefined is `None` beside a reason, never 0. Win rates and their differences are in percentage points.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+Alternative = Literal["two-sided", "greater", "less"]
+ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
+RunState = Literal["done", "diverged", "failed", "running", "waiting"]
+Value = float | int | str | bool | None
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and every unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Declared(Frozen):
+    """The comparison that was declared before results existed."""
+
+    baseline: str
+    candidate: str
+    primary: str  # metric name
+    alternative: Alternative = "two-sided"
+    alpha: float = 0.05
+    rope: float = 1.0  # half-width of practical equivalence, in the metric's unit
+    decimals: int = 9  # differences are rounded to this before they are ranked
+
+
+class Metric(Frozen):
+    """How a metric is called and shown."""
+
+    name: str  # column of the table of runs, e.g. "length_controlled_win_rate"
+    label: str  # e.g. "LC win rate"
+    unit: str  # e.g. "points", "nats", "characters", ""
+    decimals: int  # digits shown; tests use unrounded values
+    higher_is_better: bool | None  # None: neither
+
+
+class SeedValue(Frozen):
+    """One run's value of one metric; `None` when the run has none."""
+
+    seed: int
+    value: float | None
+
+
+class Cell(Frozen):
+    """One arm at one setting: mean and SD over seeds."""
+
+    arm: str
+    setting: str  # label, e.g. "beta=0.1 learning_rate=1e-05"
+    metric: str
+    values: list[SeedValue]  # every planned seed, in order
+    n: int  # runs that have a value
+    mean: float | None  # None when n == 0
+    sd: float | None  # ddof = 1; None when n < 2
+
+
+class SettingDifference(Frozen):
+    """Candidate minus baseline at one setting."""
+
+    setting: str
+    values: list[SeedValue]  # per-seed differences; None where a partner is missing
+    n: int  # complete pairs
+    mean: float | None  # over complete pairs; None when there is none
+    sd: float | None  # ddof = 1; None when n < 2
+
+
+class SignedRank(Frozen):
+    """Wilcoxon's signed-rank test, exact by dynamic programming."""
+
+    n: int  # differences tested, zeros included
+    zeros: int
+    ties: int  # non-zero differences that share their absolute value with another
+    w_plus: float
+    w_minus: float
+    p_value: float
+    smallest_p: float  # the smallest p this n can reach with this alternative
+    alternative: Alternative
+    zero_method: ZeroMethod
+    method: str  # "exact (dynamic programming over mid-ranks)"
+
+
+class Interval(Frozen):
+    """A point estimate with a confidence interval; `low`/`high` None when it cannot be had, see `reason`."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    confidence: float  # the nominal level
+    achieved: float | None  # the level the interval really has
+    method: str
+    reason: str | None = None  # why there is no interval
+
+
+class Comparison(Frozen):
+    """The paired comparison of two arms on one metric; unit: the setting, averaged over seeds."""
+
+    metric: str
+    differences: list[SettingDifference]  # one per planned setting
+    test: SignedRank | None
+    test_reason: str | None  # why there is no test
+    estimate: Interval | None  # Hodges-Lehmann, None when no difference is defined
+    rank_biserial: float | None
+    won: int
+    tied: int
+    lost: int
+    sign_p_value: float | None
+    missing_pairs: list[str]  # "setting, seed: which arm has no value and why"
+    confirmatory: bool  # the declared primary, unchanged since launch
+
+
+class Failure(Frozen):
+    """A run that has no result."""
+
+    run_id: str
+    arm: str
+    setting: str
+    seed: int
+    state: RunState
+    reason: str
+
+
+class Curve(Frozen):
+    """One logged quantity over the steps of one run."""
+
+    arm: str
+    setting: str
+    seed: int
+    name: str  # e.g. "reward_margin", "gradient_ratio"
+    steps: list[int]
+    values: list[float | None]
+
+
+class RunRow(Frozen):
+    """One run of the tidy table."""
+
+    run_id: str
+    arm: str
+    setting: str
+    hyperparameters: dict[str, Value]  # the axes of the grid at this setting
+    seed: int
+    state: RunState
+    metrics: dict[str, float | None]
+    wall_seconds: float | None = None
+
+
+class Sample(Frozen):
+    """One prompt with both answers, to be looked at."""
+
+    arm: str
+    setting: str
+    seed: int
+    instruction: str
+    baseline_output: str
+    output: str
+    preference: float | None  # in [1, 2]; 2: the trained policy's answer wins
+
+
+class Evaluation(Frozen):
+    """How win rates were made: unlike evaluations are never pooled."""
+
+    model: str
+    data: str
+    prompts: str
+    n_prompts: int | None
+    judge: str
+    baseline: str
+    lc_method: str
+    decoding: dict[str, Value]
+
+
+class Results(Frozen):
+    """Everything the report shows. `results.json` is this, serialised."""
+
+    schema_version: int = SCHEMA_VERSION
+    sweep: str
+    declared: Declared
+    declaration_changed: list[str]  # what changed since launch, in words; empty: confirmatory
+    verdict: str  # one sentence: estimate, interval, p, unit, n
+    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
+    evaluation: Evaluation
+    axes: dict[str, list[Value]]  # grid axis -> its values
+    arms: dict[str, dict[str, Value]]  # arm -> its method's hyperparameters
+    settings: list[str]
+    seeds: list[int]
+    metrics: list[Metric]
+    counts: dict[RunState, int]
+    failures: list[Failure]
+    runs: list[RunRow]
+    cells: list[Cell]
+    comparisons: list[Comparison]  # the primary first
+    curves: list[Curve]
+    samples: list[Sample]
+    provenance: dict[str, str]
