@@ -1,0 +1,62 @@
+"""The statistical part of the results: cells, comparisons and the verdict, from the table of runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.compare import compare
+from analysis.results import Cell, Comparison, Declared, Frozen, Metric, RunRow
+from analysis.table import as_runs, index_runs, make_cells
+from analysis.verdict import VerdictKind, make_verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Analysis(Frozen):
+    """Everything in `Results` that is computed from the runs' metrics."""
+
+    cells: list[Cell]  # arm by setting by metric
+    comparisons: list[Comparison]  # the primary first
+    verdict: str  # one sentence: estimate, interval, p, unit, n
+    verdict_kind: VerdictKind
+
+
+def analyse(
+    *,
+    runs: Iterable[RunRow] | pd.DataFrame,
+    declared: Declared,
+    metrics: Sequence[Metric],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    arms: Sequence[str],
+    declaration_changed: Sequence[str] = (),
+) -> Analysis:
+    """Cells, comparisons and verdict of a sweep; arguments and errors are those of `compare`.
+
+    Raises:
+        TableError: duplicate or unplanned runs.
+        ValueError: a declared arm or metric that is not there, or a primary of which neither direction is
+            better.
+    """
+    rows = as_runs(runs)
+    comparisons = compare(
+        runs=rows,
+        declared=declared,
+        metrics=metrics,
+        settings=settings,
+        seeds=seeds,
+        arms=arms,
+        declaration_changed=declaration_changed,
+    )
+    primary = next(metric for metric in metrics if metric.name == declared.primary)
+    diverged = Counter(run.arm for run in rows if run.state == "diverged")
+    verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
+    return Analysis(
+        cells=make_cells(index_runs(rows), arms=arms, settings=settings, seeds=seeds, metrics=metrics),
+        comparisons=comparisons,
+        verdict=verdict.sentence,
+        verdict_kind=verdict.kind,
+    )

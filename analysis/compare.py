@@ -1,0 +1,150 @@
+"""Paired comparison of two arms over settings, one metric at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from analysis.intervals import hodges_lehmann, mean, rank_biserial, sd, sign_test
+from analysis.results import Alternative, Comparison, Declared, Metric, RunRow, SeedValue, SettingDifference
+from analysis.signed_rank import signed_rank_test
+from analysis.table import Pair, as_runs, check_planned, index_runs, pair_by_setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare(
+    *,
+    runs: Iterable[RunRow] | pd.DataFrame,
+    declared: Declared,
+    metrics: Sequence[Metric],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    arms: Sequence[str],
+    declaration_changed: Sequence[str] = (),
+) -> list[Comparison]:
+    """Compare the declared candidate with the declared baseline on every metric.
+
+    The unit is the setting: d_k is the mean over complete seed pairs of candidate minus baseline at setting
+    k, and the test runs over the d_k, since runs of one setting are not independent. A setting without a
+    complete pair is not in the test; every missing pair is listed.
+
+    Args:
+        runs: the tidy table, one row per run.
+        declared: the comparison declared before results existed. Its `alternative` is about the primary
+            metric as measured ("greater": candidate minus baseline is above 0) and is used for no other
+            metric.
+        metrics: what to compare, the primary among them.
+        settings: planned settings.
+        seeds: planned seeds.
+        arms: planned arms; those besides baseline and candidate are in no comparison.
+        declaration_changed: what changed since launch; anything makes the primary exploratory.
+
+    Returns:
+        The primary comparison, then the other metrics in order, two-sided and exploratory. Differences are in
+        the unit of the metric; intervals are two-sided at 1 - alpha; the sign test is two-sided.
+
+    Raises:
+        TableError: duplicate or unplanned runs.
+        ValueError: a declared arm or metric that is not there, or two metrics of one name.
+    """
+    index = index_runs(as_runs(runs))
+    check_planned(index, arms, settings, seeds)
+    for role, arm in (("baseline", declared.baseline), ("candidate", declared.candidate)):
+        if arm not in arms:
+            raise ValueError(f"{role} {arm!r} is not an arm; arms: {', '.join(arms)}")
+    if declared.baseline == declared.candidate:
+        raise ValueError(f"baseline and candidate are the same arm, {declared.baseline!r}")
+    by_name = {metric.name: metric for metric in metrics}
+    if len(by_name) < len(metrics):
+        raise ValueError(f"two metrics have one name: {', '.join(m.name for m in metrics)}")
+    if declared.primary not in by_name:
+        raise ValueError(f"primary {declared.primary!r} is not a metric; metrics: {', '.join(by_name)}")
+
+    comparisons = []
+    for metric in sorted(metrics, key=lambda m: m.name != declared.primary):  # stable: the primary first
+        is_primary = metric.name == declared.primary
+        pairs = pair_by_setting(
+            index,
+            metric=metric.name,
+            baseline=declared.baseline,
+            candidate=declared.candidate,
+            settings=settings,
+            seeds=seeds,
+        )
+        comparisons.append(
+            compare_pairs(
+                pairs,
+                metric=metric,
+                alternative=declared.alternative if is_primary else "two-sided",
+                alpha=declared.alpha,
+                decimals=declared.decimals,
+                confirmatory=is_primary and not declaration_changed,
+            )
+        )
+    return comparisons
+
+
+def compare_pairs(
+    pairs: Sequence[Pair],
+    *,
+    metric: Metric,
+    alternative: Alternative = "two-sided",
+    alpha: float = 0.05,
+    decimals: int = 9,
+    confirmatory: bool = False,
+) -> Comparison:
+    """Compare two arms on one metric, from their pairs in the order of `pair_by_setting`.
+
+    `won` counts settings whose mean difference, rounded to `decimals`, is better for the candidate; where
+    neither direction of a metric is better, those where the candidate is higher.
+    """
+    differences = setting_differences(pairs)
+    d = [k.mean for k in differences if k.mean is not None]
+    missing = [pair.missing for pair in pairs if pair.missing is not None]
+    if not d:
+        return Comparison(
+            metric=metric.name,
+            differences=differences,
+            test=None,
+            test_reason=f"no setting has a complete pair of {metric.label} values",
+            estimate=None,
+            rank_biserial=None,
+            won=0,
+            tied=0,
+            lost=0,
+            sign_p_value=None,
+            missing_pairs=missing,
+            confirmatory=confirmatory,
+        )
+    test = signed_rank_test(d, alternative=alternative, decimals=decimals)
+    higher, lower = sum(round(x, decimals) > 0 for x in d), sum(round(x, decimals) < 0 for x in d)
+    won, lost = (lower, higher) if metric.higher_is_better is False else (higher, lower)
+    return Comparison(
+        metric=metric.name,
+        differences=differences,
+        test=test,
+        test_reason=None,
+        estimate=hodges_lehmann(d, 1 - alpha),
+        rank_biserial=rank_biserial(test.w_plus, test.w_minus),
+        won=won,
+        tied=len(d) - won - lost,
+        lost=lost,
+        sign_p_value=sign_test(won, lost),
+        missing_pairs=missing,
+        confirmatory=confirmatory,
+    )
+
+
+def setting_differences(pairs: Iterable[Pair]) -> list[SettingDifference]:
+    """Candidate minus baseline at each setting: per seed, and mean and SD (ddof = 1) over complete pairs."""
+    differences = []
+    for setting, of_setting in groupby(pairs, key=lambda pair: pair.setting):
+        values = [SeedValue(seed=pair.seed, value=pair.difference) for pair in of_setting]
+        known = [v.value for v in values if v.value is not None]
+        differences.append(
+            SettingDifference(setting=setting, values=values, n=len(known), mean=mean(known), sd=sd(known))
+        )
+    return differences

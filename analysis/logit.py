@@ -1,0 +1,93 @@
+"""Logistic regression with fractional targets, unpenalised, by Newton's method (IRLS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Beyond this log-odds a probability differs from 0 or 1 by less than float64 resolves: the maximum is at
+# infinity.
+MAX_LOG_ODDS = 36.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogitFit:
+    """The fit, or why there is none."""
+
+    coefficients: Array | None  # [k]; None when the likelihood has no finite, unique maximum
+    iterations: int
+    reason: str | None  # why `coefficients` is None
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow; any shape."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float64)
+
+
+def fit_fractional_logit(
+    X: Array,
+    y: Array,
+    weights: Array | None = None,
+    *,
+    max_iterations: int = 100,
+    tolerance: float = 1e-10,
+) -> LogitFit:
+    """Maximise sum_i w_i [y_i log p_i + (1 - y_i) log(1 - p_i)] with p = sigmoid(X b); there is no intercept.
+
+    Args:
+        X: design matrix [n, k], finite.
+        y: targets [n] in [0, 1]; fractions are allowed.
+        weights: weights [n], positive; None is 1 for each.
+        max_iterations: Newton steps before giving up.
+        tolerance: converged when no coefficient moves by more than this, relative to 1 + max |b|.
+
+    Returns:
+        The coefficients [k]; or None with the reason when columns are collinear, when the targets are
+        separated (the maximum is at infinity) or when the iteration does not converge.
+
+    Raises:
+        ValueError: shapes that do not match, values that are not finite, targets outside [0, 1], weights <=
+            0.
+
+    Source: Papke & Wooldridge (1996), eq. 5, the Bernoulli quasi-likelihood; McCullagh & Nelder (1989), 2.5.
+    """
+    X = np.asarray(X, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64)
+    w = np.ones_like(y) if weights is None else np.asarray(weights, dtype=np.float64)
+    if X.ndim != 2 or y.shape != (len(X),) or w.shape != y.shape:
+        raise ValueError(f"need X [n, k], y [n] and weights [n], got {X.shape}, {y.shape} and {w.shape}")
+    if not (np.isfinite(X).all() and np.isfinite(w).all() and (w > 0).all()):
+        raise ValueError("X must be finite, weights finite and > 0")
+    if not ((y >= 0) & (y <= 1)).all():  # also catches NaN
+        raise ValueError("targets must be in [0, 1]")
+    if np.linalg.matrix_rank(X) < X.shape[1]:
+        return LogitFit(None, 0, "the columns of the design are collinear")
+
+    def loss(b: Array) -> float:
+        log_odds = X @ b
+        return float(w @ (np.logaddexp(0, log_odds) - y * log_odds))
+
+    b = np.zeros(X.shape[1])
+    current = loss(b)
+    for iteration in range(1, max_iterations + 1):
+        p = sigmoid(X @ b)
+        information = (X * (w * p * (1 - p))[:, None]).T @ X
+        try:
+            step = np.linalg.solve(information, X.T @ (w * (y - p)))
+        except np.linalg.LinAlgError:
+            return LogitFit(None, iteration, "the targets are separated: the information is singular")
+        # The loss is convex, so halving a Newton step that overshoots always finds a descent.
+        scale = 1.0
+        while loss(b + scale * step) > current + 1e-12 * abs(current) and scale > 1e-8:
+            scale /= 2
+        b = b + scale * step
+        current = loss(b)
+        if np.abs(X @ b).max() > MAX_LOG_ODDS:
+            return LogitFit(None, iteration, f"the targets are separated: |log odds| exceed {MAX_LOG_ODDS:g}")
+        if np.abs(step).max() <= tolerance * (1 + np.abs(b).max()):
+            return LogitFit(b, iteration, None)
+    return LogitFit(None, max_iterations, f"no convergence in {max_iterations} iterations")

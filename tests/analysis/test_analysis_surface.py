@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import analysis
+
+
+def test_public_names_are_pinned() -> None:
+    """The public names against the list that others rely on."""
+    assert sorted(analysis.__all__) == [
+        "Analysis",
+        "Annotation",
+        "AnnotationError",
+        "LengthControlled",
+        "Results",
+        "TableError",
+        "WinRate",
+        "analyse",
+        "clopper_pearson",
+        "compare",
+        "hodges_lehmann",
+        "length_controlled_win_rate",
+        "pair_by_setting",
+        "rank_biserial",
+        "read_annotations",
+        "runs_from_frame",
+        "sign_test",
+        "signed_rank_test",
+        "win_rate",
+    ]
+    assert all(hasattr(analysis, name) for name in analysis.__all__)
+
+
+def test_import_is_light() -> None:
+    """Modules loaded by `import analysis` against those that would make every command slow."""
+    heavy = ("torch", "transformers", "pandas", "scipy.stats")
+    code = f"import sys, analysis; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

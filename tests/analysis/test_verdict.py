@@ -1,0 +1,195 @@
+import re
+from typing import Any
+
+import pytest
+from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.analyse import analyse
+from analysis.results import Metric
+from analysis.verdict import format_amount, format_p
+
+
+def verdict(
+    differences: Any, metric: Metric = LC, changed: tuple[str, ...] = (), **declared: Any
+) -> tuple[str, str]:
+    result = analyse(
+        **sweep(differences, metric.name),
+        declared=DECLARED.model_copy(update={"primary": metric.name, **declared}),
+        metrics=[metric],
+        declaration_changed=changed,
+    )
+    return result.verdict_kind, result.verdict
+
+
+# Expected sentences follow shared/statistics.md section 5; their numbers are those of
+# tests/analysis/test_intervals.py and test_signed_rank.py: with n = 6 the interval is the range, exact 1 -
+# 2/64, and p = 2/64 when all agree.
+def test_better() -> None:
+    """Six settings that agree, two seeds, against the sentence written by hand."""
+    kind, sentence = verdict([[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]])
+    assert kind == "better"
+    assert sentence == (
+        "adadpo scores higher than dpo on LC win rate: +2.1 points (95% CI 0.3 to 4.0, exact 96.9%), "
+        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031."
+    )
+
+
+def test_worse() -> None:
+    """The same with the sign changed against "lower" and "worse"."""
+    kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]])
+    assert kind == "worse"
+    assert sentence == (
+        "adadpo scores lower than dpo on LC win rate: -3.5 points (95% CI -6.0 to -1.0, exact 96.9%), "
+        "Wilcoxon signed-rank over 6 settings with 1 seed each, p = .031."
+    )
+
+
+def test_lower_can_be_better() -> None:
+    """A metric that is better when lower, declared one-sided, against "lower" and "better"."""
+    kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]], KL, alternative="less")
+    assert kind == "better"
+    assert sentence.startswith("adadpo scores lower than dpo on KL: -3.50 nats (95% CI -6.00 to -1.00")
+    assert sentence.endswith("one-sided p = .016.")
+
+
+def test_inconclusive() -> None:
+    """Settings that disagree against a sentence that decides nothing and claims no absence of an effect."""
+    kind, sentence = verdict([[3, 3], [-2, -2], [4, 4], [1, 1], [-1, -1.5], [2, 2.5]])
+    assert kind == "inconclusive"
+    assert sentence == (
+        "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
+        "-2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
+        "equivalence within ±1.0 points is not shown either."
+    )
+
+
+@pytest.mark.parametrize(("alternative", "word"), [("greater", "higher"), ("less", "lower")])
+def test_inconclusive_one_sided(alternative: str, word: str) -> None:
+    """A declared direction that is not shown against a sentence about that direction."""
+    sign = -1 if alternative == "greater" else 1
+    kind, sentence = verdict([[sign * d] for d in (1, 2, 3, 4, 5, 6)], alternative=alternative)
+    assert kind == "inconclusive"
+    assert sentence.startswith(f"The data do not show that adadpo scores {word} than dpo on LC win rate: ")
+    assert "one-sided p = 1;" in sentence
+
+
+def test_equivalent() -> None:
+    """Small differences of both signs against equivalence by the 90% interval within the rope."""
+    kind, sentence = verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]])
+    assert kind == "equivalent"
+    assert sentence.startswith(
+        "adadpo and dpo are practically equivalent on LC win rate (90% CI -0.2 to 0.2, exact "
+    )
+    assert "within ±1.0 points): +0.0 points (95% CI" in sentence
+    assert verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]], rope=0.1)[0] == "inconclusive"
+
+
+def test_better_by_less_than_matters() -> None:
+    """A significant difference within the rope against "better" with equivalence in the same sentence."""
+    kind, sentence = verdict([[0.1], [0.2], [0.3], [0.4], [0.5], [0.6]])
+    assert kind == "better"
+    assert "p = .031; the difference is practically equivalent (90% CI" in sentence
+
+
+def test_untestable() -> None:
+    """Four settings, where p cannot reach alpha, against a sentence that says so with the number."""
+    kind, sentence = verdict([[1, 2], [2, 3], [3, 4], [4, 5]])
+    assert kind == "untestable"
+    assert sentence == (
+        "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05; "
+        "adadpo minus dpo on LC win rate: +3.0 points (95% cannot be had with n = 4: the widest interval "
+        "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125."
+    )
+    assert "with 1 setting the smallest attainable two-sided p is 1, above" in verdict([[1.0]])[1]
+    assert verdict([[1, 2], [2, 3], [3, 4], [4, 5], [5, 6]], alternative="greater")[0] == "better"
+    zeros = verdict([[9], [0], [-8], [7], [0], [6]])
+    assert zeros[0] == "untestable"
+    assert (
+        "with 6 settings (2 of them without a difference) the smallest attainable two-sided p is .125"
+        in zeros[1]
+    )
+
+
+def test_missing_runs_are_mentioned() -> None:
+    """Diverged runs and lost settings against one clause and the number of settings tested."""
+    differences: list[list[Any]] = [[d, d + 1] for d in (1, 2, 3, 4, 5, 6, 7)]
+    differences[0] = ["diverged", "diverged"]
+    differences[1][1] = "failed"
+    kind, sentence = verdict(differences)
+    assert kind == "better"
+    assert "over 6 of 7 settings averaged over 1 to 2 seeds, p = .031" in sentence
+    assert sentence.endswith("; 3 of 14 pairs are missing (2 adadpo runs diverged).")
+
+
+def test_no_data() -> None:
+    """A sweep of which nothing ran against an untestable verdict."""
+    kind, sentence = verdict([["waiting", "waiting"], ["waiting", "diverged"]])
+    assert kind == "untestable"
+    assert sentence == (
+        "Not testable: no setting has a complete pair of adadpo and dpo on LC win rate; 4 of 4 pairs are "
+        "missing (1 adadpo run diverged)."
+    )
+
+
+def test_changed_declaration_is_said() -> None:
+    """A declaration that changed after launch against a sentence that says exploratory."""
+    sentence = verdict([[1], [2], [3], [4], [5], [6]], changed=("alpha: 0.05 -> 0.1",))[1]
+    assert sentence.endswith("; exploratory, since the declaration changed after launch.")
+
+
+def test_a_primary_needs_a_direction() -> None:
+    """A primary metric of which neither direction is better against ValueError."""
+    with pytest.raises(ValueError, match="primary 'length': neither direction is better"):
+        verdict([[1]], LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"),
+    [
+        (0.0, "< .001"),
+        (0.0009999, "< .001"),
+        (0.001, "= .001"),
+        (0.03125, "= .031"),
+        (0.25, "= .250"),
+        (0.05, "= .050"),
+        (0.0499, "= .0499"),  # not ".050": it is significant at .05
+        (0.050001, "= .050001"),
+        (0.9994, "= .999"),
+        (0.9996, "= 1"),
+        (1.0, "= 1"),
+    ],
+)
+def test_format_p(p_value: float, text: str) -> None:
+    """p-values against APA style."""
+    assert format_p(p_value) == text
+
+
+def test_format_amount() -> None:
+    """Amounts with sign and unit against text by hand; no -0.0."""
+    assert format_amount(-0.04, LC, signed=True) == "+0.0 points"
+    assert format_amount(2.06, LC, signed=True) == "+2.1 points"
+    assert format_amount(1234.5, LENGTH.model_copy(update={"unit": ""})) == "1234"
+    assert format_amount(-0.004, KL, unit=False) == "0.00"
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(-9, 9) | st.just("diverged"), min_size=2, max_size=2), min_size=1, max_size=9
+    ),
+    st.sampled_from(["two-sided", "greater", "less"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_any_sweep_has_a_verdict(differences: Any, alternative: str) -> None:
+    """The verdict of any sweep against what it must name, and words it must not use."""
+    kind, sentence = verdict(differences, alternative=alternative)
+    assert sentence.endswith(".")
+    assert "None" not in sentence
+    assert "no effect" not in sentence
+    assert "0.000" not in sentence
+    if any("diverged" not in pair for pair in map(tuple, differences)) or "p " in sentence:
+        assert re.search(r"\bp [=<] (\.\d+|1)", sentence)
+        assert re.search(r"Wilcoxon signed-rank over \d", sentence)
+    else:
+        assert kind == "untestable"
