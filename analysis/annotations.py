@@ -129,7 +129,7 @@ def _preference(value: object, number: int) -> float | None:
     preference = float(value)
     if math.isnan(preference):
         return None
-    if preference == 0:  # alpaca_eval < 0.3 wrote draws as 0
+    if preference == 0:  # older alpaca_eval wrote draws as 0
         return DRAW
     if not 1 <= preference <= 2:
         raise AnnotationError(

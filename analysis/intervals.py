@@ -41,8 +41,7 @@ def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> In
     Raises:
         ValueError: no differences, a value that is not finite, a confidence outside (0, 1).
 
-    Source: Hollander, Wolfe & Chicken (2014), 3.2 and 3.3; R 4.3 `wilcox.test(conf.int = TRUE, exact =
-    TRUE)`.
+    Source: Hollander & Wolfe (1973), chapter 3; bounds as in R's `wilcox.test(conf.int = TRUE)`.
     """
     _check_level(confidence)
     d = finite(differences)

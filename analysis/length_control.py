@@ -55,7 +55,8 @@ def length_controlled_win_rate(
         AnnotationError: a missing key, a preference outside [1, 2] or an instruction that occurs twice.
         ValueError: an unknown `lc_method`.
 
-    Source: Dubois et al. (2024), arXiv:2404.04475, eq. 2, without the instruction-difficulty term.
+    Source: Dubois et al. (2024), arXiv:2404.04475, and alpaca_eval `metrics/glm_winrate.py`, without the
+    instruction-difficulty term and the calibration rows.
     """
     if lc_method not in get_args(LcMethod):
         raise ValueError(f"lc_method must be one of {', '.join(get_args(LcMethod))}, got {lc_method!r}")

@@ -53,7 +53,7 @@ def fit_fractional_logit(
         ValueError: shapes that do not match, values that are not finite, targets outside [0, 1], weights <=
             0.
 
-    Source: Papke & Wooldridge (1996), eq. 5, the Bernoulli quasi-likelihood; McCullagh & Nelder (1989), 2.5.
+    Source: Papke & Wooldridge (1996), J. Appl. Econometrics 11:619, the Bernoulli quasi-likelihood.
     """
     X = np.asarray(X, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)

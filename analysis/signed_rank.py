@@ -42,8 +42,7 @@ def signed_rank_test(
     Raises:
         ValueError: no differences, a value that is not finite, an unknown `zero_method` or `alternative`.
 
-    Source: Wilcoxon (1945); Pratt (1959), JASA 54:655; Hollander, Wolfe & Chicken (2014), 3.1, comment on
-    ties.
+    Source: Wilcoxon (1945), Biometrics Bulletin 1:80; Pratt (1959), JASA 54:655.
     """
     if zero_method not in get_args(ZeroMethod):
         raise ValueError(f"zero_method must be one of {', '.join(get_args(ZeroMethod))}, got {zero_method!r}")

@@ -35,7 +35,8 @@ def win_rate(annotations: Records | Preferences) -> WinRate:
     Raises:
         AnnotationError: a preference outside [1, 2] or an instruction that occurs twice.
 
-    Source: alpaca_eval 0.6.6 `metrics/winrate.py::get_winrate`; equal to the published leaderboard.
+    Source: alpaca_eval `metrics/helpers.py::AbsoluteScoringRule.describe_head2head`; equal to the published
+    leaderboard.
     """
     given = preferences_of(annotations)
     scores = np.array([p for p in given if p is not None], dtype=np.float64) - 1

@@ -15,8 +15,7 @@ PLANTS = [6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75]
 
 
 def test_depression() -> None:
-    """Estimate, interval and achieved level against R 4.3 wilcox.test(x, y, paired = TRUE, conf.int =
-    TRUE)."""
+    """Estimate, interval and achieved level against shared/statistics.md section 8."""
     interval = hodges_lehmann(DEPRESSION)
     assert interval.estimate == pytest.approx(0.46)
     assert (interval.low, interval.high) == (pytest.approx(0.010), pytest.approx(0.786))
@@ -31,8 +30,7 @@ def test_plants() -> None:
 
 @pytest.mark.parametrize(("n", "q"), [(6, 1), (9, 6), (10, 9), (15, 26), (20, 53), (25, 90), (50, 435)])
 def test_order_statistics(n: int, q: int) -> None:
-    """Bounds of the interval of powers of 2 against R's qsignrank(.025, n), shared/statistics.md section
-    8."""
+    """Bounds of the interval of powers of 2 against the quantiles of shared/statistics.md section 8."""
     d = [2.0**k for k in range(n)]
     walsh = sorted((a + b) / 2 for a, b in itertools.combinations_with_replacement(d, 2))
     interval = hodges_lehmann(d)

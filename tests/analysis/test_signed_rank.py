@@ -13,7 +13,7 @@ from analysis.signed_rank import null_counts, signed_rank_test
 ZERO_METHODS: tuple[ZeroMethod, ...] = ("pratt", "wilcox", "zsplit")
 ALTERNATIVES: tuple[Alternative, ...] = ("two-sided", "greater", "less")
 
-# Hollander & Wolfe (1973), depression scores of nine patients before and after; R's example(wilcox.test).
+# Hollander & Wolfe (1973), depression scores of nine patients before and after.
 BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
 AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
 DEPRESSION = [b - a for b, a in zip(BEFORE, AFTER, strict=True)]
@@ -41,11 +41,10 @@ def brute_force(differences: Any, zero_method: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("differences", "zero_method", "alternative", "p_value"),
     [
-        # R 4.3 wilcox.test(x, y, paired = TRUE, alternative = ...)
+        # shared/statistics.md section 8
         (DEPRESSION, "pratt", "two-sided", 0.0390625),
         (DEPRESSION, "pratt", "greater", 0.01953125),
         (DEPRESSION, "pratt", "less", 0.986328125),
-        # shared/statistics.md section 8
         (PLANTS, "pratt", "two-sided", 0.041259765625),
         ([1, 1, 2, 3, 4], "pratt", "two-sided", 0.0625),
         ([0, 1, 2, 3, 4], "wilcox", "two-sided", 0.125),
