@@ -4,8 +4,9 @@ Importing this module, naming a model (`resolve_model`) and asking for its ident
 network; `prepare_model` fetches and converts, `load_tokenizer` and `load_model` read. Code from a model's
 repository is never run (`trust_remote_code=False`); weights are read from safetensors, never from pickles.
 
-Built-in models are converted once into `cache_folder()/models/<alias>-v<version>`, under a lock and by renaming
-a complete folder: two processes started at once do the work once, a killed one leaves nothing half-written.
+Built-in models are converted once into `cache_folder()/models/<alias>-v<version>`, under a lock and by
+renaming a complete folder: two processes started at once do the work once, a killed one leaves nothing
+half-written.
 """
 
 from __future__ import annotations
