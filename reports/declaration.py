@@ -1,0 +1,99 @@
+"""The top of the page: the verdict, and what had been declared before there were results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.results import Alternative, Results
+from reports.formats import decimal, exact_p, interval, level, measure, p_value, with_unit
+from reports.lookup import arm_name, is_confirmatory, metric_named, primary_comparison
+from reports.shown import Fact, Missing, Shown, Tag
+from reports.text import plural
+
+_BADGES = {
+    "better": ("▲", "{candidate} better"),
+    "worse": ("▼", "{candidate} worse"),
+    "equivalent": ("≈", "Practically equivalent"),
+    "inconclusive": ("?", "Inconclusive"),
+    "untestable": ("∅", "Not testable"),
+}
+_HYPOTHESES: dict[Alternative, str] = {
+    "two-sided": "two-sided: {candidate} and {baseline} differ",
+    "greater": "one-sided: {candidate} is above {baseline}",
+    "less": "one-sided: {candidate} is below {baseline}",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence, its badge and the few numbers it stands on."""
+
+    sentence: str
+    kind: str
+    sign: str
+    badge: str
+    status: Tag
+    changes: list[str]
+    numbers: list[Fact]
+
+
+def verdict_of(results: Results) -> Verdict:
+    """The verdict and the numbers beside it."""
+    sign, badge = _BADGES[results.verdict_kind]
+    return Verdict(
+        sentence=results.verdict,
+        kind=results.verdict_kind,
+        sign=sign,
+        badge=badge.format(candidate=results.declared.candidate),
+        status=Tag("confirmatory", "Confirmatory")
+        if is_confirmatory(results)
+        else Tag("exploratory", "EXPLORATORY"),
+        changes=results.declaration_changed,
+        numbers=_numbers(results),
+    )
+
+
+def _numbers(results: Results) -> list[Fact]:
+    metric = metric_named(results, results.declared.primary)
+    found = primary_comparison(results)
+    estimate = found.estimate if found else None
+    difference = measure(
+        estimate.estimate if estimate else None, metric, signed=True, reason="no paired runs"
+    )
+    confidence = level(estimate.confidence if estimate else 1 - results.declared.alpha)
+    if found is None or found.test is None:
+        reason = (found.test_reason if found else None) or "there was no test"
+        tested: Shown = Missing(reason)
+    else:
+        tested = p_value(found.test.p_value, results.declared.alpha)
+    units = found.test.n if found and found.test else 0
+    return [
+        Fact(f"Difference in {metric.label}", with_unit(difference, metric), "Hodges–Lehmann estimate"),
+        Fact(f"{confidence} interval", interval(estimate, metric.decimals), metric.unit),
+        Fact("Exact Wilcoxon test", tested, f"over {plural(units, 'setting')}" if units else ""),
+        Fact("Design", f"{len(results.settings)} × {len(results.seeds)}", "settings × seeds per arm"),
+    ]
+
+
+def declared_facts(results: Results) -> list[Fact]:
+    """What the sweep declared."""
+    declared = results.declared
+    metric = metric_named(results, declared.primary)
+    names = {"candidate": declared.candidate, "baseline": declared.baseline}
+    better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
+    rope = decimal(declared.rope, max(metric.decimals, 1))
+    compared = (arm_name(results, declared.candidate), " minus ", arm_name(results, declared.baseline))
+    return [
+        Fact("Comparison", compared, "candidate minus baseline, paired by setting and seed"),
+        Fact(
+            "Primary metric",
+            metric.label,
+            ", ".join(filter(None, [metric.unit, better[metric.higher_is_better]])),
+        ),
+        Fact("Unit of analysis", "the setting", "its paired differences averaged over seeds"),
+        Fact("Alternative", _HYPOTHESES[declared.alternative].format(**names)),
+        Fact("Significance level α", exact_p(declared.alpha)),
+        Fact(
+            "Practical equivalence", with_unit(f"±{rope}", metric), "differences inside count as equivalent"
+        ),
+    ]

@@ -1,0 +1,88 @@
+"""Reading `results.json` and writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from analysis.results import SCHEMA_VERSION, Results
+from reports.errors import ReportError
+from reports.page import render_html
+
+
+def load_results(path: str | Path) -> Results:
+    """Read and check a `results.json`.
+
+    Raises:
+        ReportError: the file is missing, is not JSON, has another schema version or does not fit the schema.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ReportError(f"{path}: no such file; the analysis writes it") from None
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        # Not pydantic's own JSON parser: it refuses the lone surrogates that a model's answer can hold.
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (RecursionError, ValueError) as error:
+        raise ReportError(f"{path}: not usable JSON: {error}") from None
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise ReportError(f"{path}: not a results file: it has no schema_version")
+    version = content["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise ReportError(
+            f"{path}: schema_version is {version!r}, this report reads {SCHEMA_VERSION}: analyse again"
+        )
+    try:
+        return Results.model_validate(content)
+    except ValidationError as error:
+        raise ReportError(f"{path}: does not fit the schema of results: {_first_problems(error)}") from None
+
+
+def _first_problems(error: ValidationError, limit: int = 5) -> str:
+    problems = error.errors(include_url=False, include_input=False)
+    lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:limit]]
+    more = [f"and {len(problems) - limit} more"] if len(problems) > limit else []
+    return "; ".join(lines + more)
+
+
+def write_report(results: Results, path: str | Path) -> Path:
+    """Write the page, whole or not at all, and return where.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    path = Path(path)
+    write_whole(path, render_html(results))
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 text file under a temporary name, then give it its own; folders are made.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,107 @@
+"""Reading results.json and writing the page and its tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.results import Results
+from reports import ReportError, load_results, write_report, write_tables
+
+
+def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
+    """Checks results read from the file against those written."""
+    path = tmp_path / "results.json"
+    path.write_text(results.model_dump_json(), encoding="utf-8")
+    assert load_results(path) == results
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "1:1: not JSON"),
+        (b'{"sweep": \n nope}', "2:2: not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[" * 100_000, "not usable JSON"),
+        (b"[]", "no schema_version"),
+        (b"{}", "no schema_version"),
+        (b'{"schema_version": 99}', "schema_version is 99, this report reads 1"),
+        (b'{"schema_version": 1, "sweep": 3}', "sweep: Input should be a valid string"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """Checks the error of each kind of bad file: it names the file and what is wrong."""
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ReportError, match=r"results\.json") as error:
+        load_results(path)
+    assert message in str(error.value)
+
+
+def test_folder_is_not_a_file(tmp_path: Path) -> None:
+    """Checks that reading a folder and writing onto one are errors of this package."""
+    with pytest.raises(ReportError, match="cannot be read"):
+        load_results(tmp_path)
+
+
+def test_report_replaces_the_old_one_whole(results: Results, tmp_path: Path) -> None:
+    """Checks that writing makes folders, replaces a file, and leaves nothing else behind."""
+    path = tmp_path / "deep" / "report.html"
+    for _ in range(2):
+        assert write_report(results, path) == path
+    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_failed_write_leaves_the_old_report(results: Results, tmp_path: Path) -> None:
+    """Checks that a report that cannot be put in place is an error and leaves no temporary file."""
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(ReportError, match="cannot be written"):
+        write_report(results, tmp_path / "report.html")
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_tables_hold_unrounded_values(results: Results, tmp_path: Path) -> None:
+    """Checks the three CSV files against the results: every row, full precision, empty where undefined."""
+    paths = write_tables(results, tmp_path)
+    assert [path.name for path in paths] == ["runs.csv", "cells.csv", "differences.csv"]
+    tables = []
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    runs, cells, differences = tables
+    for row, run in zip(runs, results.runs, strict=True):
+        assert row["run_id"] == run.run_id
+        assert float(row["beta"]) == run.hyperparameters["beta"]
+        value = run.metrics["win_rate"]
+        assert row["win_rate"] == ("" if value is None else repr(value))
+    for row, cell in zip(cells, results.cells, strict=True):
+        assert row["sd"] == ("" if cell.sd is None else repr(cell.sd))
+    pairs = [pair for found in results.comparisons for each in found.differences for pair in each.values]
+    assert [row["difference"] for row in differences] == [
+        "" if pair.value is None else repr(pair.value) for pair in pairs
+    ]
+    assert {row["confirmatory"] for row in differences} == {"true", "false"}
+
+
+def test_axis_named_like_a_metric_keeps_both(results: Results, tmp_path: Path) -> None:
+    """Checks that an axis that shares a metric's name gets a column of its own."""
+    runs = [run.model_copy(update={"hyperparameters": {"win_rate": 1}}) for run in results.runs]
+    path = write_tables(results.model_copy(update={"runs": runs, "axes": {"win_rate": [1]}}), tmp_path)[0]
+    header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert "hyperparameter.win_rate" in header
+    assert header.count("win_rate") == 1
+
+
+def test_results_json_of_other_writers(results: Results, tmp_path: Path) -> None:
+    """Checks that NaN, which Python's json writes, is read and shown as undefined."""
+    content = json.loads(results.model_dump_json())
+    content["cells"][0]["mean"] = float("nan")
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert "not a finite number" in write_report(load_results(path), tmp_path / "r.html").read_text("utf-8")
