@@ -1,0 +1,79 @@
+"""Balancing coefficients: how much of the gradient each response of a pair gets (AdaDPO, arXiv 2605.28440)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adadpo.methods import Method
+
+# Without a clip a sequence ratio can be exp(1e4): beyond this many nats exp() leaves float32.
+LARGEST_LOG_RATIO = 60.0
+
+
+class Balance(NamedTuple):
+    """Coefficients of one batch; every field has shape [pairs] and carries no gradient."""
+
+    chosen: Tensor  # c_w
+    rejected: Tensor  # c_l
+    clipped: Tensor  # bool: the bound on the ratio was active
+
+
+def log_probability_ratio(
+    method: Method,
+    chosen_logps: Tensor,
+    rejected_logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+) -> Tensor:
+    """Log R, the ratio of chosen to rejected probability that balances the gradient.
+
+    Args:
+        method: its `balance` is "sequence" (R = exp(s_w - s_l)) or "per_token" (R = exp(s_w / n_w - s_l / n_l)).
+        chosen_logps: [pairs], nats; with `balance_reference` the log-ratio to the reference instead.
+        rejected_logps: [pairs], nats.
+        chosen_lengths: [pairs], scored tokens.
+        rejected_lengths: [pairs], scored tokens.
+
+    Returns:
+        [pairs], nats, before clipping.
+    """
+    if method.balance == "sequence":
+        return chosen_logps - rejected_logps
+    return chosen_logps / chosen_lengths - rejected_logps / rejected_lengths
+
+
+def coefficients(method: Method, log_ratio: Tensor) -> Balance:
+    """Two numbers c_w, c_l with c_w / c_l = exp(clipped log_ratio).
+
+    Args:
+        method: `clip` bounds the ratio to [1/clip, clip]; `normalization` says how the ratio R becomes two numbers:
+            geometric (sqrt R, 1/sqrt R), chosen (R, 1), rejected (1, 1/R), mean (2R/(1+R), 2/(1+R)).
+        log_ratio: [pairs], nats.
+
+    Returns:
+        The coefficients, detached.
+    """
+    bound = LARGEST_LOG_RATIO if method.clip is None else min(math.log(method.clip), LARGEST_LOG_RATIO)
+    log_ratio = log_ratio.detach()
+    bounded = log_ratio.clamp(-bound, bound)
+    if method.normalization == "geometric":
+        chosen, rejected = torch.exp(bounded / 2), torch.exp(-bounded / 2)
+    elif method.normalization == "chosen":
+        chosen, rejected = torch.exp(bounded), torch.ones_like(bounded)
+    elif method.normalization == "rejected":
+        chosen, rejected = torch.ones_like(bounded), torch.exp(-bounded)
+    else:
+        chosen, rejected = 2 * F.sigmoid(bounded), 2 * F.sigmoid(-bounded)
+    return Balance(chosen, rejected, log_ratio.abs() > bound)
+
+
+def place(method: Method, score: Tensor, coefficient: Tensor) -> Tensor:
+    """The score with its coefficient: in the forward value ("margin") or in the gradient only ("gradient")."""
+    if method.placement == "margin":
+        return coefficient * score
+    return coefficient * score + (1 - coefficient) * score.detach()

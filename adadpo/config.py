@@ -1,0 +1,93 @@
+"""What a training run and a generation depend on, resolved and validated. No torch here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from adadpo.methods import Method
+
+
+class Settings(BaseModel):
+    """Immutable; an unknown key, an infinity or a NaN is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Lora(Settings):
+    """Low-rank adapters instead of full fine-tuning (peft)."""
+
+    r: int = Field(default=16, gt=0)
+    alpha: int = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class TrainSettings(Settings):
+    """One run's training, as TRL and transformers understand it."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, gt=0)  # optimiser steps; overrides epochs
+    batch_size: int = Field(default=8, gt=0)  # pairs per optimiser step, over all processes
+    micro_batch_size: int | None = Field(
+        default=None, gt=0
+    )  # pairs per forward pass; None: batch_size per process
+    max_length: int = Field(default=1024, gt=1)  # tokens of prompt + response
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "rmsprop", "sgd"] = "adamw_torch"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    # bfloat16: frozen weights in bfloat16, trained weights in float32, matrix products in bfloat16
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    gradient_checkpointing: bool = False
+    # shared_prompt: a pair's prompt is computed once; trl: TRL's own pass (bit for bit), needed for several processes
+    forward: Literal["shared_prompt", "trl"] = "shared_prompt"
+    checkpoint_steps: int | None = Field(default=None, gt=0)  # resume point every so many steps
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> TrainSettings:
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
+    def accumulation_steps(self, processes: int = 1) -> int:
+        """Forward passes per optimiser step in each process.
+
+        Raises:
+            ValueError: `batch_size` cannot be split evenly.
+        """
+        micro = self.micro_batch_size or max(1, self.batch_size // processes)
+        if self.batch_size % (micro * processes):
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro} x {processes} processes"
+            )
+        return self.batch_size // (micro * processes)
+
+
+class Decoding(Settings):
+    """How responses are generated; part of an evaluation's identity."""
+
+    temperature: float = Field(default=0.7, ge=0)  # 0: greedy
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, gt=0)
+    seed: int = Field(default=0, ge=0)
+    batch_size: int = Field(
+        default=32, gt=0
+    )  # prompts at a time: it decides which random numbers a prompt gets
+
+
+class RunConfig(Settings):
+    """Exactly what changes a run's result; its hash is the run's id. Content, never paths."""
+
+    model: str  # identity of the model, see models.resolve_model
+    data: str  # identity of the training pairs
+    heldout: str | None  # identity of the held-out pairs
+    method: Method
+    train: TrainSettings
+    seed: int = Field(ge=0)

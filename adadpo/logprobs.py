@@ -1,0 +1,135 @@
+"""Log-probabilities of completions, with the output head on completion positions only.
+
+A pair's two responses share their prompt. `packed` puts prompt, chosen and rejected in one row with a mask that hides
+chosen from rejected, so the prompt is computed once; `rows` scores independent rows, as generation needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PairLogps(NamedTuple):
+    """Sums over the scored tokens, float32 [pairs] in nats, and the number of those tokens, [pairs]."""
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+
+class PackedPairs(NamedTuple):
+    """One row per pair: prompt, chosen, rejected, padding."""
+
+    input_ids: Tensor  # Int[pairs, T]
+    position_ids: Tensor  # Int[pairs, T]: rejected restarts where the prompt ended
+    attention_mask: Tensor  # Bool[pairs, 1, T, T]: True where a query (dim 2) sees a key (dim 3)
+    row: Tensor  # Int[N]: for every scored token its row,
+    predictor: Tensor  # Int[N]: the position whose hidden state predicts it,
+    target: Tensor  # Int[N]: its id,
+    response: Tensor  # Int[N]: and its response: row for chosen, pairs + row for rejected
+
+
+def pack_pairs(batch: dict[str, Tensor]) -> PackedPairs:
+    """A packed copy of TRL's preference batch.
+
+    Args:
+        batch: `input_ids`, `attention_mask`, `completion_mask`, each Int[2 pairs, L], chosen rows first, right-padded.
+
+    Raises:
+        ValueError: a pair's two rows do not share their prompt (truncation_mode="keep_end").
+    """
+    ids, lengths = batch["input_ids"], batch["attention_mask"].sum(1).tolist()
+    prompts = batch["completion_mask"].argmax(1).tolist()
+    pairs = ids.shape[0] // 2
+    spans = []
+    for i in range(pairs):
+        prompt, chosen_end, rejected_end = prompts[i], lengths[i], lengths[pairs + i]
+        if prompt != prompts[pairs + i] or not torch.equal(ids[i, :prompt], ids[pairs + i, :prompt]):
+            raise ValueError("a pair's chosen and rejected rows must share their prompt to be packed")
+        spans.append((prompt, chosen_end - prompt, rejected_end - prompt))
+    width = max(sum(span) for span in spans)
+    device = ids.device
+    input_ids = torch.zeros(pairs, width, dtype=torch.long, device=device)
+    position_ids = torch.zeros(pairs, width, dtype=torch.long, device=device)
+    mask = torch.ones(width, width, dtype=torch.bool, device=device).tril().repeat(pairs, 1, 1)
+    row, predictor, target, response = [], [], [], []
+    for i, (prompt, chosen, rejected) in enumerate(spans):
+        middle, end = prompt + chosen, prompt + chosen + rejected
+        input_ids[i, :middle] = ids[i, :middle]
+        input_ids[i, middle:end] = ids[pairs + i, prompt : prompt + rejected]
+        position_ids[i, :middle] = torch.arange(middle, device=device)
+        position_ids[i, middle:end] = torch.arange(prompt, prompt + rejected, device=device)
+        mask[i, middle:end, prompt:middle] = False
+        # The last prompt position predicts the first token of both responses.
+        predictor += [torch.arange(prompt - 1, middle - 1), torch.tensor([prompt - 1])]
+        predictor += [torch.arange(middle, end - 1)]
+        row.append(torch.full((chosen + rejected,), i))
+        target.append(input_ids[i, prompt:end])
+        response += [torch.full((chosen,), i), torch.full((rejected,), pairs + i)]
+    return PackedPairs(
+        input_ids,
+        position_ids,
+        mask[:, None],
+        torch.cat(row).to(device),
+        torch.cat(predictor).to(device),
+        torch.cat(target),
+        torch.cat(response).to(device),
+    )
+
+
+def packed_pair_logps(model: Any, batch: dict[str, Tensor]) -> PairLogps:
+    """Log-probabilities of both responses of every pair, the shared prompt computed once.
+
+    Args:
+        model: a causal language model of transformers (or its PEFT wrapper), not wrapped for several processes.
+        batch: as for `pack_pairs`.
+    """
+    packed = pack_pairs(batch)
+    hidden = backbone(model)(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=packed.attention_mask,
+        use_cache=False,
+    ).last_hidden_state
+    token_logps = score_tokens(model, hidden[packed.row, packed.predictor], packed.target)
+    pairs = packed.input_ids.shape[0]
+    sums = token_logps.new_zeros(2 * pairs).index_add(0, packed.response, token_logps)
+    lengths = torch.bincount(packed.response, minlength=2 * pairs)
+    return PairLogps(*sums.chunk(2), *lengths.chunk(2))
+
+
+def row_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+    """Token log-probabilities of independent rows.
+
+    Args:
+        model: a causal language model of transformers, or its PEFT wrapper.
+        input_ids: Int[rows, L]; padding on either side.
+        attention_mask: Int[rows, L].
+        completion_mask: Int[rows, L], 1 on the tokens to score; never the first position.
+
+    Returns:
+        float32 [rows, L - 1], nats; entry t scores token t + 1; 0 where nothing is scored.
+    """
+    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    hidden = backbone(model)(
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+    ).last_hidden_state
+    scored = completion_mask[:, 1:].bool()
+    token_logps = score_tokens(model, hidden[:, :-1][scored], input_ids[:, 1:][scored])
+    return token_logps.new_zeros(scored.shape).masked_scatter(scored, token_logps)
+
+
+def score_tokens(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Log p(target) from hidden states [N, H] and ids [N]: float32 [N], nats."""
+    logits = model.get_output_embeddings()(hidden).float()
+    return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
+
+
+def backbone(model: Any) -> Any:
+    """The transformer without its output head, adapters included."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(causal, causal.base_model_prefix)

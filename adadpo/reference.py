@@ -1,0 +1,135 @@
+"""Log-probabilities of pairs under a fixed model, and their cache: one reference pass serves a whole sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from adadpo.logprobs import packed_pair_logps
+from adadpo.models import cache_folder
+from adadpo.tokens import TokenPairs
+
+Progress = Callable[[int, int], None]  # done, total
+CACHE_VERSION = 1
+
+
+def pair_logps(
+    model: Any,
+    pairs: TokenPairs,
+    *,
+    pad_token_id: int,
+    max_length: int,
+    batch_size: int = 8,
+    on_progress: Progress = lambda done, total: None,
+) -> dict[str, Tensor]:
+    """Summed log-probabilities and lengths of both responses of every pair.
+
+    Args:
+        model: policy or reference, in evaluation mode.
+        pairs: token ids.
+        pad_token_id: of the tokenizer.
+        max_length: where responses are cut.
+        batch_size: pairs at a time; they are visited in order of length, so that little is padded.
+        on_progress: called with pairs done and pairs in all.
+
+    Returns:
+        "chosen", "rejected": float32 [pairs], nats; "chosen_lengths", "rejected_lengths": int64 [pairs].
+    """
+    collate = DataCollatorForPreference(pad_token_id=pad_token_id, max_length=max_length)
+    rows = pairs.rows()
+    order = sorted(range(len(rows)), key=lambda i: -sum(len(ids) for ids in rows[i].values()))
+    found: dict[str, list[Any]] = {
+        name: [None] * len(rows) for name in ("chosen", "rejected", "chosen_lengths", "rejected_lengths")
+    }
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = {name: value.to(model.device) for name, value in collate([rows[i] for i in indices]).items()}
+        with torch.inference_mode():
+            logps = packed_pair_logps(model, batch)
+        for name, values in logps._asdict().items():
+            for index, value in zip(indices, values.tolist(), strict=True):
+                found[name][index] = value
+        on_progress(min(start + batch_size, len(order)), len(order))
+    return {name: torch.tensor(values) for name, values in found.items()}
+
+
+def cached_pair_logps(
+    model: Any, pairs: TokenPairs, *, model_identity: str, **options: Any
+) -> dict[str, Tensor]:
+    """`pair_logps` of the reference model, from the cache when the same were computed before.
+
+    The key covers what the numbers depend on: model, token ids, cut, dtype, device type. A file that does not
+    read back whole is computed again.
+    """
+    key = {
+        "version": CACHE_VERSION,
+        "model": model_identity,
+        "pairs": pairs.rows(),
+        "max_length": options["max_length"],
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        "torch": torch.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    file = cache_folder() / "reference" / f"{digest}.safetensors"
+    if file.is_file():
+        try:
+            found = load_file(file)
+            if len(found["chosen"]) == len(pairs):
+                return found
+        except (SafetensorError, KeyError, OSError):
+            pass
+    found = pair_logps(model, pairs, **options)
+    _save(found, file)
+    return found
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    """Writes under a name of its own, then renames: concurrent writers are safe, readers see whole files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, name)
+        os.replace(name, file)  # noqa: PTH105
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def reward_summary(
+    policy: dict[str, Tensor], reference: dict[str, Tensor], beta: float
+) -> dict[str, float | int | Sequence[float]]:
+    """Implicit rewards on held-out pairs: beta times the log-ratio to the reference (Rafailov et al. 2023, section 5).
+
+    Args:
+        policy: from `pair_logps`.
+        reference: from `pair_logps`, same pairs.
+        beta: of the method.
+
+    Returns:
+        `reward_margin` (mean, nats), `reward_accuracy` (share of pairs whose chosen reward is larger; a tie is half),
+        `chosen_logps`, `rejected_logps` (means, nats per sequence), `pairs`.
+    """
+    margin = beta * (
+        (policy["chosen"] - reference["chosen"]).double()
+        - (policy["rejected"] - reference["rejected"]).double()
+    )
+    accuracy = (margin > 0).double() + 0.5 * (margin == 0).double()
+    return {
+        "reward_margin": margin.mean().item(),
+        "reward_accuracy": accuracy.mean().item(),
+        "chosen_logps": policy["chosen"].double().mean().item(),
+        "rejected_logps": policy["rejected"].double().mean().item(),
+        "pairs": len(margin),
+    }

@@ -1,0 +1,89 @@
+"""Preference pairs as token ids, the way TRL's DPOTrainer makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adadpo.data import BadRow, DataError, Pair, Text
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """Token ids of pairs; the prompt's end and both responses, unpadded."""
+
+    prompt_ids: list[list[int]]
+    chosen_ids: list[list[int]]
+    rejected_ids: list[list[int]]
+    dropped: list[
+        BadRow
+    ]  # pairs whose prompt alone fills max_length; number: position among the usable pairs
+    truncated: int  # pairs of which a response is cut at max_length
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)
+
+    def rows(self) -> list[dict[str, list[int]]]:
+        """One dictionary per pair, as TRL's collator takes them."""
+        columns = zip(self.prompt_ids, self.chosen_ids, self.rejected_ids, strict=True)
+        return [{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in columns]
+
+
+def tokenize_pairs(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> TokenPairs:
+    """Tokenise with the chat template (conversations) or plainly plus an end token (text).
+
+    Args:
+        pairs: the usable pairs.
+        tokenizer: of the model to be trained.
+        max_length: tokens of prompt + response; a longer response is cut at its end by the collator.
+
+    Raises:
+        DataError: no pair is left.
+    """
+    prompts: list[list[int]] = []
+    chosen: list[list[int]] = []
+    rejected: list[list[int]] = []
+    dropped: list[BadRow] = []
+    truncated = 0
+    for number, pair in enumerate(pairs, start=1):
+        prompt = encode(tokenizer, pair.prompt, generation_prompt=True)
+        whole_chosen = encode(tokenizer, _join(pair.prompt, pair.chosen, tokenizer))
+        whole_rejected = encode(tokenizer, _join(pair.prompt, pair.rejected, tokenizer))
+        # Tokens can merge across the boundary: the prompt ends where all three agree.
+        end = min(_agreement(prompt, whole_chosen), _agreement(prompt, whole_rejected))
+        if end >= max_length:
+            dropped.append(BadRow(number, f"the prompt has {end} tokens, max_length is {max_length}"))
+            continue
+        truncated += max(len(whole_chosen), len(whole_rejected)) > max_length
+        prompts.append(prompt[:end])
+        chosen.append(whole_chosen[end:])
+        rejected.append(whole_rejected[end:])
+    if not prompts:
+        raise DataError(
+            f"no pair fits max_length {max_length}: every prompt alone is as long ({len(dropped)} pairs)"
+        )
+    return TokenPairs(prompts, chosen, rejected, dropped, truncated)
+
+
+def encode(tokenizer: Any, text: Text, *, generation_prompt: bool = False) -> list[int]:
+    """Ids of a text, or of a conversation through the chat template (which brings its own BOS, so none is added)."""
+    if isinstance(text, str):
+        return list(tokenizer(text)["input_ids"])
+    if tokenizer.chat_template is None:
+        raise DataError("the data are conversations but the tokenizer has no chat template")
+    encoded = tokenizer.apply_chat_template(
+        text, add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
+    )
+    return list(encoded["input_ids"])
+
+
+def _join(prompt: Text, response: Text, tokenizer: Any) -> Text:
+    if isinstance(prompt, str) and isinstance(response, str):
+        return prompt + response + ("" if response.endswith(tokenizer.eos_token) else tokenizer.eos_token)
+    assert not isinstance(prompt, str) and not isinstance(response, str)  # make_pair's normal form
+    return prompt + response
+
+
+def _agreement(a: list[int], b: list[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

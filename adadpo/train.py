@@ -1,0 +1,211 @@
+"""One training run through TRL, from a run's configuration to its metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from adadpo.config import RunConfig
+from adadpo.policy import Base, fresh_policy, save_policy
+from adadpo.quiet import quiet
+from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.tokens import TokenPairs
+from adadpo.trainer import AdaDPOConfig, AdaDPOTrainer
+
+Progress = Callable[[int, int], None]  # done, total
+
+# TRL's name -> ours, in history.jsonl.
+LOGGED = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "reward_accuracy",
+    "rewards/chosen": "chosen_reward",
+    "rewards/rejected": "rejected_reward",
+    "logps/chosen": "chosen_logps",
+    "logps/rejected": "rejected_logps",
+    "balance/chosen": "chosen_coefficient",
+    "balance/rejected": "rejected_coefficient",
+    "balance/clipped": "clipped_share",
+    "balance/log_gradient_ratio": "log_gradient_ratio",
+}
+
+
+class DivergedError(RuntimeError):
+    """Training produced a loss or gradient that is not a finite number."""
+
+    def __init__(self, step: int, quantity: str, value: float) -> None:
+        self.step, self.quantity = step, quantity
+        super().__init__(f"diverged at step {step}: {quantity} is {value}")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and is measured on."""
+
+    train: TokenPairs
+    heldout: TokenPairs | None
+
+
+def train_run(
+    base: Base,
+    config: RunConfig,
+    data: TrainingData,
+    folder: Path,
+    *,
+    on_progress: Progress,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Train one policy and save it with its history.
+
+    Writes `history.jsonl` (a line per optimiser step) and `adapter/` or `model/` under `folder`; resumes from the
+    last complete checkpoint there.
+
+    Args:
+        base: the untrained model.
+        config: the run.
+        data: token ids of its pairs.
+        folder: the run's `train/` folder.
+        on_progress: called with optimiser steps done and in all.
+        processes: how many processes train together.
+
+    Returns:
+        Metrics: steps, final loss, and on the held-out pairs reward margin and accuracy.
+
+    Raises:
+        DivergedError: a loss or gradient norm is NaN or infinite.
+    """
+    settings, single = config.train, processes == 1
+    reference_options = {"pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length}
+    rows: list[dict[str, Any]] = list(data.train.rows())
+    if single:
+        reference = cached_pair_logps(
+            base.model, data.train, model_identity=base.source.identity, **reference_options
+        )
+        for row, chosen, rejected in zip(
+            rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
+        ):
+            row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    policy = fresh_policy(base, settings, config.seed)
+    history = History(folder / "history.jsonl", on_progress)
+    with quiet():
+        trainer = AdaDPOTrainer(
+            model=policy,
+            args=trainer_arguments(config, folder, processes),
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=base.tokenizer,
+            callbacks=[history],
+        )
+        trainer.remove_callback(PrinterCallback)
+        result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    if not math.isfinite(result.training_loss):
+        raise DivergedError(trainer.state.global_step, "mean loss", result.training_loss)
+    policy = trainer.accelerator.unwrap_model(trainer.model).eval()
+    saved = folder / ("adapter" if settings.lora else "model")
+    with quiet():
+        if single:
+            save_policy(policy, saved)
+        else:
+            trainer.save_model(str(saved))  # gathers what the processes hold
+    metrics: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "train_loss": result.training_loss,
+        "train_pairs": len(data.train),
+        "truncated_pairs": data.train.truncated,
+        "dropped_pairs": len(data.train.dropped),
+        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+    }
+    if data.heldout is not None and single:
+        with torch.autocast(base.model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            heldout = pair_logps(policy, data.heldout, **reference_options)
+        before = cached_pair_logps(
+            base.model, data.heldout, model_identity=base.source.identity, **reference_options
+        )
+        metrics |= {f"heldout_{k}": v for k, v in reward_summary(heldout, before, config.method.beta).items()}
+    return metrics
+
+
+def trainer_arguments(config: RunConfig, folder: Path, processes: int) -> AdaDPOConfig:
+    """The run's settings in transformers' words."""
+    settings, on_gpu = config.train, torch.cuda.is_available()
+    accumulation = settings.accumulation_steps(processes)
+    options = config.method.identity()
+    beta = options.pop("beta")
+    return AdaDPOConfig(
+        output_dir=str(folder / "checkpoints"),
+        method="dpo",
+        method_options=options,
+        beta=beta,
+        forward=settings.forward,
+        precompute_ref_log_probs=True,  # single process: they are in the rows already
+        per_device_train_batch_size=settings.batch_size // (accumulation * processes),
+        gradient_accumulation_steps=accumulation,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup,  # below 1 it is a share of the steps
+        optim=settings.optimizer,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        max_length=settings.max_length,
+        bf16=settings.precision == "bfloat16",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        seed=config.seed,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would hide a diverged run
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        save_strategy="no" if settings.checkpoint_steps is None else "steps",
+        save_steps=settings.checkpoint_steps or 500,
+        save_total_limit=2,
+    )
+
+
+class History(TrainerCallback):  # type: ignore[misc] # transformers is skipped by mypy
+    """Writes a line per step, reports progress, stops a diverged run, marks complete checkpoints."""
+
+    def __init__(self, file: Path, on_progress: Progress) -> None:
+        self.file, self.on_progress = file, on_progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the lines up to the step that training resumes from."""
+        lines = self.file.read_text().splitlines() if state.global_step and self.file.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("".join(line + "\n" for line in kept))
+        self.on_progress(state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        """One step's numbers, our names; not a number ends the run."""
+        if not state.is_world_process_zero or "loss" not in logs:
+            return
+        values = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
+        for quantity in ("loss", "grad_norm"):
+            if quantity in values and not math.isfinite(values[quantity]):
+                raise DivergedError(state.global_step, quantity.replace("_", " "), values[quantity])
+        with self.file.open("a") as stream:
+            stream.write(json.dumps({"step": state.global_step, **values}) + "\n")
+        self.on_progress(state.global_step, state.max_steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The mark is the last file of a checkpoint: without it, it is half-written."""
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "complete").touch()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written whole."""
+    whole = [mark.parent for mark in folder.glob("checkpoint-*/complete")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

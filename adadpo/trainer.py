@@ -1,0 +1,144 @@
+"""AdaDPOTrainer: TRL's DPOTrainer with one method of this family as its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from trl import DPOConfig, DPOTrainer
+
+from adadpo.logprobs import PairLogps, packed_pair_logps
+from adadpo.losses import PreferenceLoss, preference_loss
+from adadpo.methods import Method, make_method
+
+
+@dataclass
+class AdaDPOConfig(DPOConfig):
+    """TRL's DPOConfig plus the method; `beta` is the inherited field.
+
+    Raises:
+        ValueError: `forward` or a method option is not one of its choices.
+    """
+
+    method: str = field(default="adadpo", metadata={"help": "Preset of adadpo.methods: dpo or adadpo."})
+    method_options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Options on top of the preset: balance, clip, normalization, ..."},
+    )
+    forward: str = field(
+        default="trl",
+        metadata={
+            "help": "trl: TRL's own forward pass; shared_prompt: the prompt computed once per pair (one process)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.forward not in ("trl", "shared_prompt"):
+            raise ValueError(f"forward must be 'trl' or 'shared_prompt', got {self.forward!r}")
+        self.resolve_method()
+
+    def resolve_method(self) -> Method:
+        """The preset with its options and this configuration's beta."""
+        return make_method(self.method, beta=self.beta, **self.method_options)
+
+
+class AdaDPOTrainer(DPOTrainer):
+    """Drop-in for DPOTrainer: give it an AdaDPOConfig.
+
+    At every step it logs, beside DPOTrainer's reward metrics, the coefficients `balance/chosen` (c_w) and
+    `balance/rejected` (c_l), the share of pairs whose ratio was clipped `balance/clipped`, and
+    `balance/log_gradient_ratio`: the mean over pairs of log(|dL/dp_w| / |dL/dp_l|), 0 when balanced.
+    """
+
+    _tag_names = ["trl", "dpo", "adadpo"]  # noqa: RUF012 -- TRL's name and type
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        config = kwargs.get("args") or next((a for a in args if isinstance(a, DPOConfig)), None)
+        if not isinstance(config, AdaDPOConfig):
+            raise TypeError(f"AdaDPOTrainer needs args=AdaDPOConfig(...), got {type(config).__name__}")
+        self.method = config.resolve_method()
+        super().__init__(model, *args, **kwargs)
+        if config.forward == "shared_prompt":
+            if self.accelerator.num_processes > 1:
+                raise ValueError("forward='shared_prompt' runs in one process; use forward='trl' for several")
+            if config.truncation_mode != "keep_start":
+                raise ValueError("forward='shared_prompt' needs truncation_mode='keep_start'")
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Rows that carry token ids are ready; everything else is TRL's."""
+        if "prompt_ids" in (dataset.column_names or ()):
+            return dataset
+        return super()._prepare_dataset(dataset, *args, **kwargs)
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Rows that carry reference log-probabilities are ready; everything else is TRL's."""
+        if "ref_chosen_logps" in (dataset.column_names or ()):
+            return dataset
+        return super()._precompute_ref_logps(dataset, *args, **kwargs)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
+        if return_outputs:
+            raise ValueError("AdaDPOTrainer computes no logits: set prediction_loss_only=True")
+        policy = self._pair_logps(model, inputs)
+        reference = self._reference_logps(model, inputs)
+        result = preference_loss(
+            self.method,
+            chosen_logps=policy.chosen,
+            rejected_logps=policy.rejected,
+            chosen_lengths=policy.chosen_lengths,
+            rejected_lengths=policy.rejected_lengths,
+            reference_chosen_logps=reference[0],
+            reference_rejected_logps=reference[1],
+        )
+        self._record(inputs, policy, result)
+        return result.loss.mean()
+
+    def _pair_logps(self, model: Any, inputs: dict[str, Tensor]) -> PairLogps:
+        """The policy's log-probabilities, by the configured forward pass."""
+        if self.args.forward == "shared_prompt":
+            # Accelerate puts its autocast around model.forward, which this path goes past.
+            with self.accelerator.autocast():
+                return packed_pair_logps(self.accelerator.unwrap_model(model), inputs)
+        completion = inputs["completion_mask"]
+        labels = inputs["input_ids"].masked_fill(completion == 0, -100)
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+            labels=labels,
+            fused_lm_head=True,
+        )
+        scored = completion[:, 1:]
+        sums = outputs.log_probs[:, -scored.shape[1] :].sum(dim=1)
+        return PairLogps(*sums.chunk(2), *scored.sum(dim=1).chunk(2))
+
+    def _reference_logps(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """From the batch's columns when they were computed before, else from the reference model."""
+        if "ref_chosen_logps" in inputs:
+            return inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+        chosen, rejected = self.compute_ref_log_probs(self.ref_model or model, inputs)
+        return chosen, rejected
+
+    def _record(self, inputs: dict[str, Tensor], policy: PairLogps, result: PreferenceLoss) -> None:
+        """Adds the batch's means to the metrics that TRL averages and logs."""
+        mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            tokens = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum().item()
+            self._total_train_tokens += tokens // self._tp_size
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        values = {
+            "rewards/chosen": result.chosen_rewards,
+            "rewards/rejected": result.rejected_rewards,
+            "rewards/accuracies": (result.chosen_rewards > result.rejected_rewards).float(),
+            "rewards/margins": result.chosen_rewards - result.rejected_rewards,
+            "logps/chosen": policy.chosen.detach(),
+            "logps/rejected": policy.rejected.detach(),
+            "balance/chosen": result.chosen_coefficient,
+            "balance/rejected": result.rejected_coefficient,
+            "balance/clipped": result.clipped.float(),
+            "balance/log_gradient_ratio": result.log_gradient_ratio,
+        }
+        for name, value in values.items():
+            self._metrics[mode][name].append(self.accelerator.gather(value).mean().item())
