@@ -1,4 +1,4 @@
-"""The methods: a loss with its hyperparameters, validated. No torch here, so that a sweep is checked in milliseconds."""
+"""The methods: a loss with its hyperparameters, validated. No torch, so that a sweep is checked in milliseconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BALANCE_OPTIONS = ("balance_reference", "clip", "normalization", "placement")
 class Method(BaseModel):
     """DPO (Rafailov et al. 2023, arXiv 2305.18290), or AdaDPO (arXiv 2605.28440) when `balance` is not "none".
 
-    `clip`, `normalization` and `placement` are this project's documented choices: the paper's listing was not available.
+    `clip`, `normalization` and `placement` are this project's own choices: the paper's listing was not available.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -67,7 +67,7 @@ def tokenize_pairs(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> To
 
 
 def encode(tokenizer: Any, text: Text, *, generation_prompt: bool = False) -> list[int]:
-    """Ids of a text, or of a conversation through the chat template (which brings its own BOS, so none is added)."""
+    """Ids of a text, or of a conversation through the chat template (it brings its own BOS: none is added)."""
     if isinstance(text, str):
         return list(tokenizer(text)["input_ids"])
     if tokenizer.chat_template is None:
@@ -81,7 +81,8 @@ def encode(tokenizer: Any, text: Text, *, generation_prompt: bool = False) -> li
 def _join(prompt: Text, response: Text, tokenizer: Any) -> Text:
     if isinstance(prompt, str) and isinstance(response, str):
         return prompt + response + ("" if response.endswith(tokenizer.eos_token) else tokenizer.eos_token)
-    assert not isinstance(prompt, str) and not isinstance(response, str)  # make_pair's normal form
+    assert not isinstance(prompt, str)  # make_pair's normal form: both or neither
+    assert not isinstance(response, str)
     return prompt + response
 
 

@@ -174,7 +174,7 @@ def trainer_arguments(config: RunConfig, folder: Path, processes: int) -> AdaDPO
     )
 
 
-class History(TrainerCallback):  # type: ignore[misc] # transformers is skipped by mypy
+class History(TrainerCallback):
     """Writes a line per step, reports progress, stops a diverged run, marks complete checkpoints."""
 
     def __init__(self, file: Path, on_progress: Progress) -> None:
