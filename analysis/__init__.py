@@ -1,34 +1,38 @@
-"""The numbers: win rates, paired tests, intervals and the verdict; importing it never imports torch."""
+"""The numbers: win rates, paired tests, intervals and the verdict; importing it never imports torch.
 
-from analysis.analyse import Analysis, analyse
-from analysis.annotations import Annotation, AnnotationError, read_annotations
-from analysis.compare import compare
-from analysis.intervals import clopper_pearson, hodges_lehmann, rank_biserial, sign_test
-from analysis.length_control import LengthControlled, length_controlled_win_rate
-from analysis.results import Results
-from analysis.signed_rank import signed_rank_test
-from analysis.table import TableError, pair_by_setting, runs_from_frame
-from analysis.win_rate import WinRate, win_rate
+Submodules load when a name is first used: the command line starts without numpy.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Analysis": "analysis.summary",
+    "Annotation": "analysis.annotations",
+    "AnnotationError": "analysis.annotations",
+    "LengthControlled": "analysis.length_control",
+    "Results": "analysis.results",
+    "TableError": "analysis.table",
+    "WinRate": "analysis.win_rates",
+    "analyse": "analysis.summary",
+    "clopper_pearson": "analysis.intervals",
+    "compare": "analysis.comparison",
+    "hodges_lehmann": "analysis.intervals",
+    "length_controlled_win_rate": "analysis.length_control",
+    "pair_by_setting": "analysis.table",
+    "rank_biserial": "analysis.intervals",
+    "read_annotations": "analysis.annotations",
+    "runs_from_frame": "analysis.table",
+    "sign_test": "analysis.intervals",
+    "signed_rank_test": "analysis.signed_rank",
+    "win_rate": "analysis.win_rates",
+}
 
 # Names that others may rely on; what is not here may change.
-__all__ = [
-    "Analysis",
-    "Annotation",
-    "AnnotationError",
-    "LengthControlled",
-    "Results",
-    "TableError",
-    "WinRate",
-    "analyse",
-    "clopper_pearson",
-    "compare",
-    "hodges_lehmann",
-    "length_controlled_win_rate",
-    "pair_by_setting",
-    "rank_biserial",
-    "read_annotations",
-    "runs_from_frame",
-    "sign_test",
-    "signed_rank_test",
-    "win_rate",
-]
+__all__ = [*_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -3,8 +3,8 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, run, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.analyse import Analysis, analyse
-from analysis.compare import compare
+from analysis.summary import Analysis, analyse
+from analysis.comparison import compare
 from analysis.intervals import hodges_lehmann
 from analysis.results import SeedValue
 from analysis.signed_rank import signed_rank_test

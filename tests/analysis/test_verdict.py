@@ -6,7 +6,7 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.analyse import analyse
+from analysis.summary import analyse
 from analysis.results import Metric
 from analysis.verdict import format_amount, format_p
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.win_rate import WinRate, win_rate
+from analysis.win_rates import WinRate, win_rate
 
 PREFERENCES = st.lists(
     st.one_of(st.floats(1, 2), st.sampled_from([0.0, 1.0, 1.5, 2.0])), min_size=2, max_size=30

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.compare import compare
+from analysis.comparison import compare
 from analysis.results import Cell, Comparison, Declared, Frozen, Metric, RunRow
 from analysis.table import as_runs, index_runs, make_cells
 from analysis.verdict import VerdictKind, make_verdict
