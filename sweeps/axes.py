@@ -1,0 +1,241 @@
+"""Arms, grid axes and seeds: checked value by value as they stand in the file, then combined."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Strict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from adadpo.config import TrainSettings
+from adadpo.methods import PRESETS, Method, make_method
+from sweeps.errors import suggest
+from sweeps.yamlfile import Location, Problem
+
+METHOD_AXES = {name: info for name, info in Method.model_fields.items() if name != "loss"}
+TRAIN_AXES = dict(TrainSettings.model_fields)
+AXES: dict[str, FieldInfo] = {**METHOD_AXES, **TRAIN_AXES}
+RESERVED = ("zip", "exclude")
+
+Cell = dict[str, Any]  # axis -> value
+
+
+def arm_problems(arms: Any) -> Iterator[Problem]:
+    """What is wrong with `arms:` as written."""
+    if not isinstance(arms, dict) or not arms:
+        yield Problem(("arms",), "arms must name at least one method, e.g. 'dpo: {}'")
+        return
+    for name, options in arms.items():
+        at: Location = ("arms", name)
+        if not isinstance(name, str) or not re.fullmatch(r"[^\s/\\]{1,64}", name):
+            yield Problem(
+                at, f"arm name {name!r} must be text without spaces or slashes, at most 64 long", True
+            )
+        if options is not None and not isinstance(options, dict):
+            yield Problem(at, f"arm {name!r} must be a mapping of options, got {options!r}")
+            continue
+        options = options or {}
+        preset = options.get("method", name)
+        if preset not in PRESETS:
+            key = "method" in options
+            yield Problem(
+                (*at, "method") if key else at,
+                f"arm {name!r}: unknown method {preset!r}{suggest(str(preset), [*PRESETS])}"
+                + ("" if key else " (or give it as 'method:')"),
+                not key,
+            )
+            continue
+        given = {key: value for key, value in options.items() if key != "method"}
+        yield from _option_problems(preset, given, at)
+
+
+def _option_problems(preset: str, given: dict[Any, Any], at: Location) -> Iterator[Problem]:
+    unknown = [key for key in given if key not in AXES]
+    for key in unknown:
+        yield Problem((*at, key), f"unknown option {key!r} of an arm{suggest(str(key), list(AXES))}", True)
+    for key, value in given.items():
+        if key in AXES and (message := value_problem(key, value)):
+            yield Problem((*at, key), message)
+            return
+    if not unknown:
+        try:
+            make_method(preset, **{key: value for key, value in given.items() if key in METHOD_AXES})
+        except ValidationError as error:
+            yield Problem(at, f"arm {at[1]!r}: {_reason(error)}")
+
+
+def grid_problems(grid: Any, arms: Any) -> Iterator[Problem]:
+    """What is wrong with `grid:` as written."""
+    if not isinstance(grid, dict | list) or not grid:
+        yield Problem(("grid",), "grid must map at least one axis to its values, e.g. 'beta: [0.05, 0.1]'")
+        return
+    many = isinstance(grid, list)
+    axes_of_first: set[str] | None = None
+    for number, part in enumerate(grid if many else [grid]):
+        at: Location = ("grid", number) if many else ("grid",)
+        if not isinstance(part, dict) or not part:
+            yield Problem(at, "a grid must map at least one axis to its values")
+            continue
+        problems = list(_part_problems(part, at, arms))
+        yield from problems
+        if problems:
+            continue
+        axes = axes_of(part)
+        if axes_of_first is not None and set(axes) != axes_of_first:
+            yield Problem(
+                at,
+                f"the grids of a union must have the same axes: {sorted(axes_of_first)} and {sorted(axes)}",
+            )
+        axes_of_first = axes_of_first or set(axes)
+        if not cells_of(part):
+            yield Problem(at, "the grid is empty: every combination is excluded")
+
+
+def _part_problems(part: dict[Any, Any], at: Location, arms: Any) -> Iterator[Problem]:
+    axes = {key: value for key, value in part.items() if key not in RESERVED}
+    zipped = part.get("zip", {})
+    if not isinstance(zipped, dict):
+        yield Problem((*at, "zip"), "zip must map axes to lists of equal length, which advance together")
+        zipped = {}
+    for where, group in ((at, axes), ((*at, "zip"), zipped)):
+        for axis, values in group.items():
+            yield from _axis_problems(axis, values, (*where, axis), arms)
+    lengths = {axis: len(values) for axis, values in zipped.items() if isinstance(values, list)}
+    if len(set(lengths.values())) > 1:
+        yield Problem((*at, "zip"), f"zip needs lists of equal length, got {lengths}")
+    for axis in set(axes) & set(zipped):
+        yield Problem((*at, "zip", axis), f"axis {axis!r} is both in the grid and in its zip", True)
+    if not axes and not zipped:
+        yield Problem(at, "the grid has no axis")
+    exclude = part.get("exclude", [])
+    if not isinstance(exclude, list) or not all(isinstance(cell, dict) and cell for cell in exclude):
+        yield Problem(
+            (*at, "exclude"), "exclude must be a list of cells, e.g. [{beta: 0.05, learning_rate: 1e-5}]"
+        )
+        return
+    for number, cell in enumerate(exclude):
+        for axis, value in cell.items():
+            place = (*at, "exclude", number, axis)
+            values = {**axes, **zipped}.get(axis)
+            if values is None:
+                yield Problem(place, f"exclude names {axis!r}, which is not an axis of this grid", True)
+            elif isinstance(values, list) and value not in values:
+                yield Problem(place, f"exclude: {axis} is never {value!r}; its values are {values}")
+
+
+def _axis_problems(axis: Any, values: Any, at: Location, arms: Any) -> Iterator[Problem]:
+    if axis not in AXES:
+        yield Problem(at, f"unknown key {axis!r} under grid{suggest(str(axis), [*AXES, *RESERVED])}", True)
+        return
+    if not isinstance(values, list) or not values:
+        yield Problem(at, f"grid.{axis} must be a list of at least one value, got {values!r}")
+        return
+    for number, value in enumerate(values):
+        if message := value_problem(axis, value, f"grid.{axis}[{number}]"):
+            yield Problem((*at, number), message)
+        elif value in values[:number]:
+            yield Problem((*at, number), f"grid.{axis}[{number}]: {value!r} is there twice")
+    for name, options in arms.items() if isinstance(arms, dict) else ():
+        options = options if isinstance(options, dict) else {}
+        if axis in options:
+            yield Problem(at, f"axis {axis!r} is fixed by arm {name!r}: it cannot be both", True)
+        elif axis in METHOD_AXES and (preset := options.get("method", name)) in PRESETS:
+            yield from _unused_axis(axis, values, name, preset, options, at)
+
+
+def _unused_axis(
+    axis: str, values: list[Any], arm: str, preset: str, options: dict[str, Any], at: Location
+) -> Iterator[Problem]:
+    """An axis that an arm's loss does not use would make equal runs look like different ones."""
+    own = {key: value for key, value in options.items() if key in METHOD_AXES}
+    for value in values:
+        try:
+            make_method(preset, **{**own, axis: value})
+        except ValidationError as error:
+            if any(item["type"] == "value_error" for item in error.errors()):
+                yield Problem(at, f"axis {axis!r} cannot be used with arm {arm!r}: {_reason(error)}", True)
+                return
+
+
+def value_problem(axis: str, value: Any, label: str | None = None) -> str | None:
+    """Why an axis cannot have a value; None when it can."""
+    info = AXES[axis]
+    try:
+        _adapter(axis).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].replace("Input should be", "must be")
+        return f"{label or axis} {message}, got {value!r}"
+    if isinstance(value, bool) and info.annotation is not bool:
+        return f"{label or axis} must be a number, got {value!r}"
+    return None
+
+
+@cache
+def _adapter(axis: str) -> TypeAdapter[Any]:
+    """Checks one value of an axis, with the bounds of its field."""
+    info = AXES[axis]
+    kind: Any = Annotated[(info.annotation, *info.metadata, Strict(False))]
+    return TypeAdapter(kind)
+
+
+def seed_problems(seeds: Any) -> Iterator[Problem]:
+    """What is wrong with `seeds:` as written."""
+    try:
+        parse_seeds(seeds)
+    except ValueError as error:
+        yield Problem(("seeds",), str(error))
+
+
+def parse_seeds(seeds: Any) -> list[int]:
+    """`[0, 1, 2]`, `0..2` or a single number.
+
+    Raises:
+        ValueError: anything else, a negative or a repeated seed.
+    """
+    if isinstance(seeds, str) and (match := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", seeds)):
+        first, last = int(match[1]), int(match[2])
+        if last < first:
+            raise ValueError(f"seeds {seeds!r} is empty: the last is below the first")
+        return list(range(first, last + 1))
+    found = [seeds] if isinstance(seeds, int) else seeds
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in found)
+    ):
+        raise ValueError(f"seeds must be whole numbers from 0, as [0, 1, 2] or 0..2, got {seeds!r}")
+    if repeated := sorted({seed for seed in found if found.count(seed) > 1}):
+        raise ValueError(f"seeds {repeated} are there twice: a repeated seed is the same run")
+    return found
+
+
+def axes_of(part: dict[str, Any]) -> dict[str, list[Any]]:
+    """Axis -> values of one grid, in the order of the file."""
+    return {**{key: values for key, values in part.items() if key not in RESERVED}, **part.get("zip", {})}
+
+
+def cells_of(part: dict[str, Any]) -> list[Cell]:
+    """The combinations of one grid, in the order of the file; the last axis changes fastest."""
+    axes = {key: values for key, values in part.items() if key not in RESERVED}
+    zipped = part.get("zip", {})
+    rows = (
+        [dict(zip(zipped, row, strict=True)) for row in zip(*zipped.values(), strict=True)]
+        if zipped
+        else [{}]
+    )
+    cells = [
+        {**dict(zip(axes, values, strict=True)), **row}
+        for values in itertools.product(*axes.values())
+        for row in rows
+    ]
+    excluded = part.get("exclude", [])
+    return [cell for cell in cells if not any(drop.items() <= cell.items() for drop in excluded)]
+
+
+def _reason(error: ValidationError) -> str:
+    """The first of pydantic's messages, without its preamble."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

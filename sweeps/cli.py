@@ -1,0 +1,240 @@
+"""The command line. Exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sweeps.errors import FailureError, SweepError, UserError
+from sweeps.store import open_store
+
+app = typer.Typer(
+    help="Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SweepArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN]...", help="A run id, or words such as arm=dpo beta=0.1 seed=0."),
+]
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml"),
+) -> None:
+    """Write a commented sweep file to start from."""
+    from sweeps.store import write_whole
+
+    if path.exists():
+        raise UserError(f"{path} exists already; give another name")
+    write_whole(
+        path, Path(__file__).with_name("configs").joinpath("template.yaml").read_text(encoding="utf-8")
+    )
+    say(f"wrote {path}; next: adadpo check {path}, then adadpo launch {path}")
+
+
+@app.command()
+def check(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Check a sweep file and everything it refers to, without spending anything."""
+    from sweeps.resolve import check_pairs
+    from sweeps.sweep import open_sweep
+
+    opened = open_sweep(sweep, open_store(store))
+    pairs = check_pairs(opened.job)
+    found = {
+        "sweep": opened.spec.name,
+        "runs": len(opened.job.runs),
+        "data": {
+            name: {"pairs": len(p.pairs), "skipped": [vars(row) for row in p.bad_rows]}
+            for name, p in pairs.items()
+        },
+    }
+    if as_json:
+        print_json(found)
+        return
+    say(f"{sweep}: fine. {len(opened.job.runs)} runs of {', '.join(opened.spec.arms)}")
+    for name, read in pairs.items():
+        skipped = f", {len(read.bad_rows)} rows skipped" if read.bad_rows else ""
+        say(f"  {name}: {len(read.pairs)} pairs{skipped}")
+        for row in read.bad_rows[:10]:
+            say(f"    row {row.number}: {row.reason}")
+
+
+@app.command()
+def plan(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show what a launch would do, cost and be able to show."""
+    from sweeps.plan import make_plan, plan_lines
+    from sweeps.sweep import open_sweep
+
+    made = make_plan(open_sweep(sweep, open_store(store)))
+    if as_json:
+        print_json(made)
+    else:
+        say("\n".join(plan_lines(made)))
+
+
+@app.command()
+def launch(sweep: SweepArgument, store: StoreOption = None) -> None:
+    """Run what is missing, then write the report. The same command continues after any interruption."""
+    from sweeps.launch import launch_sweep
+    from sweeps.sweep import open_sweep
+
+    launch_sweep(open_sweep(sweep, open_store(store)), out)
+
+
+@app.command()
+def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show where a sweep stands."""
+    from sweeps.status import make_status, show_status
+    from sweeps.sweep import open_sweep
+
+    found = make_status(open_sweep(sweep, open_store(store)))
+    if as_json:
+        print_json(found)
+    else:
+        show_status(found, out)
+
+
+@app.command()
+def logs(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
+    """Print the log of a run (by default of the runs that failed or diverged)."""
+    from sweeps.progress import label
+    from sweeps.sweep import open_sweep
+
+    opened = open_sweep(sweep, open_store(store))
+    chosen = opened.find(run) if run else opened.select("failed", "diverged")
+    if not chosen:
+        say("no run has failed; name one to see its log")
+    for one in chosen:
+        file = opened.store.run(one.run_id).log
+        say(f"== {one.run_id} {label(one)}")
+        say(file.read_text(encoding="utf-8", errors="replace") if file.exists() else "(not started)")
+
+
+@app.command()
+def retry(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
+    """Try failed and diverged runs again (all of them, or the named ones), then go on as launch does."""
+    from sweeps.launch import launch_sweep
+    from sweeps.sweep import open_sweep
+
+    opened = open_sweep(sweep, open_store(store))
+    states = opened.states()
+    stuck = [
+        r
+        for r in (opened.find(run) if run else opened.job.runs)
+        if states[r.run_id] in ("failed", "diverged", "unknown")
+    ]
+    # A silent owner on another machine is only overruled when the user names the run.
+    chosen = [r for r in stuck if run or states[r.run_id] != "unknown"]
+    if not chosen:
+        raise UserError(f"nothing to retry in {opened.spec.name}: no such run has failed or diverged")
+    for one in chosen:
+        folder = opened.store.run(one.run_id)
+        folder.clear_failure()
+        folder.lease.release()
+    launch_sweep(opened, out)
+
+
+@app.command()
+def extend(
+    sweep: SweepArgument,
+    seeds: Annotated[str, typer.Option("--seeds", help="+3 (the next three), 5, 3,4 or 3..5.")],
+    store: StoreOption = None,
+) -> None:
+    """Add seeds to a sweep and run only those; the report widens."""
+    from sweeps.launch import launch_sweep
+    from sweeps.sweep import extend_seeds, open_sweep
+
+    opened = open_sweep(sweep, open_store(store))
+    opened.store.require_writable()
+    new = extend_seeds(opened, seeds)
+    say(f"{opened.spec.name}: seeds {', '.join(map(str, new))} added")
+    launch_sweep(open_sweep(sweep, opened.store), out)
+
+
+@app.command()
+def report(sweep: SweepArgument, store: StoreOption = None) -> None:
+    """Write results.json, report.html and the tables from the files as they are."""
+    from sweeps.launch import write_everything
+    from sweeps.sweep import open_sweep
+
+    write_everything(open_sweep(sweep, open_store(store)), out)
+
+
+@app.command()
+def dashboard(
+    sweep: SweepArgument,
+    store: StoreOption = None,
+    port: Annotated[int, typer.Option(help="On this machine only.", min=0, max=65535)] = 8080,
+) -> None:
+    """Open the sweep's Optuna study in optuna-dashboard, on loopback."""
+    from sweeps.study import mirror, open_storage
+    from sweeps.sweep import open_sweep
+
+    opened = open_sweep(sweep, open_store(store))
+    try:
+        from optuna_dashboard import run_server
+    except ImportError as error:
+        raise UserError("optuna-dashboard is not installed: pip install 'adadpo[dashboard]'") from error
+    mirror(opened)
+    say(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    run_server(open_storage(opened), host="127.0.0.1", port=port)
+
+
+def say(text: str) -> None:
+    """Print as it is: text from users and files is never markup."""
+    out.print(text, markup=False, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Plain data, for programs."""
+    print(json.dumps(value, indent=1))
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # a polite kill leaves as Ctrl-C does: leases released, nothing half-written
+
+
+def main() -> None:
+    """Run a command; errors that a user can mend are one message, without a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except SweepError as error:
+        err.print(f"adadpo: {error}", markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("adadpo: interrupted; the same command continues where it was", highlight=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        failure = FailureError(
+            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        )
+        err.print(f"adadpo: {failure}", markup=False, highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

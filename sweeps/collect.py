@@ -1,0 +1,231 @@
+"""From the store's files to one tidy table, and with the analysis to `results.json`, the report and the tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from analysis.results import Curve, Evaluation, Failure, Results, RunRow, RunState, Sample
+from sweeps.metrics import METRICS
+from sweeps.provenance import git_state, versions
+from sweeps.resolve import PlannedRun, axes
+from sweeps.stages import load_history
+from sweeps.store import STAGES, read_json, write_whole
+from sweeps.sweep import Sweep
+
+CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
+SAMPLES_PER_ARM = 6
+
+
+def collect(sweep: Sweep) -> Results:
+    """Everything the report shows, from the files as they are now."""
+    from analysis import analyse
+
+    rows = [run_row(sweep, run) for run in sweep.job.runs]
+    changes = sweep.declaration_changes()
+    declared = sweep.declared()
+    found = analyse(
+        runs=rows,
+        declared=declared,
+        metrics=METRICS,
+        settings=sweep.settings,
+        seeds=sweep.seeds,
+        arms=list(sweep.spec.arms),
+        declaration_changed=changes,
+    )
+    first = {run.arm: run for run in reversed(sweep.job.runs)}
+    return Results(
+        sweep=sweep.spec.name,
+        declared=declared,
+        declaration_changed=changes,
+        verdict=found.verdict,
+        verdict_kind=found.verdict_kind,
+        evaluation=_evaluation(sweep),
+        axes=axes(sweep.spec),
+        arms={arm: _method(sweep, first[arm]) for arm in sweep.spec.arms},
+        settings=sweep.settings,
+        seeds=sweep.seeds,
+        metrics=list(METRICS),
+        counts=dict(Counter(row.state for row in rows)),
+        failures=list(_failures(sweep, rows)),
+        runs=rows,
+        cells=list(found.cells),
+        comparisons=list(found.comparisons),
+        curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
+        samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm)],
+        provenance=_provenance(sweep),
+    )
+
+
+def write_results(sweep: Sweep) -> Path:
+    """`results.json`, `report.html` and `tables/` in the sweep's folder; returns the report's path."""
+    from reports import write_report, write_tables
+
+    results = collect(sweep)
+    # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
+    write_whole(
+        sweep.folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
+    )
+    write_tables(results, sweep.folder / "tables")
+    return write_report(results, sweep.folder / "report.html")
+
+
+def run_row(sweep: Sweep, run: PlannedRun) -> RunRow:
+    """One line of the tidy table."""
+    folder = sweep.store.run(run.run_id)
+    state = folder.state(sweep.eval_id)
+    done = folder.stages_done(sweep.eval_id)
+    values: dict[str, float | None] = dict.fromkeys(metric.name for metric in METRICS)
+    wall = None
+    if "train" in done:
+        metrics = read_json(folder.metrics)
+        values["reward_accuracy"] = metrics.get("heldout_reward_accuracy")
+        values["reward_margin"] = metrics.get("heldout_reward_margin")
+        ratios = [step["log_gradient_ratio"] for step in load_history(folder) if "log_gradient_ratio" in step]
+        values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
+        wall = metrics["wall_seconds"]
+    if state == "done":
+        evaluation = folder.evaluation(sweep.eval_id)
+        generation = read_json(evaluation / "generation.json")
+        scores = read_json(evaluation / "scores.json")
+        values |= {
+            name: scores.get(name) for name in ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
+        }
+        values |= {"mean_length": scores["mean_length"], "kl": generation["kl"]}
+        wall = (wall or 0.0) + generation["wall_seconds"]
+    return RunRow(
+        run_id=run.run_id,
+        arm=run.arm,
+        setting=run.setting,
+        hyperparameters=run.hyperparameters,
+        seed=run.seed,
+        state=_shown_state(state),
+        metrics=values,
+        wall_seconds=wall,
+    )
+
+
+def _shown_state(state: str) -> RunState:
+    # "unknown": the owner is silent but may still work
+    return "running" if state == "unknown" else state  # type: ignore[return-value]
+
+
+def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
+    for row in rows:
+        if row.state == "done":
+            continue
+        folder = sweep.store.run(row.run_id)
+        if folder.failure.exists():
+            failure = read_json(folder.failure)
+            reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
+        else:
+            done = folder.stages_done(sweep.eval_id)
+            reason = f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
+        yield Failure(
+            run_id=row.run_id, arm=row.arm, setting=row.setting, seed=row.seed, state=row.state, reason=reason
+        )
+
+
+def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
+    history = load_history(sweep.store.run(run.run_id))
+    for name in CURVES:
+        logged = "log_gradient_ratio" if name == "gradient_ratio" else name
+        steps = [step for step in history if logged in step]
+        values = [math.exp(step[logged]) if name == "gradient_ratio" else step[logged] for step in steps]
+        if steps:
+            yield Curve(
+                arm=run.arm,
+                setting=run.setting,
+                seed=run.seed,
+                name=name,
+                steps=[step["step"] for step in steps],
+                values=[value if math.isfinite(value) else None for value in values],
+            )
+
+
+def _samples(sweep: Sweep, arm: str) -> Iterable[Sample]:
+    """Prompts of an arm's first evaluated run on which the responses differ; draws only when there is nothing else."""
+    run = next((run for run in sweep.select("done") if run.arm == arm), None)
+    if run is None:
+        return
+    annotations = read_json(sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "annotations.json")
+    decided = [a for a in annotations if a["preference"] != 1.5]
+    for annotation in (decided or annotations)[:SAMPLES_PER_ARM]:
+        yield Sample(
+            arm=arm,
+            setting=run.setting,
+            seed=run.seed,
+            instruction=annotation["instruction"],
+            baseline_output=annotation["output_1"],
+            output=annotation["output_2"],
+            preference=annotation["preference"],
+        )
+
+
+def _method(sweep: Sweep, run: PlannedRun) -> dict[str, Any]:
+    """An arm's hyperparameters, without those that the grid varies."""
+    return {
+        key: value for key, value in run.config.method.identity().items() if key not in run.hyperparameters
+    }
+
+
+def _evaluation(sweep: Sweep) -> Evaluation:
+    job, evaluation = sweep.job, sweep.job.evaluation
+    scored = [
+        sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "scores.json" for run in sweep.select("done")
+    ]
+    scores = read_json(scored[0]) if scored else {}
+    return Evaluation(
+        model=job.model,
+        data=job.train.name,
+        prompts=evaluation.prompts,
+        n_prompts=scores.get("prompts"),
+        judge=evaluation.judge,
+        baseline="the untrained model" if evaluation.baseline == "reference" else evaluation.baseline,
+        lc_method=scores.get("lc_method") or "not computed",
+        decoding=evaluation.decoding.model_dump(),
+    )
+
+
+def _provenance(sweep: Sweep) -> dict[str, str]:
+    """What the numbers come from, in words."""
+    found = {
+        "store": "runs are identified by content: the same configuration is the same run",
+        "evaluation id": sweep.eval_id,
+        "packages now": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+    git = git_state()
+    if git:
+        found["commit now"] = git["commit"] + (" with uncommitted changes" if git["diff"] else "")
+    declared = sweep.folder / "declared.json"
+    if declared.exists():
+        content = read_json(declared)
+        found["declaration"] = f"digest {content['digest']}, written before the first run"
+        added = [seed for seed in sweep.seeds if seed not in content["seeds"]]
+        if added:
+            found["seeds added after launch"] = ", ".join(map(str, added))
+    sources = [sweep.store.run(run.run_id).path / "provenance.json" for run in sweep.job.runs]
+    trained = [read_json(path) for path in sources if path.exists()]
+    for label, key in (("host", "host"), ("device", "device"), ("python", "python")):
+        values = sorted({str(row[key]) for row in trained})
+        if values:
+            found[f"trained on ({label})"] = ", ".join(values)
+    if trained:
+        found["trained from"] = (
+            f"{min(r['started'] for r in trained)} to {max(r['started'] for r in trained)}"
+        )
+        commits = sorted(
+            {
+                row["git"]["commit"][:12] + ("+changes" if row["git"]["diff"] else "")
+                for row in trained
+                if row["git"]
+            }
+        )
+        found["trained at commit"] = ", ".join(commits) or "not a git checkout"
+        found["model"] = trained[0]["model"]["identity"]
+        found["training data"] = trained[0]["data"]["identity"]
+    return found

@@ -1,0 +1,1 @@
+"""Where runs run: this process, worker processes of this machine, or Slurm."""

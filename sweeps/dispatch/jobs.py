@@ -1,0 +1,186 @@
+"""Runs as submitit jobs: worker processes of this machine, or Slurm. A job is a JSON file; its worker reads it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sweeps.errors import FailureError, UserError
+from sweeps.progress import SweepProgress
+from sweeps.resolve import Job, PlannedRun
+from sweeps.spec import Local, Slurm
+from sweeps.stages import execute
+from sweeps.store import read_json, write_json
+from sweeps.sweep import Sweep
+
+POLL_SECONDS = 0.5
+
+
+def work(job_file: str) -> dict[str, str]:
+    """What a worker does: the runs of one job; returns run id -> how it ended."""
+    job = Job.model_validate(read_json(Path(job_file)))
+    if job.processes > 1:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    ended: dict[str, str] = {}
+    execute(job, lambda run, stage, done, total: None, lambda run, state: ended.update({run.run_id: state}))
+    return ended
+
+
+def write_jobs(sweep: Sweep, runs: list[PlannedRun], runs_per_job: int) -> list[Path]:
+    """A file for each job, with nothing in it that its worker does not need."""
+    files = []
+    for start in range(0, len(runs), runs_per_job):
+        job = sweep.job.model_copy(update={"runs": runs[start : start + runs_per_job]})
+        file = sweep.folder / "jobs" / uuid.uuid4().hex[:12] / "job.json"
+        write_json(file, job.model_dump(mode="json"))
+        files.append(file)
+    return files
+
+
+def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: Console) -> None:
+    """Bring the runs to their end in worker processes, and follow them.
+
+    Raises:
+        FailureError: a worker ended by something that concerns every run.
+    """
+    from submitit import LocalExecutor
+
+    per_job = launch.runs_per_job or -(-len(runs) // launch.workers)
+    waiting = write_jobs(sweep, runs, per_job)
+    active: list[Any] = []
+    failures: list[str] = []
+    ended: set[str] = set()
+    with SweepProgress(console, len(sweep.job.runs), len(sweep.job.runs) - len(runs)) as progress:
+        try:
+            while waiting or active:
+                while waiting and len(active) < launch.workers:
+                    file = waiting.pop(0)
+                    executor = LocalExecutor(folder=file.parent)
+                    executor.update_parameters(timeout_min=launch.timeout_min)
+                    active.append(executor.submit(work, str(file)))
+                time.sleep(POLL_SECONDS)
+                _follow(sweep, runs, ended, progress)
+                for job in [job for job in active if job.done()]:
+                    active.remove(job)
+                    if error := job.exception():
+                        failures.append(_cause(str(error)))
+        finally:
+            for job in active:  # Ctrl-C: the workers end with the launcher
+                job.cancel()
+        _follow(sweep, runs, ended, progress)
+    if failures:
+        raise FailureError(failures[0])
+
+
+def _cause(text: str) -> str:
+    """The last line of a worker's traceback, without the exception's name."""
+    line = next((line for line in reversed(text.splitlines()) if "Error" in line), text.strip())
+    return line.rpartition("Error: ")[2] or line
+
+
+def _follow(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress: SweepProgress) -> None:
+    """Show what the workers' files say."""
+    for run in runs:
+        if run.run_id in ended:
+            continue
+        folder = sweep.store.run(run.run_id)
+        state = folder.state(sweep.eval_id)
+        if state in ("done", "diverged", "failed"):
+            ended.add(run.run_id)
+            progress.end(run, state)
+        elif state == "running" and (owner := folder.lease.read()) and owner.get("progress"):
+            now = owner["progress"]
+            progress.update(run, now["stage"], now["done"], now["total"])
+
+
+def slurm_executor(sweep: Sweep, launch: Slurm, folder: Path, *, on_cluster: bool = True) -> Any:
+    """Submitit's executor with the sweep's parameters.
+
+    Args:
+        sweep: names the jobs.
+        launch: the parameters.
+        folder: of the logs.
+        on_cluster: False: only to render the script; planning happens on laptops too.
+
+    Raises:
+        UserError: submitit refuses a parameter.
+        RuntimeError: `on_cluster`, and there is no Slurm.
+    """
+    from submitit import SlurmExecutor
+
+    class Renderer(SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 1  # submitit would look for srun
+
+    executor = (SlurmExecutor if on_cluster else Renderer)(folder=folder)
+    parameters = {"job_name": f"adadpo-{sweep.spec.name}", **launch.parameters()}
+    try:
+        executor.update_parameters(**executor._convert_parameters(parameters))
+    except (ValueError, TypeError, NameError, AssertionError) as error:
+        raise UserError(f"launch: submitit refuses these Slurm parameters: {error}") from error
+    return executor
+
+
+def slurm_script(sweep: Sweep, launch: Slurm) -> str:
+    """The batch script that would be submitted.
+
+    Raises:
+        UserError: submitit refuses a parameter.
+    """
+    executor = slurm_executor(sweep, launch, sweep.folder / "jobs" / "logs" / "%j", on_cluster=False)
+    jobs = -(-len(sweep.job.runs) // launch.runs_per_job)
+    if jobs > 1:
+        executor.parameters["map_count"] = jobs
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "plan"))
+
+
+def launch_slurm(sweep: Sweep, runs: list[PlannedRun], launch: Slurm) -> list[str]:
+    """Submit the runs that no queued job has; returns the job ids.
+
+    Raises:
+        FailureError: there is no Slurm here, or it refuses.
+    """
+    from submitit.core.utils import FailedJobError
+
+    queued = queued_runs(sweep)
+    files = write_jobs(sweep, [run for run in runs if run.run_id not in queued], launch.runs_per_job)
+    if not files:
+        return []
+    try:
+        executor = slurm_executor(sweep, launch, files[0].parent.parent / "logs" / "%j")
+        jobs = executor.map_array(work, [str(file) for file in files])
+    except (FailedJobError, RuntimeError, FileNotFoundError) as error:
+        raise FailureError(f"Slurm did not take the jobs: {str(error).splitlines()[0]}") from error
+    for file, job in zip(files, jobs, strict=True):
+        write_json(file.with_name("submitted.json"), {"slurm_job_id": job.job_id, "time": time.time()})
+    return [job.job_id for job in jobs]
+
+
+def queued_runs(sweep: Sweep) -> set[str]:
+    """Runs of jobs that Slurm says are pending or running."""
+    submitted = {file: read_json(file)["slurm_job_id"] for file in sweep.folder.glob("jobs/*/submitted.json")}
+    if not submitted:
+        return set()
+    try:
+        answer = subprocess.run(
+            ["squeue", "-h", "-r", "-o", "%i %F_%K"], capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise FailureError(
+            f"squeue does not answer, so nobody knows which jobs are queued: {error}"
+        ) from error
+    alive = set(answer.stdout.split())
+    return {
+        run["run_id"]
+        for file, job in submitted.items()
+        if job in alive
+        for run in read_json(file.with_name("job.json"))["runs"]
+    }

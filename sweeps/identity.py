@@ -1,0 +1,28 @@
+"""What a run or an evaluation is called: the hash of exactly what changes its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from adadpo.config import RunConfig
+
+# Raise it when the same configuration gives other results than before; a golden test pins the ids.
+IDENTITY_VERSION = 1
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of sha256 over the canonical JSON and the identity version."""
+    text = canonical_json({"identity_version": IDENTITY_VERSION, "value": value})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_id(config: RunConfig) -> str:
+    """The id of a training run."""
+    return digest({**config.model_dump(mode="json"), "method": config.method.identity()})

@@ -1,0 +1,154 @@
+"""Who works on a run: a file created exclusively, refreshed while the work goes on, with the owner in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+REFRESH_SECONDS = 5.0
+# A lease on another machine that nobody refreshed for so long is "unknown", never "dead": its node may be cut off.
+SILENT_SECONDS = 120.0
+
+Holder = Literal["none", "alive", "dead", "unknown"]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The file; it exists while somebody works."""
+
+    path: Path
+
+    def read(self) -> dict[str, Any] | None:
+        """The owner, or None when there is none (a lease is renamed into place, so it is never half-written)."""
+        try:
+            content = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def take(self) -> Holding | None:
+        """Become the owner; None when somebody else is, or may be."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # One look-and-write at a time: two launchers that both see a dead owner must not both take over.
+        with FileLock(self.path.with_suffix(".lock")):
+            if holder_state(self) in ("alive", "unknown"):
+                return None
+            return Holding(self, _me())
+
+    def release(self) -> None:
+        """Give up somebody's lease, whoever holds it."""
+        self.path.unlink(missing_ok=True)
+
+
+class Holding:
+    """A held lease, refreshed by a thread until it is released."""
+
+    def __init__(self, lease: Lease, owner: dict[str, Any]) -> None:
+        self.lease, self.owner = lease, owner
+        self.progress: dict[str, Any] = {}
+        self._write()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
+        self._thread.start()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Progress for others to read; written with the next refresh."""
+        self.progress = {"stage": stage, "done": done, "total": total}
+
+    def release(self) -> None:
+        """Stop refreshing and delete the file."""
+        self._stop.set()
+        self._thread.join()
+        self.lease.release()
+
+    def _write(self) -> None:
+        content = {**self.owner, "refreshed": time.time(), "progress": self.progress}
+        temporary = self.lease.path.with_suffix(f".{os.getpid()}.part")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self.lease.path)
+
+    def _refresh(self) -> None:
+        while not self._stop.wait(REFRESH_SECONDS):
+            try:
+                self._write()
+            except OSError:
+                continue  # a full disk must not end the work that may free it; the owner stays known by its pid
+
+
+@contextmanager
+def held(lease: Lease) -> Iterator[Holding | None]:
+    """The lease for the length of a block; None when it cannot be had."""
+    holding = lease.take()
+    try:
+        yield holding
+    finally:
+        if holding is not None:
+            holding.release()
+
+
+def holder_state(lease: Lease) -> Holder:
+    """Whether the owner still works: by process on this machine, by Slurm, else by the last refresh."""
+    owner = lease.read()
+    if owner is None:
+        return "none"
+    if owner.get("host") == socket.gethostname() and owner.get("boot") == _boot_id():
+        return "alive" if _started(int(owner["pid"])) == owner.get("process_started") else "dead"
+    if time.time() - float(owner.get("refreshed", 0)) < SILENT_SECONDS:
+        return "alive"
+    job = owner.get("slurm_job_id")
+    if job is not None and _slurm_ended(str(job)):
+        return "dead"
+    return "unknown"
+
+
+def _me() -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot_id(),
+        "pid": pid,
+        "process_started": _started(pid),  # a pid alone may have been given to another process since
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "taken": time.time(),
+    }
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, as the kernel counts; None when there is no such process, or only its zombie."""
+    try:
+        # The name in parentheses may contain spaces: count fields after it.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def _slurm_ended(job: str) -> bool:
+    """True only when Slurm answers and does not know the job as pending or running."""
+    try:
+        answer = subprocess.run(
+            ["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    if answer.returncode != 0:
+        return "Invalid job id" in answer.stderr
+    return not answer.stdout.strip()

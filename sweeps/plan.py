@@ -1,0 +1,98 @@
+"""What a launch would do, cost and be able to show: said before anything is spent."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from sweeps.collect import run_row
+from sweeps.dispatch.jobs import slurm_script
+from sweeps.spec import Slurm
+from sweeps.sweep import Sweep
+
+
+def make_plan(sweep: Sweep) -> dict[str, Any]:
+    """The plan as plain data, for `--json` and for people."""
+    counts = sweep.counts()
+    settings, compare = len(sweep.settings), sweep.spec.compare
+    smallest = smallest_p(settings, compare.alternative)
+    return {
+        "sweep": sweep.spec.name,
+        "store": str(sweep.store.root),
+        "runs": len(sweep.job.runs),
+        "new": counts["waiting"],
+        "done": counts["done"],
+        "running": counts["running"],
+        "unknown": counts["unknown"],
+        "failed": counts["failed"],
+        "diverged": counts["diverged"],
+        "settings": settings,
+        "seeds": sweep.seeds,
+        "arms": list(sweep.spec.arms),
+        "evaluation": sweep.eval_id,
+        "seconds_per_run": seconds_per_run(sweep),
+        "smallest_p": smallest,
+        "alpha": compare.alpha,
+        "testable": smallest <= compare.alpha,
+        "declaration_changed": sweep.declaration_changes(),
+        "unpinned": unpinned(sweep),
+        "script": slurm_script(sweep, sweep.spec.launch) if isinstance(sweep.spec.launch, Slurm) else None,
+    }
+
+
+def smallest_p(settings: int, alternative: str) -> float:
+    """The smallest p that the exact signed-rank test can reach over so many settings: every difference has one sign."""
+    return min(1.0, (2.0 if alternative == "two-sided" else 1.0) / 2.0**settings)
+
+
+def seconds_per_run(sweep: Sweep) -> float | None:
+    """Median wall time of the runs that are done; None when none is."""
+    times = [row.wall_seconds for run in sweep.select("done") if (row := run_row(sweep, run)).wall_seconds]
+    return median(time for time in times if time is not None) if times else None
+
+
+def unpinned(sweep: Sweep) -> list[str]:
+    """Hub names without a fixed revision: what they mean may change between two launches."""
+    job = sweep.job
+    names = [identity for run in job.runs[:1] if (identity := run.config.model).endswith("@main")]
+    names += [
+        f"hub:{source.location}@main"
+        for source in (job.train, job.heldout)
+        if source is not None and source.kind == "hub" and source.revision == "main"
+    ]
+    return list(dict.fromkeys(names))
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """The plan for people, in rich's markup-free text."""
+    lines = [
+        f"{plan['sweep']}: {len(plan['arms'])} arms x {plan['settings']} settings x {len(plan['seeds'])} seeds"
+        f" = {plan['runs']} runs   (store {plan['store']})",
+        f"  +{plan['new']} new  ={plan['done']} done  ~{plan['failed'] + plan['diverged']} failed or diverged"
+        f"  {plan['running']} running" + (f"  {plan['unknown']} unknown" if plan["unknown"] else ""),
+    ]
+    if plan["failed"] + plan["diverged"]:
+        lines.append(
+            f"  failed and diverged runs stay as they are; try them again: adadpo retry {plan['sweep']}"
+        )
+    each = plan["seconds_per_run"]
+    if plan["new"]:
+        cost = (
+            f"about {each * plan['new'] / 60:.0f} min at {each:.0f} s a run"
+            if each
+            else "not known before the first run"
+        )
+        lines.append(f"  cost of the new runs: {cost}")
+    lines.append(
+        f"  what it can show: the exact signed-rank test over {plan['settings']} settings reaches p = "
+        f"{plan['smallest_p']:.4g} at best; alpha is {plan['alpha']:g}"
+    )
+    if not plan["testable"]:
+        lines.append("  NOT TESTABLE: this design cannot reach alpha whatever the results are; add settings")
+    lines += [
+        f"  declared comparison changed since launch: {change}" for change in plan["declaration_changed"]
+    ]
+    lines += [f"  not pinned to a revision, may change: {name}" for name in plan["unpinned"]]
+    if plan["script"]:
+        lines += ["", "batch script:", *("  " + line for line in plan["script"].splitlines())]
+    return lines

@@ -1,0 +1,75 @@
+"""Where a result comes from: versions, commit, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sweeps.resolve import Job, PlannedRun
+
+PACKAGES = (
+    "adadpo",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "scipy",
+    "optuna",
+)
+
+
+def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
+    """Of one training run."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": socket.gethostname(),
+        "device": gpu
+        or f"CPU ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads)",
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "git": git_state(),
+        "command": sys.argv,
+        "model": {"name": job.model, "identity": run.config.model},
+        "data": {"name": job.train.name, "identity": run.config.data},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result may depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code, and whether it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD", "--", "*.py")}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,306 @@
+"""From a checked sweep to its runs: what each trains on, how it is evaluated, what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from adadpo.config import Decoding, RunConfig, TrainSettings
+from adadpo.data import DataError, DataSource, Pairs, load_pairs
+from adadpo.methods import make_method
+from adadpo.models import ModelError, ModelSource, resolve_model
+from sweeps.axes import METHOD_AXES, axes_of, cells_of
+from sweeps.data import builtin_instructions_path
+from sweeps.errors import UserError
+from sweeps.identity import canonical_json, digest, run_id
+from sweeps.spec import SweepSpec
+from sweeps.yamlfile import Problem, YamlFile
+
+BUILTIN = "builtin:instructions"
+
+
+class Fixed(BaseModel):
+    """A value that travels to jobs as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Fixed):
+    """A `DataSource` as JSON."""
+
+    name: str
+    kind: Literal["file", "hub"]
+    location: str
+    split: str = "train"
+    revision: str = "main"
+    limit: int | None = None
+
+    def open(self) -> DataSource:
+        """For reading."""
+        return DataSource(**self.model_dump())
+
+
+class Evaluation(Fixed):
+    """How every run of the sweep is evaluated."""
+
+    prompts: str  # as the user wrote it
+    prompts_path: str | None  # None: on the hub
+    limit: int | None
+    baseline: str
+    judge: str
+    decoding: Decoding
+    kl_prompts: int | None
+    eval_id: str
+
+
+class PlannedRun(Fixed):
+    """One arm at one setting with one seed."""
+
+    run_id: str
+    arm: str
+    setting: str
+    hyperparameters: dict[str, float | int | str | bool | None]
+    config: RunConfig
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+
+class Job(Fixed):
+    """What a worker needs to know, and nothing else: it is all JSON."""
+
+    sweep: str
+    store: str
+    model: str
+    train: Source
+    heldout: Source | None
+    bad_rows: Literal["refuse", "skip"]
+    evaluation: Evaluation
+    runs: list[PlannedRun]
+    processes: int = 1
+    strategy: Literal["ddp", "zero3"] = "ddp"
+
+
+def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
+    """The whole sweep as one job.
+
+    Args:
+        spec: checked.
+        file: where it was written, for messages; relative paths in it start at its folder.
+        store: root of the store.
+        extra_seeds: seeds added by `extend`.
+
+    Raises:
+        UserError: the model, a data file or the prompts are missing or unusable, each at its place in the file.
+    """
+    folder, problems = file.folder, []
+    try:
+        model: ModelSource | None = resolve_model(_in_folder(spec.model, folder))
+    except ModelError as error:
+        model = None
+        problems.append(Problem(("model",), str(error)))
+    train = heldout = None
+    identities: dict[str, str | None] = {}
+    try:
+        train, heldout = _train_source(spec, folder), _heldout_source(spec, folder)
+        for name, source in (("train", train), ("heldout", heldout)):
+            identities[name] = source.open().identity if source else None
+            if source and source.kind == "file":
+                load_pairs(source.open(), spec.data.bad_rows)
+    except DataError as error:
+        problems.append(Problem(("data",), str(error)))
+    try:
+        evaluation = _evaluation(spec, folder, model)
+    except UserError as error:
+        problems.append(Problem(("evaluate", "prompts"), str(error)))
+    file.raise_if(problems)
+    assert model is not None  # raise_if
+    assert train is not None
+    seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
+    runs = [
+        _run(spec, arm, cell, seed, model.identity, identities)
+        for cell in cells(spec)
+        for seed in seeds
+        for arm in spec.arms
+    ]
+    return Job(
+        sweep=spec.name,
+        store=str(store),
+        model=_in_folder(spec.model, folder),
+        train=train,
+        heldout=heldout,
+        bad_rows=spec.data.bad_rows,
+        evaluation=evaluation,
+        runs=runs,
+        processes=spec.processes,
+        strategy=getattr(spec.launch, "strategy", "ddp"),
+    )
+
+
+def cells(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Every combination of the grid once, in the order of the file."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in spec.grid:
+        for cell in cells_of(part):
+            found.setdefault(setting_label(cell), cell)
+    return list(found.values())
+
+
+def axes(spec: SweepSpec) -> dict[str, list[Any]]:
+    """Axis -> values, over the union of the grids."""
+    merged: dict[str, list[Any]] = {}
+    for part in spec.grid:
+        for axis, values in axes_of(part).items():
+            merged.setdefault(axis, []).extend(v for v in values if v not in merged.get(axis, []))
+    return merged
+
+
+def setting_label(cell: dict[str, Any]) -> str:
+    """`beta=0.1 learning_rate=1e-05`: unique for unequal cells."""
+    return " ".join(
+        f"{axis}={value if isinstance(value, str) else json.dumps(value)}" for axis, value in cell.items()
+    )
+
+
+def check_pairs(job: Job) -> dict[str, Pairs]:
+    """Reads the local preference data once more, for `check` to count."""
+    sources = {"train": job.train, "heldout": job.heldout}
+    return {
+        name: load_pairs(source.open(), job.bad_rows)
+        for name, source in sources.items()
+        if source is not None and source.kind == "file"
+    }
+
+
+def _run(
+    spec: SweepSpec, arm: str, cell: dict[str, Any], seed: int, model: str, identities: dict[str, str | None]
+) -> PlannedRun:
+    options = {**spec.arms[arm], **cell}
+    method = make_method(
+        options.pop("method", arm), **{key: value for key, value in options.items() if key in METHOD_AXES}
+    )
+    train = TrainSettings(
+        **{**spec.train, **{key: value for key, value in options.items() if key not in METHOD_AXES}}
+    )
+    config = RunConfig(
+        model=model,
+        data=identities["train"] or "",
+        heldout=identities["heldout"],
+        method=method,
+        train=train,
+        seed=seed,
+    )
+    return PlannedRun(
+        run_id=run_id(config), arm=arm, setting=setting_label(cell), hyperparameters=cell, config=config
+    )
+
+
+def _in_folder(name: str, folder: Path) -> str:
+    """A relative path that exists beside the sweep file becomes absolute; every other name stays."""
+    path = Path(name).expanduser()
+    looks_like_path = name.startswith((".", "~", "/")) or path.suffix in (".json", ".jsonl")
+    if looks_like_path or (folder / path).exists():
+        return str(folder / path)
+    return name
+
+
+def _train_source(spec: SweepSpec, folder: Path) -> Source:
+    data = spec.data
+    if data.source == BUILTIN:
+        return Source(
+            name=BUILTIN, kind="file", location=str(builtin_instructions_path("train")), limit=data.limit
+        )
+    return _source(data.source, data.split, data.revision, data.limit, folder)
+
+
+def _heldout_source(spec: SweepSpec, folder: Path) -> Source | None:
+    data, limit = spec.data, spec.data.heldout_limit
+    if (data.heldout or data.source) == BUILTIN:
+        path = builtin_instructions_path("heldout")
+        return Source(name=f"{BUILTIN} (held out)", kind="file", location=str(path), limit=limit)
+    if data.heldout is not None:
+        return _source(data.heldout, data.heldout_split or "test", data.revision, limit, folder)
+    found = _source(data.source, data.heldout_split or "", data.revision, limit, folder)
+    # A file has no splits: nothing is held out unless `heldout` names another file.
+    return found if found.kind == "hub" and data.heldout_split else None
+
+
+def _source(name: str, split: str, revision: str, limit: int | None, folder: Path) -> Source:
+    location = _in_folder(name, folder)
+    if Path(location).suffix in (".json", ".jsonl"):
+        return Source(name=name, kind="file", location=location, limit=limit)
+    if name.startswith("builtin:"):
+        raise DataError(f"unknown built-in data {name!r}; there is {BUILTIN!r}")
+    if name.count("/") != 1 or name.startswith("."):
+        raise DataError(
+            f"{name!r} is neither {BUILTIN!r}, nor a .json or .jsonl file, nor a hub id 'org/name'"
+        )
+    return Source(name=name, kind="hub", location=name, split=split, revision=revision, limit=limit)
+
+
+def _evaluation(spec: SweepSpec, folder: Path, model: ModelSource | None) -> Evaluation:
+    evaluate = spec.evaluate
+    if evaluate.prompts == "alpaca_eval":
+        path, identity = None, "hub:tatsu-lab/alpaca_eval"
+    else:
+        builtin = evaluate.prompts == BUILTIN
+        path = str(
+            builtin_instructions_path("evaluation") if builtin else _in_folder(evaluate.prompts, folder)
+        )
+        prompts = read_prompts(Path(path), evaluate.limit)
+        if evaluate.judge == "rubric" and not all(prompt.get("constraints") for prompt in prompts):
+            raise UserError(f"{evaluate.prompts}: the rubric judge needs 'constraints' in every prompt")
+        identity = hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
+    described = {
+        "prompts": identity,
+        "limit": evaluate.limit if path is None else None,  # else the hash covers exactly the prompts used
+        "baseline": evaluate.baseline,
+        "judge": evaluate.judge,
+        "decoding": evaluate.decoding.model_dump(mode="json"),
+        "kl_prompts": evaluate.kl_prompts,
+        "model": model.identity if model else None,
+    }
+    return Evaluation(
+        prompts=evaluate.prompts,
+        prompts_path=path,
+        limit=evaluate.limit,
+        baseline=evaluate.baseline,
+        judge=evaluate.judge,
+        decoding=evaluate.decoding,
+        kl_prompts=evaluate.kl_prompts,
+        eval_id=digest(described),
+    )
+
+
+def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Evaluation prompts: a JSON list of objects with a unique `instruction`.
+
+    Raises:
+        UserError: unreadable, not such a list, or an instruction is empty or repeated.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read prompts {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path}: expected a list of prompts")
+    for number, prompt in enumerate(content, start=1):
+        if (
+            not isinstance(prompt, dict)
+            or not isinstance(prompt.get("instruction"), str)
+            or not prompt["instruction"]
+        ):
+            raise UserError(f"{path}: prompt {number} has no text 'instruction'")
+    instructions = [prompt["instruction"] for prompt in content]
+    if repeated := [text for text in set(instructions) if instructions.count(text) > 1]:
+        raise UserError(f"{path}: instruction is there twice: {repeated[0][:80]!r}")
+    return content[:limit]

@@ -1,0 +1,292 @@
+"""A sweep as the user writes it. Every problem of a file is found and told at once, with its line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adadpo.config import Decoding, TrainSettings
+from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
+from sweeps.errors import UserError, suggest
+from sweeps.metrics import METRICS
+from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
+
+JUDGES = ("rubric", "none")
+
+
+class Section(BaseModel):
+    """Immutable; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """Preference pairs: `builtin:instructions`, a JSON/JSONL file, or a hub data set id."""
+
+    source: str
+    split: str = "train"
+    revision: str = "main"
+    limit: int | None = Field(default=None, gt=0)
+    heldout: str | None = None  # another source; None: the split `heldout_split` of the same one
+    heldout_split: str | None = "test"  # None: nothing is held out
+    heldout_limit: int | None = Field(default=None, gt=0)
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+
+
+class Evaluate(Section):
+    """How trained policies are compared with the untrained one."""
+
+    prompts: str = "builtin:instructions"
+    limit: int | None = Field(default=None, gt=0)
+    baseline: str = "reference"
+    judge: str = "rubric"
+    decoding: Decoding = Decoding()
+    kl_prompts: int | None = Field(default=None, ge=0)  # responses on which KL is estimated; None: all
+
+
+class Compare(Section):
+    """The comparison declared before results exist."""
+
+    baseline: str = "dpo"
+    candidate: str = "adadpo"
+    primary: str = "length_controlled_win_rate"
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    rope: float = Field(default=1.0, ge=0)
+
+
+class Inline(Section):
+    """Runs in this process, one after another."""
+
+    executor: Literal["inline"] = "inline"
+
+
+class Local(Section):
+    """Runs in worker processes of this machine (submitit's LocalExecutor)."""
+
+    executor: Literal["local"]
+    workers: int = Field(default=1, gt=0)
+    runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
+    timeout_min: int = Field(default=24 * 60, gt=0)
+
+
+class Slurm(BaseModel):
+    """Runs as Slurm jobs; every further key goes to submitit's SlurmExecutor as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    executor: Literal["slurm"]
+    runs_per_job: int = Field(default=1, gt=0)
+    nodes: int = Field(default=1, gt=0)
+    tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
+    strategy: Literal["ddp", "zero3"] = "ddp"  # how several processes share a run
+
+    def parameters(self) -> dict[str, Any]:
+        """What submitit gets."""
+        own = {"executor", "runs_per_job", "strategy"}
+        return {key: value for key, value in self.model_dump().items() if key not in own}
+
+
+Launch = Annotated[Inline | Local | Slurm, Field(discriminator="executor")]
+
+
+class Study(Section):
+    """The Optuna study: `journal` (a file in the sweep's folder), or a database URL (`$NAMES` are expanded)."""
+
+    storage: str = "journal"
+
+
+class SweepSpec(Section):
+    """One sweep file."""
+
+    name: str
+    model: str
+    data: Data = Data(source="builtin:instructions")
+    arms: dict[str, dict[str, Any]]
+    grid: list[dict[str, Any]]
+    seeds: list[int]
+    train: dict[str, Any] = {}  # TrainSettings, checked as such; `learning_rate` may come from the grid
+    evaluate: Evaluate = Evaluate()
+    compare: Compare = Compare()
+    launch: Launch = Inline()
+    study: Study = Study()
+
+    @property
+    def processes(self) -> int:
+        """Processes that train one run together."""
+        return self.launch.nodes * self.launch.tasks_per_node if isinstance(self.launch, Slurm) else 1
+
+
+def load_spec(path: Path) -> SweepSpec:
+    """Read and check a sweep file.
+
+    Raises:
+        UserError: every problem of the file, one per line, as `file:line:column: message`.
+    """
+    return spec_of(load_yaml(path))
+
+
+def spec_of(file: YamlFile) -> SweepSpec:
+    """The checked sweep of a file that was read.
+
+    Raises:
+        UserError: as `load_spec`.
+    """
+    raw = file.data
+    if not isinstance(raw, dict):
+        raise UserError(f"{file.path}:1:1: expected a sweep (keys: {', '.join(SweepSpec.model_fields)})")
+    raw = _short_forms(raw)
+    problems = [*arm_problems(raw.get("arms")), *grid_problems(raw.get("grid"), raw.get("arms"))]
+    problems += [*seed_problems(raw.get("seeds")), *_semantic_problems(raw)]
+    # These four have been checked in depth above; pydantic sees placeholders that pass.
+    stand_in = {"arms": {"arm": {}}, "grid": [{}], "seeds": [0], "train": {}}
+    shape = {key: stand_in.get(key, value) for key, value in raw.items()}
+    checked = None
+    try:
+        checked = SweepSpec.model_validate(shape)
+    except ValidationError as error:
+        problems += pydantic_problems(error, raw, SweepSpec)
+    train = {k: v for k, v in raw["train"].items() if k} if isinstance(raw.get("train"), dict) else {}
+    try:
+        settings = TrainSettings(**{str(key): value for key, value in train.items()})
+        if checked is not None:
+            problems += _process_problems(settings, checked)
+    except ValidationError as error:
+        problems += [
+            Problem(("train", *p.location), p.message, p.at_key)
+            for p in pydantic_problems(error, train, TrainSettings)
+        ]
+    if "train" in raw and not isinstance(raw["train"], dict):
+        problems.append(Problem(("train",), "train must be a mapping of settings"))
+    file.raise_if(problems)
+    assert checked is not None  # pydantic raised otherwise, and raise_if with it
+    real = {"arms": {k: v or {} for k, v in raw["arms"].items()}, "grid": _grids(raw["grid"])}
+    return checked.model_copy(update=real | {"seeds": parse_seeds(raw["seeds"]), "train": train})
+
+
+def pydantic_problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> Iterator[Problem]:
+    """Pydantic's errors as problems, with the choices and a suggestion."""
+    for item in error.errors():
+        location = _in_file(item["loc"], raw)
+        if item["type"] == "extra_forbidden":
+            allowed = _fields_at(model, location[:-1])
+            under = f" under {'.'.join(map(str, location[:-1]))}" if location[:-1] else ""
+            yield Problem(
+                location, f"unknown key {location[-1]!r}{under}{suggest(str(location[-1]), allowed)}", True
+            )
+        elif item["type"] == "missing":
+            missing = item["loc"][-1]
+            yield Problem(location, f"missing key {missing!r}{f' under {location[-1]}' if location else ''}")
+        elif item["type"] == "value_error":
+            yield Problem(location, str(item["ctx"]["error"]))
+        else:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            name = ".".join(map(str, location))
+            given = f", got {item['input']!r}" if not isinstance(item["input"], dict | list) else ""
+            yield Problem(location, f"{name}: {message}{given}")
+
+
+def _short_forms(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """`data: NAME` means `data: {source: NAME}`; an empty section means its defaults."""
+    full = {key: value for key, value in raw.items() if value is not None or key in ("name", "model")}
+    if isinstance(full.get("data"), str):
+        full["data"] = {"source": full["data"]}
+    if isinstance(full.get("launch"), dict) and "executor" not in full["launch"]:
+        full["launch"] = {"executor": "inline", **full["launch"]}
+    return full
+
+
+def _grids(raw: Any) -> list[dict[str, Any]]:
+    return raw if isinstance(raw, list) else [raw]
+
+
+def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
+    """What a type cannot say."""
+    name = raw.get("name")
+    if isinstance(name, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        yield Problem(("name",), f"name {name!r}: use letters, digits, '.', '_' and '-' (it names a folder)")
+    compare, arms = raw.get("compare", {}), raw.get("arms")
+    if isinstance(compare, dict) and isinstance(arms, dict):
+        for role, default in (("baseline", "dpo"), ("candidate", "adadpo")):
+            arm = compare.get(role, default)
+            if arm not in arms:
+                where = (
+                    ("compare", role) if role in compare else ("compare",) if "compare" in raw else ("arms",)
+                )
+                yield Problem(
+                    where, f"compare.{role} {arm!r} is not an arm{suggest(str(arm), list(map(str, arms)))}"
+                )
+        if compare.get("baseline", "dpo") == compare.get("candidate", "adadpo"):
+            yield Problem(("compare",), "compare.baseline and compare.candidate are the same arm")
+        directed = [metric.name for metric in METRICS if metric.higher_is_better is not None]
+        primary = compare.get("primary", directed[0])
+        if primary not in directed:
+            yield Problem(
+                ("compare", "primary"), f"unknown metric {primary!r}{suggest(str(primary), directed)}"
+            )
+    evaluate = raw.get("evaluate")
+    if isinstance(evaluate, dict):
+        judge = evaluate.get("judge", "rubric")
+        if judge == "rubric" and evaluate.get("prompts", "builtin:instructions") == "alpaca_eval":
+            yield Problem(
+                ("evaluate", "judge"), "the rubric judge needs prompts with constraints; alpaca_eval has none"
+            )
+    launch = raw.get("launch")
+    if isinstance(launch, dict) and launch.get("executor") == "slurm":
+        yield from _slurm_problems(launch)
+
+
+def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
+    """Keys that submitit's SlurmExecutor does not know."""
+    from submitit import SlurmExecutor
+
+    allowed = sorted(
+        {*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict(), *Slurm.model_fields}
+    )
+    for key in launch:
+        if key not in allowed:
+            yield Problem(
+                ("launch", key), f"unknown key {key!r} under launch{suggest(str(key), allowed)}", True
+            )
+
+
+def _process_problems(settings: TrainSettings, spec: SweepSpec) -> Iterator[Problem]:
+    """A batch that the processes of a run cannot share."""
+    try:
+        settings.accumulation_steps(spec.processes)
+    except ValueError as error:
+        yield Problem(("train", "batch_size"), str(error))
+    if spec.processes > 1 and settings.forward != "trl":
+        yield Problem(("train",), f"train.forward must be 'trl' when {spec.processes} processes train a run")
+
+
+def _in_file(location: tuple[int | str, ...], raw: Any) -> Location:
+    """Pydantic's location without the union tags that are not in the file."""
+    found: list[int | str] = []
+    for part in location:
+        inside = raw if isinstance(raw, dict) else dict(enumerate(raw)) if isinstance(raw, list) else {}
+        if part in inside:
+            raw = inside[part]
+            found.append(part)
+        # else: a union tag, or the key that is missing
+    return tuple(found)
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """The keys that a section takes."""
+    fields = model.model_fields
+    sections: dict[str, type[BaseModel]] = {
+        "data": Data, "evaluate": Evaluate, "compare": Compare, "study": Study, "decoding": Decoding,
+        "launch": Local,
+    }  # fmt: skip
+    if location and str(location[-1]) in sections:
+        fields = sections[str(location[-1])].model_fields
+    elif location and location[-1] == "lora":
+        from adadpo.config import Lora
+
+        fields = Lora.model_fields
+    return list(fields)

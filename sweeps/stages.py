@@ -1,0 +1,322 @@
+"""The stages of a run: train, generate, judge, score. Each writes its last file last, so a stage is done or not.
+
+Torch is imported inside functions: planning and reporting never load it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from adadpo.data import DataError, load_pairs
+from adadpo.models import ModelError, resolve_model
+from sweeps.errors import FailureError, SweepError
+from sweeps.evaluation import (
+    baseline_outputs,
+    judge_outputs,
+    load_prompts,
+    prompt_messages,
+    score_annotations,
+)
+from sweeps.identity import digest
+from sweeps.lease import held
+from sweeps.provenance import provenance
+from sweeps.resolve import Job, PlannedRun, Source
+from sweeps.store import STAGES, RunFolder, Store, read_json, write_json
+
+if TYPE_CHECKING:
+    from adadpo.policy import Base
+    from adadpo.tokens import TokenPairs
+    from adadpo.train import TrainingData
+
+OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
+SAME_FAILURES = 3  # the same failure this many times in a row stops the job: it would hit every run
+
+
+class Workshop:
+    """What the runs of a job share, loaded when first needed: model, token ids, prompts, baseline responses."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.store = job, Store(Path(job.store))
+        self._bases: dict[str, Base] = {}
+        self._data: dict[int, TrainingData] = {}
+
+    def base(self, run: PlannedRun) -> Base:
+        """The untrained model in the run's precision."""
+        from adadpo.policy import load_base
+        from adadpo.quiet import quiet
+
+        precision = run.config.train.precision
+        if precision not in self._bases:
+            with quiet():
+                self._bases[precision] = load_base(resolve_model(self.job.model), run.config.train)
+        return self._bases[precision]
+
+    def data(self, run: PlannedRun) -> TrainingData:
+        """Token ids of the pairs."""
+        from adadpo.tokens import tokenize_pairs
+        from adadpo.train import TrainingData
+
+        length = run.config.train.max_length
+        if length not in self._data:
+            tokenizer = self.base(run).tokenizer
+
+            def tokens(source: Source) -> TokenPairs:
+                return tokenize_pairs(load_pairs(source.open(), self.job.bad_rows).pairs, tokenizer, length)
+
+            heldout = self.job.heldout
+            self._data[length] = TrainingData(tokens(self.job.train), None if heldout is None else tokens(heldout))
+        return self._data[length]
+
+    @cached_property
+    def prompts(self) -> list[dict[str, Any]]:
+        """The evaluation prompts."""
+        return load_prompts(self.job.evaluation)
+
+    def baseline(self, run: PlannedRun, on_progress: Callable[[int, int], None]) -> list[dict[str, Any]]:
+        """The baseline's responses: a file's, or the untrained model's, generated once for all runs."""
+        evaluation = self.job.evaluation
+        if evaluation.baseline != "reference":
+            return baseline_outputs(Path(evaluation.baseline), self.prompts)
+        train = run.config.train
+        folder = self.store.baseline(digest([evaluation.eval_id, run.config.model, train.precision]))
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "outputs.json"
+        with FileLock(folder / "lock"):  # workers that start together wait for the first one
+            if not file.exists():
+                base = self.base(run)
+                outputs, _ = self.generate(base, base.model, f"{self.job.model} (untrained)", on_progress)
+                write_json(file, outputs)
+        return list(read_json(file))
+
+    def generate(
+        self, base: Base, policy: Any, generator: str, on_progress: Callable[[int, int], None]
+    ) -> tuple[list[dict[str, Any]], list[Any]]:
+        """A model's responses in AlpacaEval's format, and as token ids."""
+        from adadpo.generate import generate
+
+        messages = [prompt_messages(prompt) for prompt in self.prompts]
+        responses = generate(policy, base.tokenizer, messages, self.job.evaluation.decoding, on_progress)
+        outputs = [
+            {
+                "instruction": prompt["instruction"],
+                "output": response.text,
+                "generator": generator,
+                "dataset": prompt.get("dataset", self.job.evaluation.prompts),
+            }
+            for prompt, response in zip(self.prompts, responses, strict=True)
+        ]
+        return outputs, responses
+
+
+def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str], None]) -> None:
+    """Bring every run of a job to its end; one that somebody else works on is left alone.
+
+    Args:
+        job: the runs.
+        on_progress: called while a stage goes on.
+        on_end: called with each run and how it ended: a state, or "busy" when another process has it.
+
+    Raises:
+        SweepError: something that concerns every run: model, data or disk; or the same failure thrice in a row.
+    """
+    workshop = Workshop(job)
+    store = Store(Path(job.store))
+    recent: list[str] = []
+    for run in job.runs:
+        folder = store.run(run.run_id)
+        with held(folder.lease) as lease:
+            if lease is None:
+                on_end(run, "busy")
+                continue
+            # Another process may have finished it between planning and now.
+            if folder.state(job.evaluation.eval_id) != "done" and not folder.failure.exists():
+
+                def report(
+                    stage: str, done: int, total: int, run: PlannedRun = run, lease: Any = lease
+                ) -> None:
+                    lease.report(stage, done, total)
+                    on_progress(run, stage, done, total)
+
+                _run_stages(workshop, run, folder, report)
+            state = _state_without_lease(folder, job.evaluation.eval_id)
+        on_end(run, state)
+        recent = [*recent, read_json(folder.failure)["message"]] if state == "failed" else []
+        if len(recent) == SAME_FAILURES and len(set(recent)) == 1:
+            raise FailureError(
+                f"stopped: {SAME_FAILURES} runs in a row failed alike: {recent[0]} (log: {folder.log})"
+            )
+
+
+def _state_without_lease(folder: RunFolder, eval_id: str) -> str:
+    """A run's state while this process still holds it."""
+    if folder.last_file("score", eval_id).exists():
+        return "done"
+    return "diverged" if read_json(folder.failure)["kind"] == "diverged" else "failed"
+
+
+def _run_stages(
+    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+) -> None:
+    """The stages that are not done, in order; a failure is written down, a shared cause is raised."""
+    from adadpo.train import DivergedError
+
+    eval_id = workshop.job.evaluation.eval_id
+    work = {"train": _train, "generate": _generate, "judge": _judge, "score": _score}
+    stage = "train"
+    with _logging_to(folder.log):
+        log = logging.getLogger("sweeps")
+        try:
+            write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
+            for stage in STAGES:
+                if folder.last_file(stage, eval_id).exists():
+                    continue
+                start = time.monotonic()
+                log.info("%s starts", stage)
+                work[stage](workshop, run, folder, report)
+                log.info("%s done in %.1f s", stage, time.monotonic() - start)
+        except DivergedError as error:
+            log.warning("%s", error)
+            _write_failure(folder, "diverged", stage, str(error), step=error.step, quantity=error.quantity)
+        except (SweepError, ModelError, DataError) as error:
+            log.error("%s: %s", stage, error)
+            raise error if isinstance(error, SweepError) else FailureError(str(error)) from error
+        except OSError as error:
+            log.error("%s: %s", stage, error)
+            raise FailureError(
+                f"{stage}: {error.strerror or error}: {error.filename or folder.path}"
+            ) from error
+        except Exception as error:  # this run's failure; the others go on
+            log.error("%s", traceback.format_exc())
+            first_line = (str(error).splitlines() or [""])[0]
+            _write_failure(folder, _kind(error), stage, f"{type(error).__name__}: {first_line}")
+
+
+def _kind(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}".lower()
+    return "out of memory" if "out of memory" in text or isinstance(error, MemoryError) else "bug"
+
+
+def _write_failure(folder: RunFolder, kind: str, stage: str, message: str, **more: Any) -> None:
+    write_json(
+        folder.failure, {"kind": kind, "stage": stage, "message": message, "time": time.time(), **more}
+    )
+
+
+def _train(
+    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+) -> None:
+    from adadpo.train import train_run
+
+    start = time.time()
+    base, data = workshop.base(run), workshop.data(run)
+    write_json(folder.path / "provenance.json", provenance(workshop.job, run))
+    metrics = train_run(
+        base,
+        run.config,
+        data,
+        folder.train,
+        on_progress=lambda done, total: report("train", done, total),
+        processes=workshop.job.processes,
+    )
+    shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
+    write_json(folder.metrics, {**metrics, "wall_seconds": time.time() - start})
+
+
+def _generate(
+    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+) -> None:
+    from adadpo.divergence import kl_estimates
+    from adadpo.generate import token_log_ratios
+    from adadpo.policy import load_policy
+    from adadpo.quiet import quiet
+
+    start, job, base, settings = time.time(), workshop.job, workshop.base(run), run.config.train
+    workshop.baseline(run, lambda done, total: report("baseline", done, total))
+    with quiet():
+        policy = load_policy(base, folder.train / ("adapter" if settings.lora else "model"), settings)
+    outputs, responses = workshop.generate(
+        base,
+        policy,
+        f"{run.arm} {run.setting} seed={run.seed}",
+        lambda done, total: report("generate", done, total),
+    )
+    some = slice(None, job.evaluation.kl_prompts)
+    ratios = token_log_ratios(
+        policy,
+        base.model,
+        base.tokenizer,
+        [prompt_messages(prompt) for prompt in workshop.prompts[some]],
+        responses[some],
+        on_progress=lambda done, total: report("KL", done, total),
+    )
+    target = folder.evaluation(job.evaluation.eval_id)
+    write_json(target / "config.json", job.evaluation.model_dump(mode="json"))
+    described = {
+        **kl_estimates(ratios),
+        "mean_tokens": sum(len(response.token_ids) for response in responses) / len(responses),
+        "finished_share": sum(response.finished for response in responses) / len(responses),
+        "wall_seconds": time.time() - start,
+    }
+    write_json(target / "generation.json", described)
+    write_json(target / "outputs.json", outputs)
+
+
+def _judge(
+    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+) -> None:
+    target = folder.evaluation(workshop.job.evaluation.eval_id)
+    baseline = workshop.baseline(run, lambda done, total: report("baseline", done, total))
+    outputs = read_json(target / "outputs.json")
+    annotations = judge_outputs(workshop.job.evaluation.judge, workshop.prompts, baseline, outputs)
+    write_json(target / "annotations.json", annotations)
+
+
+def _score(
+    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+) -> None:
+    target = folder.evaluation(workshop.job.evaluation.eval_id)
+    scores = score_annotations(read_json(target / "annotations.json"), read_json(target / "outputs.json"))
+    write_json(target / "scores.json", scores)
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    """Everything that the libraries log goes to the run's own log."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8", errors="replace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        root.setLevel(before)
+        handler.close()
+
+
+def load_history(folder: RunFolder) -> list[dict[str, Any]]:
+    """The logged steps of a run; a line cut short by a kill ends it."""
+    file = folder.train / "history.jsonl"
+    steps: list[dict[str, Any]] = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            steps.append(json.loads(line))
+        except ValueError:
+            break
+    return steps

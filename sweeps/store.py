@@ -1,0 +1,174 @@
+"""The store: folders and files are the truth, everything else can be rebuilt from them.
+
+<root>/<run_id>/                     one training run, shared by every sweep that contains it
+    config.json provenance.json log.txt lease.json failure.json
+    train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done)
+    eval/<eval_id>/   config.json, generation.json, outputs.json, annotations.json, scores.json   (last: done)
+<root>/baselines/<id>/outputs.json   the untrained model's responses
+<root>/sweeps/<name>/                spec.yaml, declared.json, seeds.json, study.journal, jobs/, results.json, ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.errors import FailureError, UserError
+from sweeps.lease import Lease, holder_state
+
+State = Literal["waiting", "running", "unknown", "done", "diverged", "failed"]
+STAGES = ("train", "generate", "judge", "score")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all: unique temporary name, fsync, rename.
+
+    Raises:
+        FailureError: the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        # surrogatepass would write broken UTF-8; a replaced character shows that something was wrong
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)  # noqa: PTH105 -- the rename is the commit
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise FailureError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_whole` of indented JSON."""
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        FailureError: it cannot be read or is not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FailureError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FailureError(f"{path} is damaged ({error}); delete it and the stage runs again") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's files."""
+
+    path: Path
+
+    @property
+    def train(self) -> Path:
+        """Folder of the train stage."""
+        return self.path / "train"
+
+    @property
+    def metrics(self) -> Path:
+        """The train stage's last file."""
+        return self.train / "metrics.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the run has no result."""
+        return self.path / "failure.json"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with times."""
+        return self.path / "log.txt"
+
+    @property
+    def lease(self) -> Lease:
+        """Who works on the run."""
+        return Lease(self.path / "lease.json")
+
+    def evaluation(self, eval_id: str) -> Path:
+        """Folder of one evaluation."""
+        return self.path / "eval" / eval_id
+
+    def last_file(self, stage: str, eval_id: str) -> Path:
+        """The file whose existence means that a stage is done."""
+        if stage == "train":
+            return self.metrics
+        names = {"generate": "outputs.json", "judge": "annotations.json", "score": "scores.json"}
+        return self.evaluation(eval_id) / names[stage]
+
+    def state(self, eval_id: str) -> State:
+        """Derived from the files, never stored."""
+        if self.last_file("score", eval_id).exists():
+            return "done"
+        holder = holder_state(self.lease)
+        if holder == "alive":
+            return "running"
+        if self.failure.exists():
+            return "diverged" if read_json(self.failure)["kind"] == "diverged" else "failed"
+        return "unknown" if holder == "unknown" else "waiting"
+
+    def stages_done(self, eval_id: str) -> list[str]:
+        """The finished stages, in order."""
+        return [stage for stage in STAGES if self.last_file(stage, eval_id).exists()]
+
+    def clear_failure(self) -> None:
+        """Forget a failure so that the run is tried again; half-written training goes with it."""
+        self.failure.unlink(missing_ok=True)
+        if not self.metrics.exists():
+            shutil.rmtree(self.train, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The root folder of runs and sweeps."""
+
+    root: Path
+
+    def run(self, run_id: str) -> RunFolder:
+        """A run's folder."""
+        return RunFolder(self.root / run_id)
+
+    def sweep(self, name: str) -> Path:
+        """A sweep's folder."""
+        return self.root / "sweeps" / name
+
+    def baseline(self, baseline_id: str) -> Path:
+        """Folder of an untrained model's responses."""
+        return self.root / "baselines" / baseline_id
+
+    def sweeps(self) -> list[str]:
+        """Names of the launched sweeps."""
+        return sorted(path.parent.name for path in self.root.glob("sweeps/*/spec.yaml"))
+
+    def require_writable(self) -> None:
+        """Fail before any work if the store cannot be written.
+
+        Raises:
+            UserError: it is not a folder or not writable.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"store {self.root} cannot be written: {error.strerror}; choose another by --store"
+            ) from error
+
+
+def open_store(chosen: Path | None) -> Store:
+    """`--store`, else ADADPO_STORE, else ./runs."""
+    return Store((chosen or Path(os.environ.get("ADADPO_STORE") or "runs")).expanduser().absolute())

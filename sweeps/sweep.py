@@ -1,0 +1,174 @@
+"""A sweep opened for work: its checked file, its runs and their states, its declaration."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from analysis.results import Declared
+from sweeps.axes import parse_seeds
+from sweeps.errors import UserError, suggest
+from sweeps.identity import digest
+from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
+from sweeps.spec import SweepSpec, spec_of
+from sweeps.store import State, Store, read_json, write_json, write_whole
+from sweeps.yamlfile import YamlFile, load_yaml
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file with everything it refers to."""
+
+    spec: SweepSpec
+    file: YamlFile
+    store: Store
+    job: Job
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder in the store."""
+        return self.store.sweep(self.spec.name)
+
+    @property
+    def eval_id(self) -> str:
+        """The id of the sweep's evaluation."""
+        return self.job.evaluation.eval_id
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """Labels of the settings, in the order of the grid."""
+        return [setting_label(cell) for cell in cells(self.spec)]
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The file's seeds and those added by `extend`."""
+        return list(dict.fromkeys(run.seed for run in self.job.runs))
+
+    def states(self) -> dict[str, State]:
+        """Run id -> state, read from the files now."""
+        return {run.run_id: self.store.run(run.run_id).state(self.eval_id) for run in self.job.runs}
+
+    def counts(self) -> Counter[str]:
+        """How many runs are in each state."""
+        return Counter(self.states().values())
+
+    def select(self, *states: State) -> list[PlannedRun]:
+        """The runs that are in one of some states."""
+        now = self.states()
+        return [run for run in self.job.runs if now[run.run_id] in states]
+
+    def declared(self) -> Declared:
+        """The comparison as the file declares it now."""
+        compare = self.spec.compare
+        return Declared(**compare.model_dump())
+
+    def declaration_changes(self) -> list[str]:
+        """How the declared comparison differs from what was declared at launch, in words."""
+        path = self.folder / "declared.json"
+        if not path.exists():
+            return []
+        then, now = read_json(path)["compare"], self.declared().model_dump()
+        return [
+            f"{key}: {then[key]!r} at launch, now {now[key]!r}" for key in now if then.get(key) != now[key]
+        ]
+
+    def record(self) -> None:
+        """Write down what is launched; the declaration only the first time."""
+        text = self.file.path.read_text(encoding="utf-8")
+        write_whole(self.folder / "spec.yaml", text)
+        write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
+        if not (self.folder / "declared.json").exists():
+            compare = self.declared().model_dump()
+            content = {
+                "compare": compare,
+                "seeds": self.seeds,
+                "digest": digest(compare),
+                "time": time.time(),
+            }
+            write_json(self.folder / "declared.json", content)
+
+    def find(self, words: Sequence[str]) -> list[PlannedRun]:
+        """Runs by id (or its beginning), `axis=value`, `arm=NAME` or `seed=N`; every word must hold.
+
+        Raises:
+            UserError: no run fits.
+        """
+        found = [run for run in self.job.runs if all(_fits(run, word) for word in words)]
+        if not found:
+            ids = [run.run_id for run in self.job.runs]
+            raise UserError(
+                f"no run of {self.spec.name} fits {' '.join(words)!r}{suggest(words[0], ids[:5])}"
+            )
+        return found
+
+
+def open_sweep(target: str, store: Store) -> Sweep:
+    """A sweep by its file, or by the name under which it was launched.
+
+    Raises:
+        UserError: neither, or the file has problems.
+    """
+    path = Path(target).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        file = load_yaml(path)
+    elif (store.sweep(target) / "spec.yaml").is_file():
+        folder = store.sweep(target)
+        file = load_yaml(folder / "spec.yaml", Path(read_json(folder / "origin.json")["folder"]))
+    else:
+        known = store.sweeps()
+        hint = suggest(target, known) if known else ""
+        raise UserError(f"no sweep {target!r}: neither a .yaml file nor a sweep in {store.root}{hint}")
+    spec = spec_of(file)
+    return Sweep(spec, file, store, resolve(spec, file, store.root, extra_seeds(store, spec.name)))
+
+
+def extra_seeds(store: Store, name: str) -> list[int]:
+    """The seeds that `extend` added."""
+    path = store.sweep(name) / "seeds.json"
+    return list(read_json(path)) if path.exists() else []
+
+
+def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
+    """Add seeds: `+3` (the next three), `5`, `3..5` or `3,4`.
+
+    Returns:
+        The seeds that are new.
+
+    Raises:
+        UserError: not one of these forms, or nothing new.
+    """
+    have = sweep.seeds
+    try:
+        if wanted.startswith("+") and wanted[1:].isdigit() and int(wanted) > 0:
+            seeds = [max(have) + 1 + i for i in range(int(wanted))]
+        elif ".." in wanted:
+            seeds = parse_seeds(wanted)
+        else:
+            seeds = parse_seeds([int(word) for word in wanted.split(",")])
+    except ValueError as error:
+        raise UserError(
+            f"--seeds {wanted!r}: give +N, a list such as 3,4 or a range such as 3..5 ({error})"
+        ) from error
+    new = [seed for seed in seeds if seed not in have]
+    if not new:
+        raise UserError(f"--seeds {wanted!r} adds nothing: the sweep has seeds {have}")
+    write_json(sweep.folder / "seeds.json", [*extra_seeds(sweep.store, sweep.spec.name), *new])
+    return new
+
+
+def _fits(run: PlannedRun, word: str) -> bool:
+    axis, given, value = word.partition("=")
+    if not given:
+        return run.run_id.startswith(word)
+    if axis in ("arm", "seed"):
+        return str(getattr(run, axis)) == value
+    mine: Any = run.hyperparameters.get(axis)
+    try:
+        return mine is not None and float(mine) == float(value)
+    except ValueError:
+        return str(mine) == value

@@ -1,0 +1,115 @@
+"""A YAML file as plain data, with the line and column of everything in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sweeps.errors import UserError
+
+Location = tuple[str | int, ...]  # path of keys and indices
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong at a place in a file."""
+
+    location: Location
+    message: str
+    at_key: bool = False  # the key itself is wrong, not its value
+
+
+@dataclass
+class YamlFile:
+    """Plain data (dict, list, str, int, float, bool, None) and where it was written."""
+
+    path: Path
+    data: Any
+    folder: Path  # where relative paths in it start
+    keys: dict[Location, tuple[int, int]] = field(default_factory=dict)  # 1-based line and column
+    values: dict[Location, tuple[int, int]] = field(default_factory=dict)
+
+    def place(self, problem: Problem) -> tuple[int, int]:
+        """Line and column of a problem, or of the nearest thing around it."""
+        location = problem.location
+        if problem.at_key and location in self.keys:
+            return self.keys[location]
+        while location:
+            if location in self.values:
+                return self.values[location]
+            location = location[:-1]
+        return (1, 1)
+
+    def raise_if(self, problems: Iterable[Problem]) -> None:
+        """Raises:
+        UserError: all problems at once, in the order of the file.
+        """
+        lines = sorted({(*self.place(problem), problem.message) for problem in problems})
+        if lines:
+            raise UserError("\n".join(f"{self.path}:{line}:{column}: {text}" for line, column, text in lines))
+
+
+def load_yaml(path: Path, folder: Path | None = None) -> YamlFile:
+    """Read YAML 1.2, where `5e-7` is a number; duplicate keys and syntax errors are refused.
+
+    Args:
+        path: the file.
+        folder: where relative paths in it start; None: beside it.
+
+    Raises:
+        UserError: unreadable or not YAML, with line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise UserError(f"no such file: {path}{hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        # The first line says it; ruamel's further lines explain how to switch the check off.
+        raise UserError(f"{place}: {str(error.problem or error.context).splitlines()[0]}") from error
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    file = YamlFile(path, None, folder or path.absolute().parent)
+    file.data = _plain(tree, (), file)
+    return file
+
+
+def _plain(node: Any, location: Location, file: YamlFile) -> Any:
+    """Plain data of a node; notes where its children are written."""
+    if isinstance(node, CommentedMap):
+        for key in node:
+            if key in node.lc.data:  # a key that came in through a merge has no place of its own
+                key_line, key_column, line, column = node.lc.data[key]
+                file.keys[(*location, key)] = (key_line + 1, key_column + 1)
+                file.values[(*location, key)] = (line + 1, column + 1)
+        return {_scalar(key): _plain(value, (*location, key), file) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            line, column = node.lc.data[index][:2]
+            file.values[(*location, index)] = (line + 1, column + 1)
+        return [_plain(value, (*location, index), file) for index, value in enumerate(node)]
+    return _scalar(node)
+
+
+def _scalar(node: Any) -> Any:
+    """A YAML scalar without ruamel's formatting subclasses."""
+    if node is None or isinstance(node, bool):
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)  # a date or a tagged value: validation will say what was expected instead
