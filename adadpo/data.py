@@ -175,13 +175,17 @@ def make_pair(row: Any) -> Pair:
     chosen, rejected = _text("chosen", row["chosen"]), _text("rejected", row["rejected"])
     if isinstance(chosen, str) is not isinstance(rejected, str):
         raise RowError("chosen and rejected must both be text or both be message lists")
+    if chosen == rejected:
+        raise RowError("chosen and rejected are equal")
     prompt = _text("prompt", row["prompt"]) if row.get("prompt") is not None else None
 
     if not isinstance(chosen, str) and not isinstance(rejected, str):
         if chosen[0]["role"] != "assistant":  # the conversation is inside both responses
             shared = _shared_length(chosen, rejected)
+            if isinstance(prompt, list) and prompt != chosen[:shared]:
+                raise RowError("prompt is not the conversation that chosen and rejected share")
             prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-        elif isinstance(prompt, str):
+        elif isinstance(prompt, str) and prompt:
             prompt = [{"role": "user", "content": prompt}]
     elif prompt is None:
         shared = _shared_length(chosen, rejected)
@@ -192,22 +196,20 @@ def make_pair(row: Any) -> Pair:
     elif not isinstance(prompt, str):
         raise RowError("prompt is a message list but chosen and rejected are text")
 
-    if not prompt:
+    if not prompt or not _content(prompt).strip():
         raise RowError("the prompt is empty or missing")
     for name, response in (("chosen", chosen), ("rejected", rejected)):
         if not _content(response).strip():
             raise RowError(f"{name} is empty")
         if not isinstance(response, str) and [m["role"] for m in response] != ["assistant"]:
             raise RowError(f"{name} must be one assistant message after the shared conversation")
-    if chosen == rejected:
-        raise RowError("chosen and rejected are equal")
     return Pair(prompt, chosen, rejected)
 
 
 def _text(column: str, value: Any) -> Text:
     """A string, or a non-empty list of plain messages."""
     if isinstance(value, str):
-        return value
+        return _encodable(column, value)
     if not isinstance(value, list) or not value:
         raise RowError(f"{column} must be text or a list of messages, got {type(value).__name__}")
     messages = []
@@ -216,8 +218,14 @@ def _text(column: str, value: Any) -> Text:
             isinstance(message.get(k), str) for k in ("role", "content")
         ):
             raise RowError(f"{column} has a message without a text 'role' and 'content'")
-        messages.append({"role": message["role"], "content": message["content"]})
+        messages.append({"role": message["role"], "content": _encodable(column, message["content"])})
     return messages
+
+
+def _encodable(column: str, text: str) -> str:
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise RowError(f"{column} has half of a surrogate pair, which is not text (a cut emoji?)")
+    return text
 
 
 def _shared_length(a: Any, b: Any) -> int:

@@ -17,6 +17,16 @@ from adadpo.tokens import encode
 
 Progress = Callable[[int, int], None]  # done, total
 
+# A model's own generation settings (Qwen2.5 brings repetition_penalty 1.05) would bend the distribution unseen.
+PLAIN = {
+    "min_length": 0,
+    "min_p": None,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "typical_p": 1.0,
+}
+
 
 @dataclass(frozen=True)
 class Response:
@@ -43,7 +53,7 @@ def generate(
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         prompts: text or messages.
-        decoding: temperature 0 is greedy; no top-k is ever applied.
+        decoding: temperature 0 is greedy; no top-k or penalty is ever applied, whatever the model declares.
         on_progress: called with prompts done and prompts in all.
     """
     ids = [encode(tokenizer, prompt, generation_prompt=True) for prompt in prompts]
@@ -68,6 +78,7 @@ def generate(
                 max_new_tokens=decoding.max_new_tokens,
                 eos_token_id=ends,
                 pad_token_id=tokenizer.pad_token_id,
+                **PLAIN,
                 **(sampling if decoding.temperature > 0 else {"do_sample": False}),
             )
         for index, row in zip(indices, sequences[:, input_ids.shape[1] :].tolist(), strict=True):

@@ -59,17 +59,18 @@ def pack_pairs(batch: dict[str, Tensor]) -> PackedPairs:
     row, predictor, target, response = [], [], [], []
     for i, (prompt, chosen, rejected) in enumerate(spans):
         middle, end = prompt + chosen, prompt + chosen + rejected
+        first = 0 if prompt else 1  # nothing predicts a row's first token: it is not scored, as in TRL
         input_ids[i, :middle] = ids[i, :middle]
         input_ids[i, middle:end] = ids[pairs + i, prompt : prompt + rejected]
         position_ids[i, :middle] = torch.arange(middle, device=device)
         position_ids[i, middle:end] = torch.arange(prompt, prompt + rejected, device=device)
         mask[i, middle:end, prompt:middle] = False
         # The last prompt position predicts the first token of both responses.
-        predictor += [torch.arange(prompt - 1, middle - 1), torch.tensor([prompt - 1])]
+        predictor += [torch.arange(prompt - 1 + first, middle - 1), torch.full((1 - first,), prompt - 1)]
         predictor += [torch.arange(middle, end - 1)]
-        row.append(torch.full((chosen + rejected,), i))
-        target.append(input_ids[i, prompt:end])
-        response += [torch.full((chosen,), i), torch.full((rejected,), pairs + i)]
+        row.append(torch.full((chosen + rejected - 2 * first,), i))
+        target += [input_ids[i, prompt + first : middle], input_ids[i, middle + first : end]]
+        response += [torch.full((chosen - first,), i), torch.full((rejected - first,), pairs + i)]
     return PackedPairs(
         input_ids,
         position_ids,
@@ -87,7 +88,11 @@ def packed_pair_logps(model: Any, batch: dict[str, Tensor]) -> PairLogps:
     Args:
         model: a causal language model of transformers (or its PEFT wrapper), not wrapped for several processes.
         batch: as for `pack_pairs`.
+
+    Raises:
+        ValueError: the model's attention cannot take the mask of a packed row.
     """
+    _check_attention(model, batch["input_ids"].shape[1])
     packed = pack_pairs(batch)
     hidden = backbone(model)(
         input_ids=packed.input_ids,
@@ -125,8 +130,36 @@ def row_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, completion_
 
 def score_tokens(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log p(target) from hidden states [N, H] and ids [N]: float32 [N], nats."""
-    logits = model.get_output_embeddings()(hidden).float()
+    logits = _rescale(model.get_output_embeddings()(hidden).float(), model.config.get_text_config())
     return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
+
+
+def _rescale(logits: Tensor, config: Any) -> Tensor:
+    """What some models do to their logits after the output head; the names are those of trl's add_fused_lm_head."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if (scale := getattr(config, name, None)) is not None:
+            logits = logits * scale
+            break
+    else:
+        if (scale := getattr(config, "logits_scaling", None)) is not None:
+            logits = logits * scale if config.model_type == "hyperclovax" else logits / scale
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+def _check_attention(model: Any, length: int) -> None:
+    """Other kinds of attention than SDPA read a boolean mask as numbers; a mask of one's own replaces the window's."""
+    config = model.config.get_text_config()
+    if config._attn_implementation != "sdpa":
+        raise ValueError(
+            f"packed pairs need attn_implementation 'sdpa', the model has {config._attn_implementation!r}"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and length > window:
+        raise ValueError(
+            f"packed pairs: rows of {length} tokens exceed the model's sliding window of {window}"
+        )
 
 
 def backbone(model: Any) -> Any:

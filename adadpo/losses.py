@@ -60,7 +60,7 @@ def preference_loss(
     if isinstance(method, str):
         method = make_method(method, **hyperparameters)
     elif hyperparameters:
-        method = Method(**{**method.identity(), **hyperparameters})
+        method = Method(**{**method.model_dump(exclude_unset=True), **hyperparameters})
     if reference_chosen_logps is None or reference_rejected_logps is None:
         raise ValueError(f"{method.loss} needs reference_chosen_logps and reference_rejected_logps")
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Balance = Literal["none", "sequence", "per_token"]
 Normalization = Literal["geometric", "chosen", "rejected", "mean"]
@@ -39,10 +46,15 @@ class Method(BaseModel):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An unbalanced loss has no balance options: what is written can be read back."""
+        unused = BALANCE_OPTIONS if self.balance == "none" else ()
+        return {name: value for name, value in serialize(self).items() if name not in unused}
+
     def identity(self) -> dict[str, Any]:
-        """The hyperparameters that change a result: an unbalanced loss has no balance options."""
-        unused = set(BALANCE_OPTIONS) if self.balance == "none" else set()
-        return self.model_dump(exclude=unused)
+        """The hyperparameters that change a result."""
+        return self.model_dump()
 
 
 # Name -> hyperparameters. AdaDPO's default is the paper's "Stable" variant: per-token balance.

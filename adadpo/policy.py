@@ -11,6 +11,7 @@ import torch
 
 from adadpo.config import TrainSettings
 from adadpo.models import ModelError, ModelSource, load_model, load_tokenizer
+from adadpo.quiet import quiet
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -65,7 +66,8 @@ def fresh_policy(base: Base, train: TrainSettings, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(policy, config)
+        with quiet():
+            return get_peft_model(policy, config)
     except ValueError as error:  # no such module in this model
         raise ModelError(f"train.lora.target_modules {modules!r}: {str(error).splitlines()[0]}") from error
 
@@ -91,9 +93,10 @@ def load_policy(base: Base, folder: Path, train: TrainSettings) -> Any:
         else:
             from peft import PeftModel
 
-            policy = PeftModel.from_pretrained(
-                copy.deepcopy(base.model), str(folder), autocast_adapter_dtype=False
-            )
+            with quiet():
+                policy = PeftModel.from_pretrained(
+                    copy.deepcopy(base.model), str(folder), autocast_adapter_dtype=False
+                )
             # One dtype throughout: float32 adapters on bfloat16 weights would convert at every layer.
             policy = policy.to(DTYPES[train.precision])
     except (OSError, ValueError) as error:

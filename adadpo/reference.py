@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def cached_pair_logps(
 ) -> dict[str, Tensor]:
     """`pair_logps` of the reference model, from the cache when the same were computed before.
 
-    The key covers what the numbers depend on: model, token ids, cut, dtype, device type. A file that does not
+    The key covers what the numbers depend on: model, token ids, cut, dtype, autocast, device type. A file that does not
     read back whole is computed again.
     """
     key = {
@@ -78,6 +78,7 @@ def cached_pair_logps(
         "pairs": pairs.rows(),
         "max_length": options["max_length"],
         "dtype": str(model.dtype),
+        "autocast": torch.is_autocast_enabled(model.device.type),
         "device": model.device.type,
         "torch": torch.__version__,
     }
@@ -86,7 +87,7 @@ def cached_pair_logps(
     if file.is_file():
         try:
             found = load_file(file)
-            if len(found["chosen"]) == len(pairs):
+            if len(found["chosen"]) == len(found["rejected"]) == len(pairs):
                 return found
         except (SafetensorError, KeyError, OSError):
             pass
@@ -102,14 +103,13 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
     os.close(handle)
     try:
         save_file(tensors, name)
+        Path(name).chmod(0o644)  # mkstemp gives 0o600; a shared cache is read by colleagues
         os.replace(name, file)  # noqa: PTH105
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def reward_summary(
-    policy: dict[str, Tensor], reference: dict[str, Tensor], beta: float
-) -> dict[str, float | int | Sequence[float]]:
+def reward_summary(policy: dict[str, Tensor], reference: dict[str, Tensor], beta: float) -> dict[str, float]:
     """Implicit rewards on held-out pairs: beta times the log-ratio to the reference (Rafailov et al. 2023, section 5).
 
     Args:

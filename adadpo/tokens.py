@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from adadpo.data import BadRow, DataError, Pair, Text
 
 
@@ -72,9 +74,12 @@ def encode(tokenizer: Any, text: Text, *, generation_prompt: bool = False) -> li
         return list(tokenizer(text)["input_ids"])
     if tokenizer.chat_template is None:
         raise DataError("the data are conversations but the tokenizer has no chat template")
-    encoded = tokenizer.apply_chat_template(
-        text, add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
-    )
+    try:
+        encoded = tokenizer.apply_chat_template(
+            text, add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
+        )
+    except TemplateError as error:  # many templates refuse a system message
+        raise DataError(f"the tokenizer's chat template refuses a conversation: {error}") from error
     return list(encoded["input_ids"])
 
 

@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
 from adadpo.config import RunConfig
@@ -79,7 +81,7 @@ def train_run(
         processes: how many processes train together.
 
     Returns:
-        Metrics: steps, final loss, and on the held-out pairs reward margin and accuracy.
+        Metrics: steps, mean loss over them, and on the held-out pairs reward margin and accuracy.
 
     Raises:
         DivergedError: a loss or gradient norm is NaN or infinite.
@@ -87,15 +89,27 @@ def train_run(
     settings, single = config.train, processes == 1
     reference_options = {"pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length}
     rows: list[dict[str, Any]] = list(data.train.rows())
+    policy = fresh_policy(base, settings, config.seed)
+    autocast = partial(
+        torch.autocast, base.model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
+    )
+
+    def reference_logps(pairs: TokenPairs) -> dict[str, Tensor]:
+        # In the arithmetic of training, so that every log-ratio starts at 0: a full fine-tune's weights are float32.
+        with autocast():
+            untrained = base.model if settings.lora else policy
+            return cached_pair_logps(
+                untrained, pairs, model_identity=base.source.identity, **reference_options
+            )
+
+    heldout_reference = None
     if single:
-        reference = cached_pair_logps(
-            base.model, data.train, model_identity=base.source.identity, **reference_options
-        )
+        reference = reference_logps(data.train)
+        heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
         for row, chosen, rejected in zip(
             rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
         ):
             row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
-    policy = fresh_policy(base, settings, config.seed)
     history = History(folder / "history.jsonl", on_progress)
     with quiet():
         trainer = AdaDPOTrainer(
@@ -106,31 +120,37 @@ def train_run(
             callbacks=[history],
         )
         trainer.remove_callback(PrinterCallback)
-        result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
-    if not math.isfinite(result.training_loss):
-        raise DivergedError(trainer.state.global_step, "mean loss", result.training_loss)
+        if settings.lora:
+            # TRL's copy of the fresh adapter: the reference is in the rows by now.
+            policy.delete_adapter("ref")
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    # Not train()'s own mean: after a resume that leaves out the steps before it.
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    train_loss = sum(losses) / len(losses)
+    if not math.isfinite(train_loss):
+        raise DivergedError(trainer.state.global_step, "mean loss", train_loss)
     policy = trainer.accelerator.unwrap_model(trainer.model).eval()
+    metrics: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "train_loss": train_loss,
+        "train_pairs": len(data.train),
+        "truncated_pairs": data.train.truncated,
+        "dropped_pairs": len(data.train.dropped),
+        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+    }
+    if data.heldout is not None and heldout_reference is not None:
+        with autocast():
+            heldout = pair_logps(policy, data.heldout, **reference_options)
+        summary = reward_summary(heldout, heldout_reference, config.method.beta)
+        if not math.isfinite(summary["reward_margin"]):  # the last step's update is in no loss
+            raise DivergedError(trainer.state.global_step, "held-out reward margin", summary["reward_margin"])
+        metrics |= {f"heldout_{k}": v for k, v in summary.items()}
     saved = folder / ("adapter" if settings.lora else "model")
     with quiet():
         if single:
             save_policy(policy, saved)
         else:
             trainer.save_model(str(saved))  # gathers what the processes hold
-    metrics: dict[str, Any] = {
-        "steps": trainer.state.global_step,
-        "train_loss": result.training_loss,
-        "train_pairs": len(data.train),
-        "truncated_pairs": data.train.truncated,
-        "dropped_pairs": len(data.train.dropped),
-        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
-    }
-    if data.heldout is not None and single:
-        with torch.autocast(base.model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            heldout = pair_logps(policy, data.heldout, **reference_options)
-        before = cached_pair_logps(
-            base.model, data.heldout, model_identity=base.source.identity, **reference_options
-        )
-        metrics |= {f"heldout_{k}": v for k, v in reward_summary(heldout, before, config.method.beta).items()}
     return metrics
 
 
@@ -183,7 +203,8 @@ class History(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step that training resumes from."""
         lines = self.file.read_text().splitlines() if state.global_step and self.file.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        # A line a step from the first on: what lies behind them is done again, and its last line may be torn.
+        kept = lines[: state.global_step]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text("".join(line + "\n" for line in kept))
         self.on_progress(state.global_step, state.max_steps)

@@ -12,17 +12,29 @@ from adadpo.logprobs import PairLogps, packed_pair_logps
 from adadpo.losses import PreferenceLoss, preference_loss
 from adadpo.methods import Method, make_method
 
+# TRL's options of its own loss, at their defaults: they do nothing here, so nothing else is accepted.
+TRL_LOSS = {
+    "loss_type": ["sigmoid"],
+    "loss_weights": None,
+    "ld_alpha": None,
+    "f_divergence_type": "reverse_kl",
+    "label_smoothing": 0.0,
+    "use_weighting": False,
+}
+
 
 @dataclass
 class AdaDPOConfig(DPOConfig):
     """TRL's DPOConfig plus the method; `beta` is the inherited field.
 
     Raises:
-        ValueError: `forward` or a method option is not one of its choices.
+        ValueError: `forward` or a method option is not one of its choices, or an option of TRL's own loss is set.
     """
 
+    _VALID_DICT_FIELDS = DPOConfig._VALID_DICT_FIELDS + ["method_options"]  # noqa: RUF005 -- as TRL's
+
     method: str = field(default="adadpo", metadata={"help": "Preset of adadpo.methods: dpo or adadpo."})
-    method_options: dict[str, Any] = field(
+    method_options: dict[str, Any] | str = field(  # str: JSON on a command line
         default_factory=dict,
         metadata={"help": "Options on top of the preset: balance, clip, normalization, ..."},
     )
@@ -37,11 +49,19 @@ class AdaDPOConfig(DPOConfig):
         super().__post_init__()
         if self.forward not in ("trl", "shared_prompt"):
             raise ValueError(f"forward must be 'trl' or 'shared_prompt', got {self.forward!r}")
+        unused = [name for name, default in TRL_LOSS.items() if getattr(self, name) != default]
+        if unused:
+            raise ValueError(
+                f"{', '.join(unused)} has no effect: the loss is method={self.method!r}; remove it"
+            )
         self.resolve_method()
 
     def resolve_method(self) -> Method:
         """The preset with its options and this configuration's beta."""
-        return make_method(self.method, beta=self.beta, **self.method_options)
+        options = self.method_options
+        if isinstance(options, str):
+            raise ValueError(f"method_options must be a JSON object, got {options!r}")
+        return make_method(self.method, beta=self.beta, **options)
 
 
 class AdaDPOTrainer(DPOTrainer):

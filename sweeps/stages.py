@@ -75,7 +75,9 @@ class Workshop:
                 return tokenize_pairs(load_pairs(source.open(), self.job.bad_rows).pairs, tokenizer, length)
 
             heldout = self.job.heldout
-            self._data[length] = TrainingData(tokens(self.job.train), None if heldout is None else tokens(heldout))
+            self._data[length] = TrainingData(
+                tokens(self.job.train), None if heldout is None else tokens(heldout)
+            )
         return self._data[length]
 
     @cached_property
