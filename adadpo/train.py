@@ -59,13 +59,7 @@ class TrainingData:
 
 
 def train_run(
-    base: Base,
-    config: RunConfig,
-    data: TrainingData,
-    folder: Path,
-    *,
-    on_progress: Progress,
-    processes: int = 1,
+    base: Base, config: RunConfig, data: TrainingData, folder: Path, *, on_progress: Progress
 ) -> dict[str, Any]:
     """Train one policy and save it with its history.
 
@@ -78,15 +72,14 @@ def train_run(
         data: token ids of its pairs.
         folder: the run's `train/` folder.
         on_progress: called with optimiser steps done and in all.
-        processes: how many processes train together.
 
     Returns:
-        Metrics: steps, mean loss over them, and on the held-out pairs reward margin and accuracy.
+        Metrics: steps, final loss, and on the held-out pairs reward margin and accuracy.
 
     Raises:
         DivergedError: a loss or gradient norm is NaN or infinite.
     """
-    settings, single = config.train, processes == 1
+    settings = config.train
     reference_options = {"pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length}
     rows: list[dict[str, Any]] = list(data.train.rows())
     policy = fresh_policy(base, settings, config.seed)
@@ -102,19 +95,17 @@ def train_run(
                 untrained, pairs, model_identity=base.source.identity, **reference_options
             )
 
-    heldout_reference = None
-    if single:
-        reference = reference_logps(data.train)
-        heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
-        for row, chosen, rejected in zip(
-            rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
-        ):
-            row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    reference = reference_logps(data.train)
+    heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
+    for row, chosen, rejected in zip(
+        rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
+    ):
+        row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
     history = History(folder / "history.jsonl", on_progress)
     with quiet():
         trainer = AdaDPOTrainer(
             model=policy,
-            args=trainer_arguments(config, folder, processes),
+            args=trainer_arguments(config, folder),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=base.tokenizer,
             callbacks=[history],
@@ -145,19 +136,15 @@ def train_run(
         if not math.isfinite(summary["reward_margin"]):  # the last step's update is in no loss
             raise DivergedError(trainer.state.global_step, "held-out reward margin", summary["reward_margin"])
         metrics |= {f"heldout_{k}": v for k, v in summary.items()}
-    saved = folder / ("adapter" if settings.lora else "model")
     with quiet():
-        if single:
-            save_policy(policy, saved)
-        else:
-            trainer.save_model(str(saved))  # gathers what the processes hold
+        save_policy(policy, folder / ("adapter" if settings.lora else "model"))
     return metrics
 
 
-def trainer_arguments(config: RunConfig, folder: Path, processes: int) -> AdaDPOConfig:
+def trainer_arguments(config: RunConfig, folder: Path) -> AdaDPOConfig:
     """The run's settings in transformers' words."""
     settings, on_gpu = config.train, torch.cuda.is_available()
-    accumulation = settings.accumulation_steps(processes)
+    accumulation = settings.accumulation_steps()
     options = config.method.identity()
     beta = options.pop("beta")
     return AdaDPOConfig(
@@ -166,8 +153,8 @@ def trainer_arguments(config: RunConfig, folder: Path, processes: int) -> AdaDPO
         method_options=options,
         beta=beta,
         forward=settings.forward,
-        precompute_ref_log_probs=True,  # single process: they are in the rows already
-        per_device_train_batch_size=settings.batch_size // (accumulation * processes),
+        precompute_ref_log_probs=True,  # they are in the rows already: no second model is loaded
+        per_device_train_batch_size=settings.batch_size // accumulation,
         gradient_accumulation_steps=accumulation,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,

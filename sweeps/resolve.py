@@ -84,8 +84,6 @@ class Job(Fixed):
     bad_rows: Literal["refuse", "skip"]
     evaluation: Evaluation
     runs: list[PlannedRun]
-    processes: int = 1
-    strategy: Literal["ddp", "zero3"] = "ddp"
 
 
 def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
@@ -139,8 +137,6 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         bad_rows=spec.data.bad_rows,
         evaluation=evaluation,
         runs=runs,
-        processes=spec.processes,
-        strategy=getattr(spec.launch, "strategy", "ddp"),
     )
 
 

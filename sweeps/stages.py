@@ -229,7 +229,6 @@ def _train(
         data,
         folder.train,
         on_progress=lambda done, total: report("train", done, total),
-        processes=workshop.job.processes,
     )
     shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
     write_json(folder.metrics, {**metrics, "wall_seconds": time.time() - start})

@@ -24,10 +24,6 @@ POLL_SECONDS = 0.5
 def work(job_file: str) -> dict[str, str]:
     """What a worker does: the runs of one job; returns run id -> how it ended."""
     job = Job.model_validate(read_json(Path(job_file)))
-    if job.processes > 1:
-        from submitit.helpers import TorchDistributedEnvironment
-
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
     ended: dict[str, str] = {}
     execute(job, lambda run, stage, done, total: None, lambda run, state: ended.update({run.run_id: state}))
     return ended
@@ -146,8 +142,14 @@ def launch_slurm(sweep: Sweep, runs: list[PlannedRun], launch: Slurm) -> list[st
     """Submit the runs that no queued job has; returns the job ids.
 
     Raises:
+        UserError: a run is to be trained by several processes.
         FailureError: there is no Slurm here, or it refuses.
     """
+    if sweep.spec.processes > 1:
+        raise UserError(
+            f"launch.nodes x launch.tasks_per_node = {sweep.spec.processes}: "
+            "runs trained by several processes can be planned but not launched yet; use 1"
+        )
     from submitit.core.utils import FailedJobError
 
     queued = queued_runs(sweep)
