@@ -1,0 +1,30 @@
+# Everything works from a fresh clone: each target sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: quickstart test lint install
+
+quickstart: install ## train DPO and AdaDPO on the embedded model, end with a report
+	$(BIN)/adadpo launch sweeps/configs/quickstart.yaml
+
+test: lint ## every check
+	$(BIN)/pytest $(PYTEST)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "adadpo needs Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "python3 has no venv module here; installing the package python3-venv"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; \
+	  else echo "please run: sudo apt-get install python3-venv"; exit 1; fi; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
