@@ -25,8 +25,8 @@ def make_verdict(
 ) -> Verdict:
     """Say what the primary comparison shows.
 
-    In this order: no data, "untestable"; p <= alpha, "better" or "worse" for the candidate; the
-    Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two one-sided tests); no outcome could
+    In this order: no data, "untestable"; p <= alpha, "better" or "worse" for the candidate; every
+    difference exactly 0, "inconclusive"; the Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two one-sided tests); no outcome could
     have reached alpha, "untestable"; else "inconclusive". A significant difference within +-rope stays
     "better" or "worse", since that test was declared, and the sentence says that it is practically
     equivalent.
@@ -79,6 +79,12 @@ def make_verdict(
             f"{a} scores {word} than {b} on {metric.label}: {evidence}{also}{caveats}.",
             "better" if higher == metric.higher_is_better else "worse",
         )
+    if not any(means):
+        return Verdict(
+            f"The evaluation does not tell {a} and {b} apart: every difference on {metric.label} is exactly 0 "
+            f"({_test(test, comparison, declared.alpha)}){caveats}.",
+            "inconclusive",
+        )
     if within:
         return Verdict(
             f"{a} and {b} are practically equivalent on {metric.label} ({shown}): {evidence}{caveats}.",
@@ -117,7 +123,7 @@ def format_p(p_value: float, *, alpha: float = 0.05) -> str:
 def format_amount(value: float, metric: Metric, *, signed: bool = False, unit: bool = True) -> str:
     """A value of the metric with its digits and unit, e.g. "+2.1 points"; zero has no minus."""
     number = round(value, metric.decimals) + 0.0  # -0.0 + 0.0 is 0.0
-    text = f"{number:{'+' if signed else ''}.{metric.decimals}f}"
+    text = f"{number:{'+' if signed else ''}.{metric.decimals}f}".replace("-", "−")  # a minus, not a hyphen
     return f"{text} {metric.unit}".rstrip() if unit else text
 
 

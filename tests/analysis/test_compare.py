@@ -3,11 +3,11 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, run, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.summary import Analysis, analyse
 from analysis.comparison import compare
 from analysis.intervals import hodges_lehmann
 from analysis.results import SeedValue
 from analysis.signed_rank import signed_rank_test
+from analysis.summary import Analysis, analyse
 from analysis.table import TableError
 
 

@@ -6,8 +6,8 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.summary import analyse
 from analysis.results import Metric
+from analysis.summary import analyse
 from analysis.verdict import format_amount, format_p
 
 
@@ -41,7 +41,7 @@ def test_worse() -> None:
     kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]])
     assert kind == "worse"
     assert sentence == (
-        "adadpo scores lower than dpo on LC win rate: -3.5 points (95% CI -6.0 to -1.0, exact 96.9%), "
+        "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
         "Wilcoxon signed-rank over 6 settings with 1 seed each, p = .031."
     )
 
@@ -50,8 +50,18 @@ def test_lower_can_be_better() -> None:
     """A metric that is better when lower, declared one-sided, against "lower" and "better"."""
     kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]], KL, alternative="less")
     assert kind == "better"
-    assert sentence.startswith("adadpo scores lower than dpo on KL: -3.50 nats (95% CI -6.00 to -1.00")
+    assert sentence.startswith("adadpo scores lower than dpo on KL: −3.50 nats (95% CI −6.00 to −1.00")
     assert sentence.endswith("one-sided p = .016.")
+
+
+def test_no_difference_at_all_is_no_equivalence() -> None:
+    """An evaluation that gives every run the same value against a sentence that blames the evaluation."""
+    kind, sentence = verdict([[0, 0]] * 6)
+    assert kind == "inconclusive"
+    assert sentence == (
+        "The evaluation does not tell adadpo and dpo apart: every difference on LC win rate is exactly 0 "
+        "(Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = 1)."
+    )
 
 
 def test_inconclusive() -> None:
@@ -60,7 +70,7 @@ def test_inconclusive() -> None:
     assert kind == "inconclusive"
     assert sentence == (
         "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
-        "-2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
+        "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
         "equivalence within ±1.0 points is not shown either."
     )
 
@@ -80,7 +90,7 @@ def test_equivalent() -> None:
     kind, sentence = verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]])
     assert kind == "equivalent"
     assert sentence.startswith(
-        "adadpo and dpo are practically equivalent on LC win rate (90% CI -0.2 to 0.2, exact "
+        "adadpo and dpo are practically equivalent on LC win rate (90% CI −0.2 to 0.2, exact "
     )
     assert "within ±1.0 points): +0.0 points (95% CI" in sentence
     assert verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]], rope=0.1)[0] == "inconclusive"
