@@ -25,11 +25,11 @@ def make_verdict(
 ) -> Verdict:
     """Say what the primary comparison shows.
 
-    In this order: no data, "untestable"; p <= alpha, "better" or "worse" for the candidate; every
-    difference exactly 0, "inconclusive"; the Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two one-sided tests); no outcome could
-    have reached alpha, "untestable"; else "inconclusive". A significant difference within +-rope stays
-    "better" or "worse", since that test was declared, and the sentence says that it is practically
-    equivalent.
+    In this order: no data, "untestable"; p <= alpha, "better" or "worse" for the candidate; every difference
+    exactly 0, "inconclusive"; the Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two
+    one-sided tests); no outcome could have reached alpha, "untestable"; else "inconclusive". A significant
+    difference within +-rope stays "better" or "worse", since that test was declared, and the sentence says
+    that it is practically equivalent.
 
     Args:
         comparison: the primary comparison.
