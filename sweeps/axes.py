@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from adadpo.config import TrainSettings
@@ -20,6 +20,7 @@ METHOD_AXES = {name: info for name, info in Method.model_fields.items() if name 
 TRAIN_AXES = dict(TrainSettings.model_fields)
 AXES: dict[str, FieldInfo] = {**METHOD_AXES, **TRAIN_AXES}
 RESERVED = ("zip", "exclude")
+MOST_SEEDS = 10_000
 
 Cell = dict[str, Any]  # axis -> value
 
@@ -40,7 +41,7 @@ def arm_problems(arms: Any) -> Iterator[Problem]:
             continue
         options = options or {}
         preset = options.get("method", name)
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             key = "method" in options
             yield Problem(
                 (*at, "method") if key else at,
@@ -137,13 +138,17 @@ def _axis_problems(axis: Any, values: Any, at: Location, arms: Any) -> Iterator[
     for number, value in enumerate(values):
         if message := value_problem(axis, value, f"grid.{axis}[{number}]"):
             yield Problem((*at, number), message)
+        elif isinstance(value, dict | list):
+            yield Problem(
+                (*at, number), f"grid.{axis}[{number}] must be one value; give {axis} to an arm instead"
+            )
         elif value in values[:number]:
             yield Problem((*at, number), f"grid.{axis}[{number}]: {value!r} is there twice")
     for name, options in arms.items() if isinstance(arms, dict) else ():
         options = options if isinstance(options, dict) else {}
         if axis in options:
             yield Problem(at, f"axis {axis!r} is fixed by arm {name!r}: it cannot be both", True)
-        elif axis in METHOD_AXES and (preset := options.get("method", name)) in PRESETS:
+        elif axis in METHOD_AXES and (preset := str(options.get("method", name))) in PRESETS:
             yield from _unused_axis(axis, values, name, preset, options, at)
 
 
@@ -163,13 +168,17 @@ def _unused_axis(
 
 def value_problem(axis: str, value: Any, label: str | None = None) -> str | None:
     """Why an axis cannot have a value; None when it can."""
-    info = AXES[axis]
     try:
-        _adapter(axis).validate_python(value)
+        checked = _adapter(axis).validate_python(value)
     except ValidationError as error:
         message = error.errors()[0]["msg"].replace("Input should be", "must be")
         return f"{label or axis} {message}, got {value!r}"
-    if isinstance(value, bool) and info.annotation is not bool:
+    # pydantic reads true as 1 and '0.1' as 0.1; a table of results would show what is written
+    if (
+        isinstance(value, bool | str)
+        and isinstance(checked, int | float)
+        and type(checked) is not type(value)
+    ):
         return f"{label or axis} must be a number, got {value!r}"
     return None
 
@@ -179,7 +188,7 @@ def _adapter(axis: str) -> TypeAdapter[Any]:
     """Checks one value of an axis, with the bounds of its field."""
     info = AXES[axis]
     kind: Any = Annotated[(info.annotation, *info.metadata, Strict(False))]
-    return TypeAdapter(kind)
+    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
 
 
 def seed_problems(seeds: Any) -> Iterator[Problem]:
@@ -198,9 +207,11 @@ def parse_seeds(seeds: Any) -> list[int]:
     """
     if isinstance(seeds, str) and (match := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", seeds)):
         first, last = int(match[1]), int(match[2])
+        if last - first >= MOST_SEEDS:
+            raise ValueError(f"seeds {seeds!r} are more than {MOST_SEEDS}")
         if last < first:
             raise ValueError(f"seeds {seeds!r} is empty: the last is below the first")
-        return list(range(first, last + 1))
+        seeds = list(range(first, last + 1))
     found = [seeds] if isinstance(seeds, int) else seeds
     if (
         not isinstance(found, list)

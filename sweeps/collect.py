@@ -185,7 +185,9 @@ def _evaluation(sweep: Sweep) -> Evaluation:
         prompts=evaluation.prompts,
         n_prompts=scores.get("prompts"),
         judge=evaluation.judge,
-        baseline="the untrained model" if evaluation.baseline == "reference" else evaluation.baseline,
+        baseline="the untrained model"
+        if evaluation.baseline == "reference"
+        else sweep.spec.evaluate.baseline,
         lc_method=scores.get("lc_method") or "not computed",
         decoding=evaluation.decoding.model_dump(),
     )

@@ -49,7 +49,12 @@ def baseline_outputs(path: Path, prompts: Sequence[Mapping[str, Any]]) -> list[d
     except (OSError, ValueError) as error:
         raise FailureError(f"cannot read baseline outputs {path}: {error}") from error
     found: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
+        for key in ("instruction", "output", "generator"):
+            if not isinstance(row, dict) or not isinstance(row.get(key), str):
+                raise FailureError(
+                    f"{path}: output {number} has no text {key!r} (AlpacaEval's model outputs)"
+                )
         if row["instruction"] in found:
             raise FailureError(f"{path}: two outputs for instruction {row['instruction'][:80]!r}")
         found[row["instruction"]] = row

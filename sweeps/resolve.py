@@ -16,7 +16,7 @@ from adadpo.methods import make_method
 from adadpo.models import ModelError, ModelSource, resolve_model
 from sweeps.axes import METHOD_AXES, axes_of, cells_of
 from sweeps.data import builtin_instructions_path
-from sweeps.errors import UserError
+from sweeps.errors import FailureError, UserError
 from sweeps.identity import canonical_json, digest, run_id
 from sweeps.spec import SweepSpec
 from sweeps.yamlfile import Problem, YamlFile
@@ -101,7 +101,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
     folder, problems = file.folder, []
     try:
         model: ModelSource | None = resolve_model(_in_folder(spec.model, folder))
-    except ModelError as error:
+    except (ModelError, OSError, RuntimeError) as error:  # not a path: too long, or ~somebody unknown here
         model = None
         problems.append(Problem(("model",), str(error)))
     train = heldout = None
@@ -112,15 +112,21 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
             identities[name] = source.open().identity if source else None
             if source and source.kind == "file":
                 load_pairs(source.open(), spec.data.bad_rows)
-    except DataError as error:
+    except (ValueError, OSError) as error:  # DataError, or a name that no file can have
         problems.append(Problem(("data",), str(error)))
     try:
-        evaluation = _evaluation(spec, folder, model)
-    except UserError as error:
+        prompts = _prompts(spec, folder)
+    except (UserError, ValueError, OSError) as error:
         problems.append(Problem(("evaluate", "prompts"), str(error)))
+        prompts = None
+    try:
+        baseline, baseline_identity = _baseline(spec, folder, prompts)
+    except (FailureError, ValueError, OSError) as error:
+        problems.append(Problem(("evaluate", "baseline"), str(error)))
     file.raise_if(problems)
     assert model is not None  # raise_if
     assert train is not None
+    evaluation = _evaluation(spec, folder, model, prompts, baseline, baseline_identity)
     seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
     runs = [
         _run(spec, arm, cell, seed, model.identity, identities)
@@ -200,11 +206,12 @@ def _run(
 
 def _in_folder(name: str, folder: Path) -> str:
     """A relative path that exists beside the sweep file becomes absolute; every other name stays."""
-    path = Path(name).expanduser()
-    looks_like_path = name.startswith((".", "~", "/")) or path.suffix in (".json", ".jsonl")
-    if looks_like_path or (folder / path).exists():
-        return str(folder / path)
-    return name
+    try:
+        path = folder / Path(name).expanduser()
+        looks_like_path = name.startswith((".", "~", "/")) or path.suffix in (".json", ".jsonl")
+        return str(path) if looks_like_path or path.exists() else name
+    except (OSError, RuntimeError):  # too long for a path, or ~somebody who is not a user here
+        return name
 
 
 def _train_source(spec: SweepSpec, folder: Path) -> Source:
@@ -241,38 +248,85 @@ def _source(name: str, split: str, revision: str, limit: int | None, folder: Pat
     return Source(name=name, kind="hub", location=name, split=split, revision=revision, limit=limit)
 
 
-def _evaluation(spec: SweepSpec, folder: Path, model: ModelSource | None) -> Evaluation:
-    evaluate = spec.evaluate
-    if evaluate.prompts == "alpaca_eval":
-        path, identity = None, "hub:tatsu-lab/alpaca_eval"
-    else:
-        builtin = evaluate.prompts == BUILTIN
-        path = str(
-            builtin_instructions_path("evaluation") if builtin else _in_folder(evaluate.prompts, folder)
-        )
-        prompts = read_prompts(Path(path), evaluate.limit)
-        if evaluate.judge == "rubric" and not all(prompt.get("constraints") for prompt in prompts):
-            raise UserError(f"{evaluate.prompts}: the rubric judge needs 'constraints' in every prompt")
-        identity = hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
+def _prompts_path(spec: SweepSpec, folder: Path) -> Path | None:
+    """None: on the hub."""
+    prompts = spec.evaluate.prompts
+    if prompts == "alpaca_eval":
+        return None
+    return (
+        builtin_instructions_path("evaluation") if prompts == BUILTIN else Path(_in_folder(prompts, folder))
+    )
+
+
+def _prompts(spec: SweepSpec, folder: Path) -> list[dict[str, Any]] | None:
+    """The prompts, if they are here; the rubric judge's constraints are checked."""
+    from analysis.judges.verifier import validate
+
+    path, evaluate = _prompts_path(spec, folder), spec.evaluate
+    if path is None:
+        return None
+    prompts = read_prompts(path, evaluate.limit)
+    for number, prompt in enumerate(prompts if evaluate.judge == "rubric" else (), start=1):
+        constraints = prompt.get("constraints")
+        if not isinstance(constraints, list) or not constraints:
+            raise UserError(
+                f"{evaluate.prompts}: the rubric judge needs 'constraints' in every prompt; prompt {number} has none"
+            )
+        for constraint in constraints:
+            try:
+                validate(constraint)
+            except ValueError as error:
+                raise UserError(f"{evaluate.prompts}: prompt {number}: {error}") from error
+    return prompts
+
+
+def _baseline(spec: SweepSpec, folder: Path, prompts: list[dict[str, Any]] | None) -> tuple[str, str]:
+    """Where the baseline's responses are, and their identity."""
+    from sweeps.evaluation import baseline_outputs
+
+    baseline = spec.evaluate.baseline
+    if baseline == "reference":
+        return baseline, baseline
+    path = Path(_in_folder(baseline, folder))
+    baseline_outputs(path, prompts or [])
+    return str(path), f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _evaluation(
+    spec: SweepSpec,
+    folder: Path,
+    model: ModelSource,
+    prompts: list[dict[str, Any]] | None,
+    baseline: str,
+    baseline_identity: str,
+) -> Evaluation:
+    evaluate, path = spec.evaluate, _prompts_path(spec, folder)
+    here = prompts is not None
     described = {
-        "prompts": identity,
-        "limit": evaluate.limit if path is None else None,  # else the hash covers exactly the prompts used
-        "baseline": evaluate.baseline,
+        "prompts": hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
+        if here
+        else "hub:tatsu-lab/alpaca_eval",
+        "limit": None if here else evaluate.limit,  # the hash covers exactly the prompts used
+        "baseline": baseline_identity,
         "judge": evaluate.judge,
         "decoding": evaluate.decoding.model_dump(mode="json"),
         "kl_prompts": evaluate.kl_prompts,
-        "model": model.identity if model else None,
+        "model": model.identity,
     }
     return Evaluation(
         prompts=evaluate.prompts,
-        prompts_path=path,
+        prompts_path=None if path is None else str(path),
         limit=evaluate.limit,
-        baseline=evaluate.baseline,
+        baseline=baseline,
         judge=evaluate.judge,
         decoding=evaluate.decoding,
         kl_prompts=evaluate.kl_prompts,
         eval_id=digest(described),
     )
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is not a number in JSON")
 
 
 def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
@@ -282,7 +336,7 @@ def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
         UserError: unreadable, not such a list, or an instruction is empty or repeated.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise UserError(f"cannot read prompts {path}: {error.strerror}") from error
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,17 +143,16 @@ def spec_of(file: YamlFile) -> SweepSpec:
     raw = _short_forms(raw)
     problems = [*arm_problems(raw.get("arms")), *grid_problems(raw.get("grid"), raw.get("arms"))]
     problems += [*seed_problems(raw.get("seeds")), *_semantic_problems(raw)]
-    # These four have been checked in depth above; pydantic sees placeholders that pass.
-    stand_in = {"arms": {"arm": {}}, "grid": [{}], "seeds": [0], "train": {}}
-    shape = {key: stand_in.get(key, value) for key, value in raw.items()}
+    # These four are checked in depth on their own; pydantic sees placeholders that pass.
+    shape = {**raw, "arms": {"arm": {}}, "grid": [{}], "seeds": [0], "train": {}}
     checked = None
     try:
-        checked = SweepSpec.model_validate(shape)
+        checked = SweepSpec.model_validate_json(json.dumps(shape), strict=True)  # else true is 1, '8' is 8
     except ValidationError as error:
         problems += pydantic_problems(error, raw, SweepSpec)
-    train = {k: v for k, v in raw["train"].items() if k} if isinstance(raw.get("train"), dict) else {}
+    train = raw["train"] if isinstance(raw.get("train"), dict) else {}
     try:
-        settings = TrainSettings(**{str(key): value for key, value in train.items()})
+        settings = TrainSettings.model_validate_json(json.dumps(train), strict=True)
         if checked is not None:
             problems += _process_problems(settings, checked)
     except ValidationError as error:
@@ -173,11 +173,11 @@ def pydantic_problems(error: ValidationError, raw: Any, model: type[BaseModel]) 
     for item in error.errors():
         location = _in_file(item["loc"], raw)
         if item["type"] == "extra_forbidden":
-            allowed = _fields_at(model, location[:-1])
-            under = f" under {'.'.join(map(str, location[:-1]))}" if location[:-1] else ""
-            yield Problem(
-                location, f"unknown key {location[-1]!r}{under}{suggest(str(location[-1]), allowed)}", True
-            )
+            key = item["loc"][-1]
+            above = location[:-1] if location and str(location[-1]) == key else location
+            under = f" under {'.'.join(map(str, above))}" if above else ""
+            said = f"unknown key {key!r}{under}{suggest(str(key), _fields_at(model, above))}"
+            yield Problem(location, said, True)
         elif item["type"] == "missing":
             missing = item["loc"][-1]
             yield Problem(location, f"missing key {missing!r}{f' under {location[-1]}' if location else ''}")
@@ -213,7 +213,7 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     if isinstance(compare, dict) and isinstance(arms, dict):
         for role, default in (("baseline", "dpo"), ("candidate", "adadpo")):
             arm = compare.get(role, default)
-            if arm not in arms:
+            if isinstance(arm, str) and arm not in arms:
                 where = (
                     ("compare", role) if role in compare else ("compare",) if "compare" in raw else ("arms",)
                 )
@@ -224,17 +224,24 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
             yield Problem(("compare",), "compare.baseline and compare.candidate are the same arm")
         directed = [metric.name for metric in METRICS if metric.higher_is_better is not None]
         primary = compare.get("primary", directed[0])
-        if primary not in directed:
+        if isinstance(primary, str) and primary not in directed:
             yield Problem(
                 ("compare", "primary"), f"unknown metric {primary!r}{suggest(str(primary), directed)}"
             )
     evaluate = raw.get("evaluate")
     if isinstance(evaluate, dict):
         judge = evaluate.get("judge", "rubric")
+        if isinstance(judge, str) and judge not in JUDGES:
+            yield Problem(("evaluate", "judge"), f"unknown judge {judge!r}{suggest(judge, JUDGES)}")
         if judge == "rubric" and evaluate.get("prompts", "builtin:instructions") == "alpaca_eval":
             yield Problem(
                 ("evaluate", "judge"), "the rubric judge needs prompts with constraints; alpaca_eval has none"
             )
+    study = raw.get("study")
+    storage = study.get("storage") if isinstance(study, dict) else None
+    if isinstance(storage, str) and storage != "journal" and "://" not in storage:
+        # Not repeated: a mistyped URL may hold a password.
+        yield Problem(("study", "storage"), "study.storage must be journal or a database URL with '://'")
     launch = raw.get("launch")
     if isinstance(launch, dict) and launch.get("executor") == "slurm":
         yield from _slurm_problems(launch)
@@ -269,9 +276,10 @@ def _in_file(location: tuple[int | str, ...], raw: Any) -> Location:
     found: list[int | str] = []
     for part in location:
         inside = raw if isinstance(raw, dict) else dict(enumerate(raw)) if isinstance(raw, list) else {}
-        if part in inside:
-            raw = inside[part]
-            found.append(part)
+        written = {str(key): key for key in inside}  # JSON's keys are text
+        if str(part) in written:
+            found.append(written[str(part)])
+            raw = inside[found[-1]]
         # else: a union tag, or the key that is missing
     return tuple(found)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from sweeps.errors import UserError
 
 Location = tuple[str | int, ...]  # path of keys and indices
+MOST_VALUES = 100_000  # a few lines of aliases of aliases would expand to more than fits a memory
 
 
 @dataclass(frozen=True)
@@ -74,33 +77,47 @@ def load_yaml(path: Path, folder: Path | None = None) -> YamlFile:
         raise UserError(f"no such file: {path}{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if directive := re.search(r"^%YAML.*", text, re.MULTILINE):
+        line = text[: directive.start()].count("\n") + 1
+        raise UserError(f"{path}:{line}:1: {directive[0].strip()!r}: remove it, sweeps are read as YAML 1.2")
+    file = YamlFile(path, None, folder or path.absolute().parent)
     try:
-        tree = YAML(typ="rt").load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ruamel's, on how to write it otherwise
+            tree = YAML(typ="rt").load(text)
+        file.data = _plain(tree, (), file)
+    except UserError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply, or an alias contains itself") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         # The first line says it; ruamel's further lines explain how to switch the check off.
         raise UserError(f"{place}: {str(error.problem or error.context).splitlines()[0]}") from error
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-    file = YamlFile(path, None, folder or path.absolute().parent)
-    file.data = _plain(tree, (), file)
+    except (
+        Exception
+    ) as error:  # a scalar that does not fit its tag (!!bool abc) raises whatever ruamel trips over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not YAML: {reason}") from error
     return file
 
 
 def _plain(node: Any, location: Location, file: YamlFile) -> Any:
     """Plain data of a node; notes where its children are written."""
+    if len(file.values) > MOST_VALUES:
+        raise UserError(f"{file.path}: more than {MOST_VALUES} values (aliases count as what they stand for)")
     if isinstance(node, CommentedMap):
+        places = node.lc.data or {}
         for key in node:
-            if key in node.lc.data:  # a key that came in through a merge has no place of its own
-                key_line, key_column, line, column = node.lc.data[key]
+            if key in places:  # a key that came in through a merge has no place of its own
+                key_line, key_column, line, column = places[key]
                 file.keys[(*location, key)] = (key_line + 1, key_column + 1)
                 file.values[(*location, key)] = (line + 1, column + 1)
         return {_scalar(key): _plain(value, (*location, key), file) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
-        for index in range(len(node)):
-            line, column = node.lc.data[index][:2]
-            file.values[(*location, index)] = (line + 1, column + 1)
+        for index, place in (node.lc.data or {}).items():
+            file.values[(*location, index)] = (place[0] + 1, place[1] + 1)
         return [_plain(value, (*location, index), file) for index, value in enumerate(node)]
     return _scalar(node)
 
