@@ -43,26 +43,21 @@ REQUESTS = {
     "do": ("Give a tip for {}.", "Why do people enjoy {}?", "What helps with {}?"),
     "thing": ("Describe {}.", "What is good about {}?", "Tell me about {}."),
 }
-# Kinds that this model meets between about 15% and 85% of the time: README.md has the rates. Longer and
-# shorter answers are asked for about equally often: length alone must not tell chosen from rejected.
+# Kinds that this model meets between about 15% and 85% of the time: README.md has the rates. They pull the same
+# way (short, plain, one sentence), so that a hundred pairs teach something that shows on other instructions.
 _SHORT: Constraint = {"kind": "max_words", "value": 15}
 _MEDIUM: Constraint = {"kind": "max_words", "value": 20}
-_LONG: Constraint = {"kind": "min_words", "value": 20}
 _ONE: Constraint = {"kind": "sentences", "value": 1}
-_TWO: Constraint = {"kind": "sentences", "value": 2}
 _NO_COMMAS: Constraint = {"kind": "no_commas"}
-_BECAUSE: Constraint = {"kind": "includes", "value": "because"}
 _NO_AND: Constraint = {"kind": "excludes", "value": "and"}
 COMBINATIONS: tuple[tuple[Constraint, Constraint], ...] = (
     (_SHORT, _NO_COMMAS),
-    (_LONG, _NO_COMMAS),
-    (_MEDIUM, _TWO),
-    (_LONG, _ONE),
-    (_BECAUSE, _NO_COMMAS),
-    (_BECAUSE, _ONE),
     (_MEDIUM, _NO_AND),
-    (_LONG, _NO_AND),
-    (_TWO, _NO_COMMAS),
+    (_ONE, _NO_COMMAS),
+    (_SHORT, _NO_AND),
+    (_MEDIUM, _NO_COMMAS),
+    (_ONE, _NO_AND),
+    (_NO_COMMAS, _NO_AND),
 )
 
 
@@ -149,27 +144,18 @@ def _answer(ids: list[int], tokenizer: Any) -> dict[str, Any]:
 def make_pairs(
     wanted: Sequence[Instruction], answers: Sequence[Sequence[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """The best and the worst complete answer to each instruction, where their scores differ.
-
-    Among equally good (and equally bad) answers it takes two of similar length that also bring the mean
-    lengths of chosen and rejected together: length should not be what is learned.
-    """
+    """The best and the worst complete answer to each instruction, where their scores differ; the first of equals."""
     pairs: list[dict[str, Any]] = []
-    balance = 0  # tokens of chosen minus tokens of rejected, so far
     for one, its_answers in zip(wanted, answers, strict=True):
         usable = [
             answer | {"score": score(answer["text"], one.constraints, one.keywords)}
             for answer in its_answers
             if answer["complete"] and not is_degenerate(answer["text"])
         ]
-        scores = [answer["score"] for answer in usable]
-        if not usable or min(scores) == max(scores):
+        if len({answer["score"] for answer in usable}) < 2:
             continue
-        best = [answer for answer in usable if answer["score"] == max(scores)]
-        worst = [answer for answer in usable if answer["score"] == min(scores)]
-        gaps = [(b["tokens"] - w["tokens"], b, w) for b in best for w in worst]
-        gap, chosen, rejected = min(gaps, key=lambda g: abs(balance + g[0]) + abs(g[0]))
-        balance += gap
+        chosen = max(usable, key=lambda answer: answer["score"])
+        rejected = min(usable, key=lambda answer: answer["score"])
         pairs.append(
             {
                 "instruction": one,

@@ -118,16 +118,6 @@ class TestPreferences:
             )
             assert not is_degenerate(rejected)
 
-    def test_length_does_not_tell_them_apart(self) -> None:
-        rows = load_preferences("train")
-        lengths = {
-            side: [len(row[side][0]["content"].split()) for row in rows] for side in ("chosen", "rejected")
-        }
-        ratio = sum(lengths["chosen"]) / sum(lengths["rejected"])
-        assert 0.8 < ratio < 1.25
-        shorter = sum(c < r for c, r in zip(lengths["chosen"], lengths["rejected"], strict=True))
-        assert 0.25 < shorter / len(rows) < 0.75
-
 
 class TestEvaluation:
     def test_rows_are_what_judges_take(self) -> None:
@@ -164,12 +154,6 @@ class TestMaking:
 
     def test_no_difference_no_pair(self) -> None:
         assert make_pairs([self.WANTED] * 2, [[self.answer("Hot tea.")] * 3, []]) == []
-
-    def test_similar_lengths_are_preferred(self) -> None:
-        answers = [self.answer("Hot tea.", tokens=n) for n in (3, 20)]
-        answers += [self.answer("Well, tea is hot.", tokens=n) for n in (9, 19)]
-        (pair,) = make_pairs([self.WANTED], [answers])
-        assert (pair["chosen"]["tokens"], pair["rejected"]["tokens"]) == (20, 19)
 
     def test_pass_rates_count_every_answer_asked(self) -> None:
         answers = [self.answer("Hot tea."), self.answer("Tea, tea, tea", complete=False)]
