@@ -16,6 +16,8 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     with warnings.catch_warnings():
-        for name in ("gradient_checkpointing", "is_gradient_checkpointing"):
-            warnings.filterwarnings("ignore", message=f".*`{name}` is deprecated.*", category=FutureWarning)
+        # TRL uses transformers' old names for activation checkpointing, as its DPOConfig does by default.
+        warnings.filterwarnings(
+            "ignore", message=r".*`\w*gradient_checkpointing\w*` is deprecated.*", category=FutureWarning
+        )
         yield
