@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import uuid
@@ -21,8 +22,17 @@ from sweeps.sweep import Sweep
 POLL_SECONDS = 0.5
 
 
-def work(job_file: str) -> dict[str, str]:
-    """What a worker does: the runs of one job; returns run id -> how it ended."""
+def work(job_file: str, threads: int | None = None) -> dict[str, str]:
+    """What a worker does: the runs of one job; returns run id -> how it ended.
+
+    Args:
+        job_file: from `write_jobs`.
+        threads: for torch; None: its own choice.
+    """
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     job = Job.model_validate(read_json(Path(job_file)))
     ended: dict[str, str] = {}
     execute(job, lambda run, stage, done, total: None, lambda run, state: ended.update({run.run_id: state}))
@@ -49,6 +59,8 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
     from submitit import LocalExecutor
 
     per_job = launch.runs_per_job or -(-len(runs) // launch.workers)
+    # Workers that each start a thread per core spend most of their time waiting for one another.
+    threads = max(1, len(os.sched_getaffinity(0)) // launch.workers)
     waiting = write_jobs(sweep, runs, per_job)
     active: list[Any] = []
     failures: list[str] = []
@@ -60,7 +72,7 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
                     file = waiting.pop(0)
                     executor = LocalExecutor(folder=file.parent)
                     executor.update_parameters(timeout_min=launch.timeout_min)
-                    active.append(executor.submit(work, str(file)))
+                    active.append(executor.submit(work, str(file), threads))
                 time.sleep(POLL_SECONDS)
                 _follow(sweep, runs, ended, progress)
                 for job in [job for job in active if job.done()]:
@@ -78,7 +90,7 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
 def _cause(text: str) -> str:
     """The last line of a worker's traceback, without the exception's name."""
     line = next((line for line in reversed(text.splitlines()) if "Error" in line), text.strip())
-    return line.rpartition("Error: ")[2] or line
+    return line.partition("Error: ")[2] or line
 
 
 def _follow(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress: SweepProgress) -> None:
