@@ -34,8 +34,9 @@ RunsArgument = Annotated[
     typer.Argument(metavar="[RUN]...", help="A run id, or words such as arm=dpo beta=0.1 seed=0."),
 ]
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+# emoji=False: sweep.yaml:100:7 is a place, and rich would print a picture for :100:
+out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 @app.command()
@@ -223,9 +224,10 @@ def main() -> None:
     except SweepError as error:
         err.print(f"adadpo: {error}", markup=False, highlight=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("adadpo: interrupted; the same command continues where it was", highlight=False)
-        sys.exit(130)
+    except SystemExit as leaving:  # typer turns Ctrl-C into 130 without a word
+        if leaving.code == 130:
+            err.print("adadpo: interrupted; the same command continues where it was", highlight=False)
+        raise
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.results import Curve, Evaluation, Failure, Results, RunRow, RunState, Sample
+from sweeps.errors import FailureError
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.resolve import PlannedRun, axes
@@ -85,7 +86,13 @@ def run_row(sweep: Sweep, run: PlannedRun) -> RunRow:
         metrics = read_json(folder.metrics)
         values["reward_accuracy"] = metrics.get("heldout_reward_accuracy")
         values["reward_margin"] = metrics.get("heldout_reward_margin")
-        ratios = [step["log_gradient_ratio"] for step in load_history(folder) if "log_gradient_ratio" in step]
+        history = load_history(folder)
+        if len(history) != metrics["steps"]:
+            raise FailureError(
+                f"{folder.train / 'history.jsonl'} is damaged ({len(history)} of {metrics['steps']} steps); "
+                "delete it and the run trains again"
+            )
+        ratios = [step["log_gradient_ratio"] for step in history if "log_gradient_ratio" in step]
         values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
         wall = metrics["wall_seconds"]
     if state == "done":

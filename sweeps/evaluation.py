@@ -9,7 +9,7 @@ from typing import Any
 
 from adadpo.data import Text
 from sweeps.errors import FailureError
-from sweeps.resolve import Evaluation, read_prompts
+from sweeps.resolve import Evaluation, prompts_identity, read_prompts
 
 
 def load_prompts(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -19,7 +19,10 @@ def load_prompts(evaluation: Evaluation) -> list[dict[str, Any]]:
         FailureError: they cannot be had.
     """
     if evaluation.prompts_path is not None:
-        return read_prompts(Path(evaluation.prompts_path), evaluation.limit)
+        prompts = read_prompts(Path(evaluation.prompts_path), evaluation.limit)
+        if prompts_identity(prompts) != evaluation.prompts_identity:
+            raise FailureError(f"{evaluation.prompts_path} changed since the runs were planned; launch again")
+        return prompts
     from huggingface_hub import hf_hub_download
 
     try:

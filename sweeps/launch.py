@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.errors import FailureError
@@ -62,7 +63,7 @@ def _prepare(sweep: Sweep, console: Console) -> None:
     """Fetch and convert the model before any run starts, so that a missing one costs nothing."""
     source = resolve_model(sweep.job.model)
     try:
-        with console.status(f"preparing {source.name} (downloads once)"):
+        with console.status(f"preparing {escape(source.name)} (downloads once)"):
             prepare_model(source)
     except ModelError as error:
         raise FailureError(str(error)) from error

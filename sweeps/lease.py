@@ -106,6 +106,8 @@ def holder_state(lease: Lease) -> Holder:
         return "alive" if _started(int(owner["pid"])) == owner.get("process_started") else "dead"
     if time.time() - float(owner.get("refreshed", 0)) < SILENT_SECONDS:
         return "alive"
+    if owner.get("host") == socket.gethostname() and _boot_id():
+        return "dead"  # this machine was started again since: a power cut ends its processes
     job = owner.get("slurm_job_id")
     if job is not None and _slurm_ended(str(job)):
         return "dead"

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sweeps.resolve import PlannedRun
@@ -53,7 +54,7 @@ class SweepProgress:
         self.fractions[run.run_id] = max(
             self.fractions.get(run.run_id, 0.0), run_fraction(stage, done, total)
         )
-        self.labels[run.run_id] = f"{label(run)}: {stage} {done}/{total}"
+        self.labels[run.run_id] = f"{escape(label(run))}: {stage} {done}/{total}"
         self._show()
 
     def end(self, run: PlannedRun, state: str) -> None:
@@ -61,7 +62,7 @@ class SweepProgress:
         self.fractions.pop(run.run_id, None)
         self.labels.pop(run.run_id, None)
         if state == "busy":
-            self.console.print(f"[dim]{label(run)} is in work elsewhere[/dim]")
+            self.console.print(f"{label(run)} is in work elsewhere", markup=False, highlight=False)
             return
         self.finished += 1
         if state != "done" or not self.console.is_terminal:
@@ -69,7 +70,7 @@ class SweepProgress:
             left = self.seconds_left()
             rest = f", about {minutes(left)} left" if left and self.finished < self.total else ""
             self.console.print(
-                f"[{self.finished}/{self.total}] {label(run)} [{colour}]{state}[/{colour}]{rest}",
+                f"[{self.finished}/{self.total}] {escape(label(run))} [{colour}]{state}[/{colour}]{rest}",
                 highlight=False,
             )
         self._show()

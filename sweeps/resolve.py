@@ -50,6 +50,7 @@ class Evaluation(Fixed):
 
     prompts: str  # as the user wrote it
     prompts_path: str | None  # None: on the hub
+    prompts_identity: str
     limit: int | None
     baseline: str
     judge: str
@@ -301,12 +302,10 @@ def _evaluation(
     baseline_identity: str,
 ) -> Evaluation:
     evaluate, path = spec.evaluate, _prompts_path(spec, folder)
-    here = prompts is not None
+    identity = "hub:tatsu-lab/alpaca_eval" if prompts is None else prompts_identity(prompts)
     described = {
-        "prompts": hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
-        if here
-        else "hub:tatsu-lab/alpaca_eval",
-        "limit": None if here else evaluate.limit,  # the hash covers exactly the prompts used
+        "prompts": identity,
+        "limit": evaluate.limit if prompts is None else None,  # else the hash covers exactly the prompts used
         "baseline": baseline_identity,
         "judge": evaluate.judge,
         "decoding": evaluate.decoding.model_dump(mode="json"),
@@ -316,6 +315,7 @@ def _evaluation(
     return Evaluation(
         prompts=evaluate.prompts,
         prompts_path=None if path is None else str(path),
+        prompts_identity=identity,
         limit=evaluate.limit,
         baseline=baseline,
         judge=evaluate.judge,
@@ -323,6 +323,11 @@ def _evaluation(
         kl_prompts=evaluate.kl_prompts,
         eval_id=digest(described),
     )
+
+
+def prompts_identity(prompts: list[dict[str, Any]]) -> str:
+    """Changes exactly when the prompts do."""
+    return hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
 
 
 def _no_number(word: str) -> None:

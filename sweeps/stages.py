@@ -12,7 +12,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from sweeps.identity import digest
 from sweeps.lease import held
 from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun, Source
-from sweeps.store import STAGES, RunFolder, Store, read_json, write_json
+from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from adadpo.policy import Base
@@ -59,8 +59,10 @@ class Workshop:
 
         precision = run.config.train.precision
         if precision not in self._bases:
+            source = resolve_model(self.job.model)
+            _require_same("model", self.job.model, source.identity, run.config.model)
             with quiet():
-                self._bases[precision] = load_base(resolve_model(self.job.model), run.config.train)
+                self._bases[precision] = load_base(source, run.config.train)
             # What is loaded now stays: without this, the collection after each run walks all of it (0.5 s).
             gc.freeze()
         return self._bases[precision]
@@ -74,12 +76,14 @@ class Workshop:
         if length not in self._data:
             tokenizer = self.base(run).tokenizer
 
-            def tokens(source: Source) -> TokenPairs:
+            def tokens(source: Source, planned: str | None) -> TokenPairs:
+                _require_same("data", source.name, source.open().identity, planned)
                 return tokenize_pairs(load_pairs(source.open(), self.job.bad_rows).pairs, tokenizer, length)
 
             heldout = self.job.heldout
             self._data[length] = TrainingData(
-                tokens(self.job.train), None if heldout is None else tokens(heldout)
+                tokens(self.job.train, run.config.data),
+                None if heldout is None else tokens(heldout, run.config.heldout),
             )
         return self._data[length]
 
@@ -124,6 +128,14 @@ class Workshop:
         return outputs, responses
 
 
+def _require_same(what: str, name: str, now: str, planned: str | None) -> None:
+    """A queued job may start long after it was planned: its run's id must stay true."""
+    if now != planned:
+        raise FailureError(
+            f"{what} {name} changed since the runs were planned; launch again for runs with the new one"
+        )
+
+
 def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str], None]) -> None:
     """Bring every run of a job to its end; one that somebody else works on is left alone.
 
@@ -165,7 +177,7 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
 
 def _state_without_lease(folder: RunFolder, eval_id: str) -> str:
     """A run's state while this process still holds it."""
-    if folder.last_file("score", eval_id).exists():
+    if folder.done(eval_id):
         return "done"
     return "diverged" if read_json(folder.failure)["kind"] == "diverged" else "failed"
 
@@ -184,8 +196,9 @@ def _run_stages(
         try:
             write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
             for stage in STAGES:
-                if folder.last_file(stage, eval_id).exists():
+                if folder.has(stage, eval_id):
                     continue
+                folder.last_file(stage, eval_id).unlink(missing_ok=True)  # another of its files was deleted
                 start = time.monotonic()
                 log.info("%s starts", stage)
                 work[stage](workshop, run, folder, report)
@@ -203,8 +216,15 @@ def _run_stages(
             ) from error
         except Exception as error:  # this run's failure; the others go on
             log.error("%s", traceback.format_exc())
+            if _disk_is_full(error, folder.path):
+                raise FailureError(f"{stage}: no space left on the disk of {folder.path}") from error
             first_line = (str(error).splitlines() or [""])[0]
             _write_failure(folder, _kind(error), stage, f"{type(error).__name__}: {first_line}")
+
+
+def _disk_is_full(error: Exception, folder: Path) -> bool:
+    # safetensors and torch wrap the system's error in their own
+    return "no space left" in str(error).lower() or shutil.disk_usage(folder).free < 2**20
 
 
 def _kind(error: Exception) -> str:
@@ -234,6 +254,7 @@ def _train(
         on_progress=lambda done, total: report("train", done, total),
     )
     shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
+    flush_folder(folder.train)
     write_json(folder.metrics, {**metrics, "wall_seconds": time.time() - start})
 
 
@@ -294,11 +315,23 @@ def _score(
     write_json(target / "scores.json", scores)
 
 
+class _RunLog(logging.FileHandler):
+    """A full disk must not end a run for its log's sake, nor show a traceback: the stages say it themselves."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Lines that could not be written are given up."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logging_to(file: Path) -> Iterator[None]:
     """Everything that the libraries log goes to the run's own log."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8", errors="replace")
+    handler = _RunLog(file, encoding="utf-8", errors="replace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before = root.level

@@ -23,6 +23,13 @@ from sweeps.lease import Lease, holder_state
 
 State = Literal["waiting", "running", "unknown", "done", "diverged", "failed"]
 STAGES = ("train", "generate", "judge", "score")
+# What a stage leaves for the later ones and the report; the last one is written last.
+FILES = {
+    "train": ("history.jsonl", "metrics.json"),
+    "generate": ("generation.json", "outputs.json"),
+    "judge": ("annotations.json",),
+    "score": ("scores.json",),
+}
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -42,10 +49,20 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105 -- the rename is the commit
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too leaves nothing half-written
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise FailureError(f"cannot write {path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise FailureError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Have everything under a folder on the disk, so that a file written after it vouches for it."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -104,14 +121,18 @@ class RunFolder:
 
     def last_file(self, stage: str, eval_id: str) -> Path:
         """The file whose existence means that a stage is done."""
-        if stage == "train":
-            return self.metrics
-        names = {"generate": "outputs.json", "judge": "annotations.json", "score": "scores.json"}
-        return self.evaluation(eval_id) / names[stage]
+        return self._folder(stage, eval_id) / FILES[stage][-1]
+
+    def has(self, stage: str, eval_id: str) -> bool:
+        """A stage is done: its last file was written, and none was deleted since."""
+        return all((self._folder(stage, eval_id) / name).exists() for name in reversed(FILES[stage]))
+
+    def _folder(self, stage: str, eval_id: str) -> Path:
+        return self.train if stage == "train" else self.evaluation(eval_id)
 
     def state(self, eval_id: str) -> State:
         """Derived from the files, never stored."""
-        if self.last_file("score", eval_id).exists():
+        if self.done(eval_id):
             return "done"
         holder = holder_state(self.lease)
         if holder == "alive":
@@ -122,7 +143,11 @@ class RunFolder:
 
     def stages_done(self, eval_id: str) -> list[str]:
         """The finished stages, in order."""
-        return [stage for stage in STAGES if self.last_file(stage, eval_id).exists()]
+        return [stage for stage in STAGES if self.has(stage, eval_id)]
+
+    def done(self, eval_id: str) -> bool:
+        """Every stage is done."""
+        return all(self.has(stage, eval_id) for stage in reversed(STAGES))
 
     def clear_failure(self) -> None:
         """Forget a failure so that the run is tried again; half-written training goes with it."""

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from analysis.results import RunRow
 from sweeps.collect import run_row
 from sweeps.errors import FailureError
@@ -46,53 +48,69 @@ def open_storage(sweep: Sweep) -> Any:
 
 
 def mirror(sweep: Sweep) -> int:
-    """Add a trial for every ended run that has none yet; returns how many were added."""
+    """Add a trial for every ended run that has none yet; returns how many were added.
+
+    A study that holds anything else (a failure that was retried, an earlier evaluation, arms that are gone) is made
+    again: trials cannot be changed, and it must equal one that is built from the files now.
+
+    Raises:
+        FailureError: the database failed.
+    """
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep.folder / "study.lock"):  # launchers that end together must not both add a trial
+        try:
+            return _mirror(sweep)
+        except FailureError:
+            raise
+        except Exception as error:
+            if storage_url(sweep) is not None:
+                raise FailureError(f"study.storage failed: {type(error).__name__}") from error
+            journal(sweep).unlink(missing_ok=True)  # damaged; it is only a mirror
+            return _mirror(sweep)
+
+
+def _mirror(sweep: Sweep) -> int:
     import optuna
+
+    storage, name = open_storage(sweep), sweep.spec.name
+    rows = [run_row(sweep, run) for run in sweep.job.runs]
+    wanted = [_trial(sweep, row) for row in rows if row.state in ("done", "diverged", "failed")]
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    known = [_content(trial) for trial in study.get_trials(deepcopy=False)]
+    contents = [_content(trial) for trial in wanted]
+    if any(content not in contents for content in known):
+        optuna.delete_study(study_name=name, storage=storage)
+        study, known = optuna.create_study(study_name=name, storage=storage, direction="maximize"), []
+    new = [trial for trial, content in zip(wanted, contents, strict=True) if content not in known]
+    for trial in new:
+        study.add_trial(trial)
+    return len(new)
+
+
+def _content(trial: Any) -> tuple[Any, ...]:
+    return trial.state, trial.values, trial.params, trial.distributions, trial.user_attrs
+
+
+def _trial(sweep: Sweep, row: RunRow) -> Any:
     from optuna.trial import TrialState, create_trial
 
-    storage = open_storage(sweep)
-    name = sweep.spec.name
-    try:
-        study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
-        )
-        known = {
-            (trial.user_attrs["run_id"], trial.user_attrs["eval_id"], trial.user_attrs["state"])
-            for trial in study.get_trials(deepcopy=False)
-        }
-        added = 0
-        for run in sweep.job.runs:
-            row = run_row(sweep, run)
-            if (
-                row.state not in ("done", "diverged", "failed")
-                or (row.run_id, sweep.eval_id, row.state) in known
-            ):
-                continue
-            value = row.metrics[sweep.spec.compare.primary]
-            params, distributions = _parameters(sweep, row)
-            study.add_trial(
-                create_trial(
-                    state=TrialState.COMPLETE if value is not None else TrialState.FAIL,
-                    value=value,
-                    params=params,
-                    distributions=distributions,
-                    user_attrs={
-                        "run_id": row.run_id,
-                        "eval_id": sweep.eval_id,
-                        "arm": row.arm,
-                        "seed": row.seed,
-                        "setting": row.setting,
-                        "state": row.state,
-                        **row.metrics,
-                    },
-                )
-            )
-            added += 1
-        return added
-    except ValueError:
-        # An arm or a non-numeric axis got new choices, which a study cannot take: it is only a mirror, make it again.
-        optuna.delete_study(study_name=name, storage=storage)
-        return mirror(sweep)
+    value = row.metrics[sweep.spec.compare.primary]
+    params, distributions = _parameters(sweep, row)
+    return create_trial(
+        state=TrialState.COMPLETE if value is not None else TrialState.FAIL,
+        value=value,
+        params=params,
+        distributions=distributions,
+        user_attrs={
+            "run_id": row.run_id,
+            "eval_id": sweep.eval_id,
+            "arm": row.arm,
+            "seed": row.seed,
+            "setting": row.setting,
+            "state": row.state,
+            **row.metrics,
+        },
+    )
 
 
 def _parameters(sweep: Sweep, row: RunRow) -> tuple[dict[str, Any], dict[str, Any]]:
