@@ -34,8 +34,8 @@ class AdaDPOConfig(DPOConfig):
     _VALID_DICT_FIELDS = DPOConfig._VALID_DICT_FIELDS + ["method_options"]  # noqa: RUF005 -- as TRL's
 
     method: str = field(default="adadpo", metadata={"help": "Preset of adadpo.methods: dpo or adadpo."})
-    method_options: dict[str, Any] | str = field(  # str: JSON on a command line
-        default_factory=dict,
+    method_options: dict[str, Any] | str | None = field(  # str: JSON on a command line
+        default=None,
         metadata={"help": "Options on top of the preset: balance, clip, normalization, ..."},
     )
     forward: str = field(
@@ -58,7 +58,7 @@ class AdaDPOConfig(DPOConfig):
 
     def resolve_method(self) -> Method:
         """The preset with its options and this configuration's beta."""
-        options = self.method_options
+        options = self.method_options or {}
         if isinstance(options, str):
             raise ValueError(f"method_options must be a JSON object, got {options!r}")
         return make_method(self.method, beta=self.beta, **options)

@@ -1,0 +1,40 @@
+"""The tiny model, once for all tests; caches stay in temporary folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adadpo.config import TrainSettings
+from adadpo.models import load_model, resolve_model
+from adadpo.policy import Base, load_base
+
+TINY = "tiny-random-llama"
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def base(cache_root: Path) -> Base:
+    """The tiny model in float32; nobody may change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADADPO_CACHE", str(cache_root))
+        return load_base(resolve_model(TINY), TrainSettings(precision="float32"))
+
+
+@pytest.fixture
+def fresh_model(base: Base, cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Loads the tiny model anew at every call."""
+    monkeypatch.setenv("ADADPO_CACHE", str(cache_root))
+    return lambda dtype="float32": load_model(base.source, dtype)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ADADPO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

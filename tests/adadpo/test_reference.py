@@ -1,0 +1,166 @@
+"""Reference log-probabilities are checked against plain forwards, their cache against a model that cannot run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adadpo_examples import chats, plain_token_logps
+
+from adadpo.policy import Base
+from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.tokens import TokenPairs, tokenize_pairs
+
+NAMES = ["chosen", "chosen_lengths", "rejected", "rejected_lengths"]
+
+
+@pytest.fixture(scope="module")
+def pairs(base: Base) -> TokenPairs:
+    return tokenize_pairs(chats(7), base.tokenizer, 64)
+
+
+@pytest.fixture
+def options(base: Base) -> dict[str, Any]:
+    return {"pad_token_id": base.tokenizer.pad_token_id, "max_length": 64}
+
+
+class Untouchable:
+    """Stands for a model whose forward must not run; the key may look at it."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return sorted(a) == sorted(b) == NAMES and all(torch.equal(a[name], b[name]) for name in NAMES)
+
+
+class TestPairLogps:
+    @pytest.mark.parametrize("batch_size", [1, 3, 8])
+    def test_in_the_order_of_the_pairs(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], batch_size: int
+    ) -> None:
+        """Against one plain forward per sequence, whatever the batches; the last one is incomplete."""
+        seen: list[tuple[int, int]] = []
+        found = pair_logps(
+            base.model, pairs, **options, batch_size=batch_size, on_progress=lambda *p: seen.append(p)
+        )
+        for side, ids in (("chosen", pairs.chosen_ids), ("rejected", pairs.rejected_ids)):
+            with torch.no_grad():
+                expected = [
+                    plain_token_logps(base.model, p, r).sum().item()
+                    for p, r in zip(pairs.prompt_ids, ids, strict=True)
+                ]
+            assert found[side].tolist() == pytest.approx(expected, rel=1e-5)
+            assert found[f"{side}_lengths"].tolist() == [len(r) for r in ids]
+            assert found[side].dtype == torch.float32
+        assert seen[-1] == (7, 7)
+        assert len(seen) == math.ceil(7 / batch_size)
+
+    def test_a_model_can_still_be_trained_afterwards(
+        self, fresh_model: Any, pairs: TokenPairs, options: Any
+    ) -> None:
+        """Against torch's refusal to save inference tensors for backward: nothing of the pass stays in the model."""
+        model = fresh_model()
+        with torch.autocast("cpu", torch.bfloat16):
+            pair_logps(model, pairs, **options)
+        with torch.autocast("cpu", torch.bfloat16):
+            model(input_ids=torch.tensor([pairs.prompt_ids[0]])).logits.sum().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+class TestCache:
+    def test_a_hit_is_the_same_and_calls_no_model(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path
+    ) -> None:
+        """Against the first computation, bit for bit; the second is given something that cannot compute."""
+        first = cached_pair_logps(base.model, pairs, model_identity="m", **options)
+        assert same(first, pair_logps(base.model, pairs, **options))
+        assert same(cached_pair_logps(Untouchable(), pairs, model_identity="m", **options), first)
+        assert [f.suffix for f in (empty_cache / "reference").iterdir()] == [".safetensors"]
+
+    @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other length", "other names"])
+    def test_a_broken_file_is_computed_again(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, damage: str
+    ) -> None:
+        """Against the first computation: what a full disk or a killed process may leave is never believed."""
+        from safetensors.torch import save_file
+
+        first = cached_pair_logps(base.model, pairs, model_identity="m", **options)
+        (file,) = (empty_cache / "reference").iterdir()
+        if damage == "empty":
+            file.write_bytes(b"")
+        elif damage == "cut":
+            file.write_bytes(file.read_bytes()[:-9])
+        elif damage == "garbage":
+            file.write_bytes(b"\xff" * 300)
+        elif damage == "other length":
+            save_file({name: value[:3] for name, value in first.items()}, file)
+        else:
+            save_file({"chosen": first["chosen"]}, file)
+        assert same(cached_pair_logps(base.model, pairs, model_identity="m", **options), first)
+        assert same(cached_pair_logps(Untouchable(), pairs, model_identity="m", **options), first)
+
+    def test_everything_the_numbers_depend_on_is_in_the_key(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, fresh_model: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """Against the number of files: model, cut, token ids, dtype and autocast each make one of their own."""
+        monkeypatch.setenv("ADADPO_CACHE", str(empty_cache))
+        other = tokenize_pairs(chats(6), base.tokenizer, 64)
+        half = fresh_model("bfloat16")
+        monkeypatch.setenv("ADADPO_CACHE", str(empty_cache))
+        calls: list[tuple[Any, TokenPairs, dict[str, Any]]] = [
+            (base.model, pairs, {"model_identity": "m", **options}),
+            (base.model, pairs, {"model_identity": "n", **options}),
+            (base.model, pairs, {"model_identity": "m", **options, "max_length": 50}),
+            (base.model, other, {"model_identity": "m", **options}),
+            (half, pairs, {"model_identity": "m", **options}),
+        ]
+        for count, (model, these, keywords) in enumerate(calls, start=1):
+            cached_pair_logps(model, these, **keywords)
+            assert len(list((empty_cache / "reference").iterdir())) == count
+        with torch.autocast("cpu", torch.bfloat16):
+            cached_pair_logps(base.model, pairs, model_identity="m", **options)
+        assert len(list((empty_cache / "reference").iterdir())) == len(calls) + 1
+        cached_pair_logps(base.model, pairs, model_identity="m", **options, batch_size=2)  # rounding, no more
+        assert len(list((empty_cache / "reference").iterdir())) == len(calls) + 1
+
+    def test_a_failed_computation_leaves_nothing(
+        self, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path
+    ) -> None:
+        """Against an empty folder: a model that fails must not leave a file that looks whole."""
+        with pytest.raises(AttributeError):
+            cached_pair_logps(Untouchable(), pairs, model_identity="m", **options)
+        assert not list(empty_cache.rglob("*.*"))
+
+
+class TestRewards:
+    def test_by_hand(self) -> None:
+        """Against beta times (r_w - r_l) on paper: margins 0.5 (2, -1, 0, 4) = (1, -0.5, 0, 2); a tie is half right."""
+        policy = {
+            "chosen": torch.tensor([-1.0, -2.0, -3.0, -4.0]),
+            "rejected": torch.tensor([-5.0, -5.0, -5.0, -9.0]),
+        }
+        reference = {
+            "chosen": torch.tensor([-2.0, -2.0, -4.0, -6.0]),
+            "rejected": torch.tensor([-4.0, -6.0, -6.0, -7.0]),
+        }
+        found = reward_summary(policy, reference, beta=0.5)
+        assert found == {
+            "reward_margin": pytest.approx(2.5 / 4),
+            "reward_accuracy": 2.5 / 4,
+            "chosen_logps": -2.5,
+            "rejected_logps": -6.0,
+            "pairs": 4,
+        }
+
+    def test_an_untrained_policy_is_undecided(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any]
+    ) -> None:
+        """Against 0 margin and 50%: every pair is a tie."""
+        found = pair_logps(base.model, pairs, **options)
+        assert reward_summary(found, found, 0.1)["reward_margin"] == 0
+        assert reward_summary(found, found, 0.1)["reward_accuracy"] == 0.5

@@ -1,0 +1,174 @@
+"""Token ids are checked against TRL's own DPOTrainer._prepare_dataset, and BOS tokens by counting."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import pytest
+from adadpo_examples import chats, rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
+from trl import DPOConfig, DPOTrainer
+
+from adadpo.data import DataError, Pair, load_pairs
+from adadpo.models import load_tokenizer
+from adadpo.policy import Base
+from adadpo.quiet import quiet
+from adadpo.tokens import TokenPairs, encode, tokenize_pairs
+
+TEXTS = [
+    Pair("Give me a tip.", " Drink water.", " Go for a walk, then make a plan."),
+    Pair("Why? Because ", "it works", "I think so<|im_end|>"),
+    Pair("Use", "ful words", "d cars"),  # tokens may merge across the boundary
+    Pair("The morn", "ing", "ings are short"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base: Base) -> Any:
+    return base.tokenizer
+
+
+@pytest.fixture
+def bos_tokenizer(base: Base, cache_root: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Like Llama's: puts BOS before every text by itself."""
+    monkeypatch.setenv("ADADPO_CACHE", str(cache_root))
+    tokenizer = load_tokenizer(base.source)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A",
+        pair="<|im_start|> $A $B",
+        special_tokens=[("<|im_start|>", tokenizer.bos_token_id)],
+    )
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    return tokenizer
+
+
+def by_trl(pairs: list[Pair], tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """What trl 1.16 trains on."""
+    with quiet():
+        config = DPOConfig(
+            output_dir="unused", max_length=max_length, use_cpu=True, bf16=False, report_to="none"
+        )
+    dataset = DPOTrainer._prepare_dataset(
+        SimpleNamespace(_tokenizer=tokenizer),
+        datasets.Dataset.from_list(rows(pairs)),
+        tokenizer,
+        config,
+        "train",
+    )
+    return [{name: row[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in dataset]
+
+
+class TestAgainstTrl:
+    @pytest.mark.parametrize(
+        ("pairs", "max_length", "left"),
+        [(chats(7), 1024, 7), (chats(7), 30, 5), (TEXTS, 1024, 4), (TEXTS, 5, 2)],
+        ids=["chat", "chat cut", "text", "text cut"],
+    )
+    def test_same_ids(self, tokenizer: Any, pairs: list[Pair], max_length: int, left: int) -> None:
+        """Against TRL's prepared data set, token for token, rows that do not fit left out alike."""
+        found = tokenize_pairs(pairs, tokenizer, max_length)
+        assert len(found) == left
+        assert found.rows() == by_trl(pairs, tokenizer, max_length)
+
+    @pytest.mark.parametrize("pairs", [chats(3), TEXTS], ids=["chat", "text"])
+    def test_same_ids_with_a_tokenizer_that_adds_bos(self, bos_tokenizer: Any, pairs: list[Pair]) -> None:
+        """Against TRL's prepared data set."""
+        assert tokenize_pairs(pairs, bos_tokenizer, 1024).rows() == by_trl(pairs, bos_tokenizer, 1024)
+
+    def test_system_and_earlier_turns(self, tokenizer: Any) -> None:
+        """Against TRL's prepared data set, for a conversation of several turns."""
+        turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "A tip?")]
+        pair = chats(1)[0]
+        long = Pair([{"role": r, "content": c} for r, c in turns], pair.chosen, pair.rejected)
+        assert tokenize_pairs([long], tokenizer, 1024).rows() == by_trl([long], tokenizer, 1024)
+
+
+class TestBeginAndEnd:
+    def test_one_bos_in_a_text_and_none_of_its_own_in_a_conversation(self, bos_tokenizer: Any) -> None:
+        """Against the template's rendering: it writes <|im_start|> (also BOS here) once per turn, nothing adds one."""
+        bos = bos_tokenizer.bos_token_id
+        text = tokenize_pairs(TEXTS[:1], bos_tokenizer, 1024).rows()[0]
+        assert text["prompt_ids"].count(bos) == 1
+        assert text["prompt_ids"][0] == bos
+        assert bos not in text["chosen_ids"] + text["rejected_ids"]
+        conversation = tokenize_pairs(chats(1), bos_tokenizer, 1024).rows()[0]
+        assert conversation["prompt_ids"].count(bos) == 2  # one user turn, one generation prompt
+        assert bos not in conversation["chosen_ids"] + conversation["rejected_ids"]
+
+    def test_one_end_token_per_text(self, tokenizer: Any) -> None:
+        """Against the rule of TRL: added, unless the response already ends in it."""
+        for row in tokenize_pairs(TEXTS, tokenizer, 1024).rows():
+            for ids in (row["chosen_ids"], row["rejected_ids"]):
+                assert ids[-1] == tokenizer.eos_token_id
+                assert ids.count(tokenizer.eos_token_id) == 1
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        prompt=st.text(min_size=1, max_size=12), chosen=st.text(max_size=12), rejected=st.text(max_size=12)
+    )
+    def test_the_three_parts_are_the_whole(
+        self, tokenizer: Any, prompt: str, chosen: str, rejected: str
+    ) -> None:
+        """Against the tokens of prompt + response + end in one piece, wherever tokens merge; none is empty."""
+        row = tokenize_pairs([Pair(prompt, chosen, rejected)], tokenizer, 1024).rows()[0]
+        for response, ids in ((chosen, row["chosen_ids"]), (rejected, row["rejected_ids"])):
+            assert row["prompt_ids"] + ids == encode(tokenizer, prompt + response + "<|im_end|>")
+            assert ids
+
+
+class TestLength:
+    def test_truncated_and_dropped_are_counted(self, tokenizer: Any) -> None:
+        """Against lengths by hand: one pair fits, one response is too long by one token, one prompt fills it all."""
+        pairs = [Pair("a b", "c", "d"), Pair("a b", "c d", "c"), Pair("a b c d e", " f", " g")]
+        lengths = [
+            [len(encode(tokenizer, p.prompt + r + "<|im_end|>")) for r in (p.chosen, p.rejected)]
+            for p in pairs
+        ]
+        fits = max(lengths[0])
+        assert lengths[1] == [fits + 1, fits]
+        assert len(encode(tokenizer, pairs[2].prompt)) >= fits
+        found = tokenize_pairs(pairs, tokenizer, fits)
+        assert (len(found), found.truncated) == (2, 1)
+        assert [bad.number for bad in found.dropped] == [3]
+        prompt_tokens = len(encode(tokenizer, pairs[2].prompt))
+        assert found.dropped[0].reason == f"the prompt has {prompt_tokens} tokens, max_length is {fits}"
+
+    def test_none_left(self, tokenizer: Any) -> None:
+        """Against the style's rule: an empty training set is an error with its cause."""
+        with pytest.raises(DataError, match=r"no pair fits max_length 3: .*\(2 pairs\)"):
+            tokenize_pairs(chats(2), tokenizer, 3)
+
+    def test_rows_are_what_the_collator_takes(self) -> None:
+        """Against the names in trl's DataCollatorForPreference."""
+        pairs = TokenPairs([[1]], [[2, 3]], [[4]], [], 0)
+        assert pairs.rows() == [{"prompt_ids": [1], "chosen_ids": [2, 3], "rejected_ids": [4]}]
+
+
+class TestTemplates:
+    def test_conversations_without_a_template(self, bos_tokenizer: Any) -> None:
+        """Against the cause in words; TRL's own error names a function of transformers."""
+        bos_tokenizer.chat_template = None
+        with pytest.raises(DataError, match="conversations but the tokenizer has no chat template"):
+            tokenize_pairs(chats(1), bos_tokenizer, 100)
+
+    def test_a_template_that_refuses(self, bos_tokenizer: Any) -> None:
+        """Against what Gemma's template does with a system message: it raises through jinja2."""
+        bos_tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+        with pytest.raises(
+            DataError, match="chat template refuses a conversation: System role not supported"
+        ):
+            tokenize_pairs(chats(1), bos_tokenizer, 100)
+
+
+def test_surrogates_never_reach_the_tokenizer(tmp_path: Any, tokenizer: Any) -> None:
+    """Against tokenizers, which raises a TypeError about its own types for half an emoji."""
+    from adadpo.data import DataSource
+
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "a", "chosen": "cut \\ud83d", "rejected": "whole \\ud83d\\ude00"}\n')
+    with pytest.raises(DataError, match="row 1: chosen has half of a surrogate pair"):
+        load_pairs(DataSource("pairs", "file", str(file)))

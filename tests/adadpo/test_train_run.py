@@ -1,0 +1,362 @@
+"""Whole runs: what they write, that they resume bit for bit, and that a diverged one is never taken for a success."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adadpo_examples import chats
+from safetensors.torch import load_file
+
+import adadpo.train
+import adadpo.trainer
+from adadpo.config import Lora, RunConfig, TrainSettings
+from adadpo.methods import make_method
+from adadpo.models import ModelError
+from adadpo.policy import Base, fresh_policy, load_base, load_policy
+from adadpo.reference import pair_logps
+from adadpo.tokens import TokenPairs, tokenize_pairs
+from adadpo.train import LOGGED, DivergedError, TrainingData, last_checkpoint, train_run
+
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "max_length": 64, "precision": "float32",
+    "epochs": 2, "scheduler": "linear",
+}  # fmt: skip
+STEPS = 6  # 11 pairs, 3 steps an epoch
+
+
+FAST = {"optimizer": "sgd", "learning_rate": 0.3, "max_steps": 2}
+
+
+class Stop(Exception):
+    """What kills a run in these tests."""
+
+
+@pytest.fixture(scope="module")
+def data(base: Base) -> TrainingData:
+    pairs = chats(16)
+    return TrainingData(
+        tokenize_pairs(pairs[:11], base.tokenizer, 64), tokenize_pairs(pairs[11:], base.tokenizer, 64)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADADPO_CACHE", str(cache_root))
+
+
+def config_of(method: str = "adadpo", seed: int = 1, lora: bool = False, **train: Any) -> RunConfig:
+    settings = TrainSettings(**{**SETTINGS, "lora": Lora(r=2, alpha=4) if lora else None, **train})
+    return RunConfig(model="m", data="d", heldout="h", method=make_method(method), train=settings, seed=seed)
+
+
+def run(
+    base: Base, config: RunConfig, data: TrainingData, folder: Path, stop_at: int | None = None
+) -> dict[str, Any]:
+    def progress(done: int, total: int) -> None:
+        assert total == (config.train.max_steps or STEPS)
+        if done == stop_at:
+            raise Stop
+
+    return train_run(base, config, data, folder, on_progress=progress)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path, lora: bool = False) -> dict[str, torch.Tensor]:
+    return load_file(folder / ("adapter/adapter_model.safetensors" if lora else "model/model.safetensors"))
+
+
+def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    base: Base, data: TrainingData, cache_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[RunConfig], tuple[Path, dict[str, Any]]]:
+    """A configuration's uninterrupted run, its folder and its metrics; made once."""
+    made: dict[RunConfig, tuple[Path, dict[str, Any]]] = {}
+
+    def of(config: RunConfig) -> tuple[Path, dict[str, Any]]:
+        if config not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            made[config] = folder, run(base, config, data, folder)
+        return made[config]
+
+    return of
+
+
+class TestWhatIsWritten:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+    def test_history_metrics_and_policy(
+        self, base: Base, data: TrainingData, tmp_path: Path, lora: bool, precision: str
+    ) -> None:
+        """Against the run's definition: a line a step with every name, log 2 first, and a policy that loads."""
+        config = config_of(lora=lora, precision=precision)
+        own = load_base(base.source, config.train)
+        before = {name: value.clone() for name, value in own.model.state_dict().items()}
+        metrics = run(own, config, data, tmp_path)
+        assert identical(before, own.model.state_dict())  # the base serves other runs too
+
+        lines = history(tmp_path)
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        assert all(set(line) == {"step", *LOGGED.values()} for line in lines)
+        # Before the first update policy and reference are one: method.md section 3.
+        assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
+        assert lines[0]["chosen_reward"] == lines[0]["rejected_reward"] == 0
+        assert all(abs(line["log_gradient_ratio"]) < 1e-5 for line in lines)
+
+        adapter = 4096 // 2  # rank 4 has 4096 on this model
+        expected = {
+            "steps": 6, "train_pairs": 11, "truncated_pairs": 0, "dropped_pairs": 0, "heldout_pairs": 5,
+            "trainable_parameters": adapter if lora else sum(p.numel() for p in own.model.parameters()),
+        }  # fmt: skip
+        assert {name: metrics[name] for name in expected} == expected
+        assert metrics["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 6, rel=1e-12)
+        assert set(metrics) == {
+            *expected, "train_loss", "heldout_reward_margin", "heldout_reward_accuracy", "heldout_chosen_logps",
+            "heldout_rejected_logps",
+        }  # fmt: skip
+        assert all(math.isfinite(value) for value in metrics.values())
+
+        # The saved policy, loaded again, gives the held-out log-probabilities of the trained one.
+        saved = tmp_path / ("adapter" if lora else "model")
+        policy = load_policy(own, saved, config.train)
+        assert data.heldout is not None
+        again = pair_logps(policy, data.heldout, pad_token_id=0, max_length=64)
+        close = 1e-6 if precision == "float32" else 2e-3
+        assert again["chosen"].mean().item() == pytest.approx(metrics["heldout_chosen_logps"], rel=close)
+        assert again["rejected"].mean().item() == pytest.approx(metrics["heldout_rejected_logps"], rel=close)
+        assert {f.name for f in tmp_path.iterdir()} <= {"history.jsonl", "checkpoints", saved.name}
+        assert not list(saved.rglob("ref"))  # TRL's second adapter stays out
+        assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
+
+    def test_no_held_out_pairs(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
+        """Against the metrics' names: nothing about pairs that are not there."""
+        metrics = run(base, config_of(max_steps=1), TrainingData(data.train, None), tmp_path)
+        assert not [name for name in metrics if name.startswith("heldout")]
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"forward": "trl", "micro_batch_size": 4}, {"forward": "trl", "gradient_checkpointing": True},
+         {"gradient_checkpointing": True, "micro_batch_size": 1}],
+        ids=str,
+    )  # fmt: skip
+    def test_options_of_speed_do_not_change_the_result(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any, options: dict[str, Any]
+    ) -> None:
+        """Against the plain run with SGD: forward pass, gradient checkpointing and micro-batches within 1e-6."""
+        run(base, config_of(**{**FAST, **options}), data, tmp_path)
+        plain, found = weights(whole(config_of(**FAST))[0]), weights(tmp_path)
+        assert all((plain[name] - found[name]).abs().max() < 1e-6 for name in plain)
+
+    def test_a_folder_that_holds_no_policy(self, base: Base, tmp_path: Path) -> None:
+        """Against one plain error that names the folder."""
+        for lora in (False, True):
+            with pytest.raises(ModelError, match=r"trained model in .* could not be loaded"):
+                load_policy(base, tmp_path, config_of(lora=lora).train)
+
+
+class TestPairs:
+    def test_every_arm_sees_the_same(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
+        """Against each other's log-probabilities at a learning rate that moves nothing: order and adapters agree.
+
+        Method.md section 4: same initial weights, same examples, same order for one seed.
+        """
+        found = {}
+        for name, seed in (("dpo", 1), ("adadpo", 1), ("dpo", 2)):
+            folder = tmp_path / f"{name}{seed}"
+            run(
+                base,
+                config_of(name, seed, lora=True, learning_rate=1e-30, epochs=1, max_steps=3),
+                data,
+                folder,
+            )
+            found[name, seed] = [line["chosen_logps"] for line in history(folder)]
+        assert found["dpo", 1] == found["adadpo", 1]
+        assert found["dpo", 1] != found["dpo", 2]
+
+    def test_adapters_depend_on_the_seed_alone(self, base: Base) -> None:
+        """Against torch's global state, set differently before."""
+        settings = config_of(lora=True).train
+        made = []
+        for state, seed in ((5, 1), (6, 1), (5, 2)):
+            torch.manual_seed(state)
+            made.append(fresh_policy(base, settings, seed).state_dict())
+        assert identical(made[0], made[1])
+        assert not identical(made[0], made[2])
+
+    def test_unknown_modules(self, base: Base) -> None:
+        """Against the name in the message."""
+        settings = config_of().train.model_copy(update={"lora": Lora(target_modules=("nothing",))})
+        with pytest.raises(ModelError, match=r"target_modules \('nothing',\)"):
+            fresh_policy(base, settings, 0)
+
+    def test_runs_repeat_bit_for_bit(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
+    ) -> None:
+        """Against itself, another seed and the other method."""
+        first = whole(config_of(**FAST))[0]
+        for name, config in (
+            ("a", config_of(**FAST)),
+            ("b", config_of(seed=2, **FAST)),
+            ("c", config_of("dpo", **FAST)),
+        ):
+            run(base, config, data, tmp_path / name)
+        again, seed, dpo = (weights(tmp_path / name) for name in "abc")
+        assert identical(weights(first), again)
+        assert history(first) == history(tmp_path / "a")
+        assert not identical(again, seed)
+        assert not identical(again, dpo)
+
+
+class TestResume:
+    @pytest.mark.parametrize(
+        ("lora", "every", "stop_at", "found"),
+        [(False, 2, 5, 4), (False, 4, 3, None), (False, 3, 6, 3), (True, 1, 3, 2), (True, 2, 5, 4)],
+    )
+    def test_bit_identical(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any,
+        lora: bool, every: int, stop_at: int, found: int | None,
+    ) -> None:  # fmt: skip
+        """Against the uninterrupted run without checkpoints: weights, history and metrics.
+
+        Stopped mid-epoch, at an epoch's end, in the last step, and before the first checkpoint.
+        """
+        expected, metrics = whole(config_of(lora=lora))
+        config = config_of(lora=lora, checkpoint_steps=every)
+        with pytest.raises(Stop):
+            run(base, config, data, tmp_path, stop_at=stop_at)
+        newest = last_checkpoint(tmp_path / "checkpoints")
+        assert newest == (None if found is None else str(tmp_path / "checkpoints" / f"checkpoint-{found}"))
+        assert run(base, config, data, tmp_path) == metrics
+        assert identical(weights(expected, lora), weights(tmp_path, lora))
+        assert history(expected) == history(tmp_path)
+
+    def test_two_checkpoints_are_kept(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
+    ) -> None:
+        """Against a run without: same weights; on disk the last two, each with its mark."""
+        run(base, config_of(checkpoint_steps=1), data, tmp_path)
+        assert identical(weights(whole(config_of())[0]), weights(tmp_path))
+        kept = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))
+        assert [f.name for f in kept] == ["checkpoint-5", "checkpoint-6"]
+        assert all((f / "complete").exists() for f in kept)
+
+    def test_a_half_written_checkpoint_is_passed_over(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
+    ) -> None:
+        """Against the uninterrupted run: the newest has no mark and holds garbage, the one before it serves.
+
+        The history's last line is torn, as a killed process leaves it.
+        """
+        expected, metrics = whole(config_of())
+        config = config_of(checkpoint_steps=1)
+        with pytest.raises(Stop):
+            run(base, config, data, tmp_path, stop_at=5)
+        newest = tmp_path / "checkpoints" / "checkpoint-4"
+        (newest / "complete").unlink()
+        (newest / "model.safetensors").write_bytes(b"half")
+        with (tmp_path / "history.jsonl").open("a") as stream:
+            stream.write('{"step": 5, "lo')
+        assert Path(last_checkpoint(tmp_path / "checkpoints") or "").name == "checkpoint-3"
+        assert run(base, config, data, tmp_path) == metrics
+        assert identical(weights(expected), weights(tmp_path))
+        assert history(expected) == history(tmp_path)
+        kept = sorted(f.parent.name for f in (tmp_path / "checkpoints").glob("checkpoint-*/complete"))
+        assert kept == ["checkpoint-5", "checkpoint-6"]
+
+    def test_killed_between_the_last_step_and_saving(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
+    ) -> None:
+        """Against the whole run: all steps are in the checkpoint, none is left to do."""
+        expected, metrics = whole(config_of())
+        config = config_of(checkpoint_steps=3)
+        run(base, config, data, tmp_path)
+        (tmp_path / "model" / "model.safetensors").unlink()
+        assert run(base, config, data, tmp_path) == metrics
+        assert identical(weights(tmp_path), weights(expected))
+        assert history(tmp_path) == history(expected)
+
+    def test_an_earlier_attempt_without_checkpoint_leaves_no_lines(
+        self, base: Base, data: TrainingData, tmp_path: Path
+    ) -> None:
+        """Against two lines: the one of the stopped attempt is gone."""
+        with pytest.raises(Stop):
+            run(base, config_of(**FAST), data, tmp_path, stop_at=1)
+        run(base, config_of(**FAST), data, tmp_path)
+        assert [line["step"] for line in history(tmp_path)] == [1, 2]
+
+    def test_last_checkpoint_is_by_number(self, tmp_path: Path) -> None:
+        """Against names that sort otherwise; an empty or absent folder has none."""
+        assert last_checkpoint(tmp_path / "absent") is None
+        assert last_checkpoint(tmp_path) is None
+        for step in (5, 40, 100, 200):
+            (tmp_path / f"checkpoint-{step}").mkdir()
+            if step != 200:
+                (tmp_path / f"checkpoint-{step}" / "complete").touch()
+        assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
+
+
+class TestDivergence:
+    def test_an_absurd_learning_rate(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
+        """Against the step after the first update, where 1e30-sized weights give no number."""
+        config = config_of(learning_rate=1e30, optimizer="sgd", scheduler="constant", warmup=0)
+        with pytest.raises(
+            DivergedError, match=r"diverged at step 2: (loss|grad norm) is (nan|inf)"
+        ) as caught:
+            run(base, config, data, tmp_path)
+        assert caught.value.step == 2
+        assert not (tmp_path / "model").exists()
+        assert [line["step"] for line in history(tmp_path)] == [1]  # numbers only, so it stays JSON
+
+    def test_diverging_in_the_last_step(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against held-out log-probabilities made NaN: the last update shows in no training loss."""
+
+        def broken(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+            return {name: value * float("nan") for name, value in pair_logps(*args, **kwargs).items()}
+
+        monkeypatch.setattr(adadpo.train, "pair_logps", broken)
+        with pytest.raises(DivergedError, match="diverged at step 2: held-out reward margin is nan"):
+            run(base, config_of(**FAST), data, tmp_path)
+        assert not (tmp_path / "model").exists()
+
+    @pytest.mark.parametrize("value", ["nan", "inf"])
+    def test_a_loss_that_is_no_number(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        """Against the third step, in one of whose two micro-batches the loss is made NaN or infinite."""
+        calls = iter(range(100))
+        real = adadpo.trainer.preference_loss
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            result = real(*args, **kwargs)
+            return result._replace(loss=result.loss * (float(value) if next(calls) == 4 else 1.0))
+
+        monkeypatch.setattr(adadpo.trainer, "preference_loss", broken)
+        with pytest.raises(DivergedError) as caught:
+            run(base, config_of(micro_batch_size=2, max_steps=4), data, tmp_path)
+        assert str(caught.value) == f"diverged at step 3: loss is {value}"
+        assert (caught.value.step, caught.value.quantity) == (3, "loss")
+        assert not (tmp_path / "model").exists()
+
+    def test_dropped_and_truncated_pairs_are_reported(self, base: Base, tmp_path: Path) -> None:
+        """Against the counts of the token ids: 11 pairs cut to 30 tokens."""
+        cut: TokenPairs = tokenize_pairs(chats(11), base.tokenizer, 30)
+        assert cut.dropped
+        assert cut.truncated
+        metrics = run(base, config_of(max_length=30, max_steps=2), TrainingData(cut, None), tmp_path)
+        assert metrics["dropped_pairs"] == len(cut.dropped)
+        assert metrics["truncated_pairs"] == cut.truncated
+        assert metrics["train_pairs"] == len(cut) == 11 - len(cut.dropped)
