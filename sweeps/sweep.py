@@ -144,8 +144,8 @@ def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
     """
     have = sweep.seeds
     try:
-        if wanted.startswith("+") and wanted[1:].isdigit() and int(wanted) > 0:
-            seeds = [max(have) + 1 + i for i in range(int(wanted))]
+        if wanted.startswith("+"):
+            seeds = parse_seeds(f"{max(have) + 1}..{max(have) + int(wanted)}")
         elif ".." in wanted:
             seeds = parse_seeds(wanted)
         else:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +23,20 @@ from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 3.0  # for a worker to leave in order
+
+
+def local_work(job_file: str, threads: int, gpu: str | None) -> dict[str, str]:
+    """`work` in a worker of `launch_local`; submitit hides every GPU from it, `gpu` is the one it may use."""
+    signal.signal(signal.SIGTERM, _leave)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return work(job_file, threads)
+
+
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # asked twice: whatever it is doing
+    raise KeyboardInterrupt
 
 
 def work(job_file: str, threads: int | None = None) -> dict[str, str]:
@@ -62,29 +79,58 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
     # Workers that each start a thread per core spend most of their time waiting for one another.
     threads = max(1, len(os.sched_getaffinity(0)) // launch.workers)
     waiting = write_jobs(sweep, runs, per_job)
-    active: list[Any] = []
+    gpus = _gpus()
+    slots: dict[int, Any] = {}  # worker -> its job
     failures: list[str] = []
     ended: set[str] = set()
     with SweepProgress(console, len(sweep.job.runs), len(sweep.job.runs) - len(runs)) as progress:
         try:
-            while waiting or active:
-                while waiting and len(active) < launch.workers:
+            while waiting or slots:
+                for slot in range(launch.workers):
+                    if slot in slots or not waiting:
+                        continue
                     file = waiting.pop(0)
                     executor = LocalExecutor(folder=file.parent)
                     executor.update_parameters(timeout_min=launch.timeout_min)
-                    active.append(executor.submit(work, str(file), threads))
+                    gpu = gpus[slot % len(gpus)] if gpus else None
+                    # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
+                    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                    try:
+                        slots[slot] = executor.submit(local_work, str(file), threads, gpu)
+                    finally:
+                        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 time.sleep(POLL_SECONDS)
                 _follow(sweep, runs, ended, progress)
-                for job in [job for job in active if job.done()]:
-                    active.remove(job)
+                for slot, job in [(slot, job) for slot, job in slots.items() if job.done()]:
+                    del slots[slot]
                     if error := job.exception():
                         failures.append(_cause(str(error)))
         finally:
-            for job in active:  # Ctrl-C: the workers end with the launcher
-                job.cancel()
+            _end(list(slots.values()))  # Ctrl-C: the workers end with the launcher
         _follow(sweep, runs, ended, progress)
     if failures:
         raise FailureError(failures[0])
+
+
+def _end(jobs: Sequence[Any]) -> None:
+    """End workers, and wait until they have given up their leases."""
+    for _ in range(3):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for job in jobs:
+            if not job.done():
+                job._process.send_signal(signal.SIGTERM)  # which submitit's controller hands on
+        while time.monotonic() < deadline and not all(job.done() for job in jobs):
+            time.sleep(0.05)
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _cause(text: str) -> str:
