@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from adadpo.config import TrainSettings
@@ -187,7 +187,7 @@ def value_problem(axis: str, value: Any, label: str | None = None) -> str | None
 def _adapter(axis: str) -> TypeAdapter[Any]:
     """Checks one value of an axis, with the bounds of its field."""
     info = AXES[axis]
-    kind: Any = Annotated[(info.annotation, *info.metadata, Strict(False))]
+    kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
     return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
 
 
