@@ -21,9 +21,8 @@ class PreferenceLoss(NamedTuple):
     clipped: Tensor  # bool: the clip bound the ratio
     chosen_rewards: Tensor  # beta * r_w, implicit reward in nats
     rejected_rewards: Tensor  # beta * r_l
-    log_gradient_ratio: (
-        Tensor  # log(|dL/dp_w| / |dL/dp_l|), p: geometric mean of the token probabilities; 0 = balanced
-    )
+    # log of the chosen over the rejected side's geometric mean over tokens of |dL/dpi(token)|; 0 = balanced
+    log_gradient_ratio: Tensor
 
 
 def preference_loss(
@@ -79,7 +78,8 @@ def preference_loss(
         method, rejected_log_ratio, balance.rejected
     )
     with torch.no_grad():
-        # |dL/dp| = beta sigmoid(-h) c / p for both sides, so their ratio is (c_w / c_l) (p_l / p_w).
+        # The geometric mean of |dL/dpi(token)| is beta sigmoid(-h) c / p, with p that of the token probabilities:
+        # the ratio of the two sides is (c_w / c_l) (p_l / p_w).
         log_coefficient_ratio = balance.chosen.log() - balance.rejected.log()
         log_typical_ratio = rejected_logps / rejected_lengths - chosen_logps / chosen_lengths
     return PreferenceLoss(

@@ -68,9 +68,8 @@ def make_method(name: str, **hyperparameters: Any) -> Method:
     """The preset `name` with `hyperparameters` on top.
 
     Raises:
-        KeyError: the name is not a preset; the message lists the presets.
-        pydantic.ValidationError: an unknown or impossible hyperparameter.
+        ValueError: the name is not a preset, or a hyperparameter is unknown or impossible (pydantic's).
     """
     if name not in PRESETS:
-        raise KeyError(f"unknown method {name!r}; choose one of {', '.join(PRESETS)}")
+        raise ValueError(f"unknown method {name!r}; choose one of {', '.join(PRESETS)}")
     return Method(**{**PRESETS[name], **hyperparameters})

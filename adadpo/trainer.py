@@ -69,7 +69,8 @@ class AdaDPOTrainer(DPOTrainer):
 
     At every step it logs, beside DPOTrainer's reward metrics, the coefficients `balance/chosen` (c_w) and
     `balance/rejected` (c_l), the share of pairs whose ratio was clipped `balance/clipped`, and
-    `balance/log_gradient_ratio`: the mean over pairs of log(|dL/dp_w| / |dL/dp_l|), 0 when balanced.
+    `balance/log_gradient_ratio`: the mean over pairs of the log of the ratio of the two sides' gradients in a
+    typical token's probability (see `PreferenceLoss`), 0 when balanced.
     """
 
     _tag_names = ["trl", "dpo", "adadpo"]  # noqa: RUF012 -- TRL's name and type

@@ -29,7 +29,7 @@ class TestMethods:
 
     def test_unknown_name_lists_the_choices(self) -> None:
         """Against the style's rule: the value and the choices."""
-        with pytest.raises(KeyError, match=r"unknown method 'ipo'.*" + ".*".join(PRESETS)):
+        with pytest.raises(ValueError, match=r"unknown method 'ipo'.*" + ".*".join(PRESETS)):
             make_method("ipo")
 
     @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ class TestArguments:
 
     def test_unknown_method(self, tmp_path: Any) -> None:
         """Against the list of presets."""
-        with pytest.raises(KeyError, match="unknown method 'ipo'; choose one of dpo, adadpo"):
+        with pytest.raises(ValueError, match="unknown method 'ipo'; choose one of dpo, adadpo"):
             arguments(AdaDPOConfig, tmp_path, method="ipo")
 
     def test_a_stock_configuration_is_refused(self, base: Base, fresh_model: Any, tmp_path: Any) -> None:
