@@ -32,7 +32,7 @@ def arm_problems(arms: Any) -> Iterator[Problem]:
         return
     for name, options in arms.items():
         at: Location = ("arms", name)
-        if not isinstance(name, str) or not re.fullmatch(r"[^\s/\\]{1,64}", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[^\s/\\]{1,64}", name) or not name.isprintable():
             yield Problem(
                 at, f"arm name {name!r} must be text without spaces or slashes, at most 64 long", True
             )
@@ -157,6 +157,10 @@ def _unused_axis(
 ) -> Iterator[Problem]:
     """An axis that an arm's loss does not use would make equal runs look like different ones."""
     own = {key: value for key, value in options.items() if key in METHOD_AXES}
+    try:
+        make_method(preset, **own)
+    except ValidationError:
+        return  # told of the arm itself
     for value in values:
         try:
             make_method(preset, **{**own, axis: value})
@@ -174,12 +178,10 @@ def value_problem(axis: str, value: Any, label: str | None = None) -> str | None
         message = error.errors()[0]["msg"].replace("Input should be", "must be")
         return f"{label or axis} {message}, got {value!r}"
     # pydantic reads true as 1 and '0.1' as 0.1; a table of results would show what is written
-    if (
-        isinstance(value, bool | str)
-        and isinstance(checked, int | float)
-        and type(checked) is not type(value)
-    ):
-        return f"{label or axis} must be a number, got {value!r}"
+    is_text = isinstance(value, str) and isinstance(checked, int | float)
+    if is_text or isinstance(value, bool) is not isinstance(checked, bool):
+        expected = "true or false" if isinstance(checked, bool) else "a number"
+        return f"{label or axis} must be {expected}, got {value!r}"
     return None
 
 

@@ -176,7 +176,7 @@ def pydantic_problems(error: ValidationError, raw: Any, model: type[BaseModel]) 
             key = item["loc"][-1]
             above = location[:-1] if location and str(location[-1]) == key else location
             under = f" under {'.'.join(map(str, above))}" if above else ""
-            said = f"unknown key {key!r}{under}{suggest(str(key), _fields_at(model, above))}"
+            said = f"unknown key {key!r}{under}{suggest(str(key), _fields_at(model, above, item['loc']))}"
             yield Problem(location, said, True)
         elif item["type"] == "missing":
             missing = item["loc"][-1]
@@ -284,12 +284,12 @@ def _in_file(location: tuple[int | str, ...], raw: Any) -> Location:
     return tuple(found)
 
 
-def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+def _fields_at(model: type[BaseModel], location: Location, tagged: tuple[int | str, ...]) -> list[str]:
     """The keys that a section takes."""
     fields = model.model_fields
     sections: dict[str, type[BaseModel]] = {
         "data": Data, "evaluate": Evaluate, "compare": Compare, "study": Study, "decoding": Decoding,
-        "launch": Local,
+        "launch": Local if "local" in tagged else Inline,
     }  # fmt: skip
     if location and str(location[-1]) in sections:
         fields = sections[str(location[-1])].model_fields
