@@ -1,15 +1,14 @@
-"""What an evaluation needs beside the model: prompts, baseline responses, judging, scores. No torch."""
+"""What an evaluation does beside generating: its prompts, judging, scores. No torch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adadpo.data import Text
 from sweeps.errors import FailureError
-from sweeps.resolve import Evaluation, prompts_identity, read_prompts
+from sweeps.prompts import prompts_identity, read_prompts
+from sweeps.resolve import Evaluation
 
 
 def load_prompts(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -33,40 +32,6 @@ def load_prompts(evaluation: Evaluation) -> list[dict[str, Any]]:
             "on an offline machine give evaluate.prompts a JSON file with the same content"
         ) from error
     return read_prompts(Path(file), evaluation.limit)
-
-
-def prompt_messages(prompt: Mapping[str, Any]) -> Text:
-    """The conversation that a prompt starts: its `prompt` messages, else its instruction as the user's turn."""
-    messages: Text | None = prompt.get("prompt")
-    return messages or [{"role": "user", "content": prompt["instruction"]}]
-
-
-def baseline_outputs(path: Path, prompts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A file's responses (AlpacaEval's model outputs), in the order of the prompts, joined by instruction.
-
-    Raises:
-        FailureError: unreadable, or a prompt has no response or several.
-    """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FailureError(f"cannot read baseline outputs {path}: {error}") from error
-    found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
-        for key in ("instruction", "output", "generator"):
-            if not isinstance(row, dict) or not isinstance(row.get(key), str):
-                raise FailureError(
-                    f"{path}: output {number} has no text {key!r} (AlpacaEval's model outputs)"
-                )
-        if row["instruction"] in found:
-            raise FailureError(f"{path}: two outputs for instruction {row['instruction'][:80]!r}")
-        found[row["instruction"]] = row
-    missing = [prompt["instruction"] for prompt in prompts if prompt["instruction"] not in found]
-    if missing:
-        raise FailureError(
-            f"{path}: no output for {len(missing)} of {len(prompts)} prompts, first {missing[0][:80]!r}"
-        )
-    return [found[prompt["instruction"]] for prompt in prompts]
 
 
 def judge_outputs(

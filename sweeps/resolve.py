@@ -17,7 +17,8 @@ from adadpo.models import ModelError, ModelSource, resolve_model
 from sweeps.axes import METHOD_AXES, axes_of, cells_of
 from sweeps.data import builtin_instructions_path
 from sweeps.errors import FailureError, UserError
-from sweeps.identity import canonical_json, digest, run_id
+from sweeps.identity import digest, run_id
+from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts
 from sweeps.spec import SweepSpec
 from sweeps.yamlfile import Problem, YamlFile
 
@@ -283,8 +284,6 @@ def _prompts(spec: SweepSpec, folder: Path) -> list[dict[str, Any]] | None:
 
 def _baseline(spec: SweepSpec, folder: Path, prompts: list[dict[str, Any]] | None) -> tuple[str, str]:
     """Where the baseline's responses are, and their identity."""
-    from sweeps.evaluation import baseline_outputs
-
     baseline = spec.evaluate.baseline
     if baseline == "reference":
         return baseline, baseline
@@ -323,39 +322,3 @@ def _evaluation(
         kl_prompts=evaluate.kl_prompts,
         eval_id=digest(described),
     )
-
-
-def prompts_identity(prompts: list[dict[str, Any]]) -> str:
-    """Changes exactly when the prompts do."""
-    return hashlib.sha256(canonical_json(prompts).encode()).hexdigest()
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is not a number in JSON")
-
-
-def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
-    """Evaluation prompts: a JSON list of objects with a unique `instruction`.
-
-    Raises:
-        UserError: unreadable, not such a list, or an instruction is empty or repeated.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except OSError as error:
-        raise UserError(f"cannot read prompts {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, list) or not content:
-        raise UserError(f"{path}: expected a list of prompts")
-    for number, prompt in enumerate(content, start=1):
-        if (
-            not isinstance(prompt, dict)
-            or not isinstance(prompt.get("instruction"), str)
-            or not prompt["instruction"]
-        ):
-            raise UserError(f"{path}: prompt {number} has no text 'instruction'")
-    instructions = [prompt["instruction"] for prompt in content]
-    if repeated := [text for text in set(instructions) if instructions.count(text) > 1]:
-        raise UserError(f"{path}: instruction is there twice: {repeated[0][:80]!r}")
-    return content[:limit]

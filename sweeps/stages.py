@@ -22,15 +22,10 @@ from filelock import FileLock
 from adadpo.data import DataError, load_pairs
 from adadpo.models import ModelError, resolve_model
 from sweeps.errors import FailureError, SweepError
-from sweeps.evaluation import (
-    baseline_outputs,
-    judge_outputs,
-    load_prompts,
-    prompt_messages,
-    score_annotations,
-)
+from sweeps.evaluation import judge_outputs, load_prompts, score_annotations
 from sweeps.identity import digest
 from sweeps.lease import held
+from sweeps.prompts import baseline_outputs, prompt_messages
 from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun, Source
 from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json
