@@ -48,13 +48,16 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
 
 def write_everything(sweep: Sweep, console: Console) -> None:
     """Mirror the study, analyse, write the report; say the verdict and where it is."""
-    from reports import load_results
+    from reports import ReportError, load_results
     from sweeps.collect import write_results
     from sweeps.study import mirror
 
     sweep.store.require_writable()
     mirror(sweep)
-    page = write_results(sweep)
+    try:
+        page = write_results(sweep)
+    except ReportError as error:
+        raise FailureError(str(error)) from error
     console.print(load_results(page.with_name("results.json")).verdict, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False)
 

@@ -104,7 +104,7 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
                 for slot, job in [(slot, job) for slot, job in slots.items() if job.done()]:
                     del slots[slot]
                     if error := job.exception():
-                        failures.append(_cause(str(error)))
+                        failures.append(_cause(error, job.paths.folder))
         finally:
             _end(list(slots.values()))  # Ctrl-C: the workers end with the launcher
         _follow(sweep, runs, ended, progress)
@@ -133,8 +133,13 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _cause(text: str) -> str:
+def _cause(error: Exception, folder: Path) -> str:
     """The last line of a worker's traceback, without the exception's name."""
+    from submitit.core.utils import FailedJobError
+
+    if not isinstance(error, FailedJobError):  # no result at all, not even an exception
+        return f"a worker ended without a word (killed? out of memory?); its output is in {folder}"
+    text = str(error)
     line = next((line for line in reversed(text.splitlines()) if "Error" in line), text.strip())
     return line.partition("Error: ")[2] or line
 
