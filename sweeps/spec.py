@@ -253,6 +253,7 @@ def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
 
     allowed = sorted(
         {*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict(), *Slurm.model_fields}
+        - {"ntasks_per_node"}  # tasks_per_node says it, and is what divides a batch
     )
     for key in launch:
         if key not in allowed:

@@ -182,7 +182,10 @@ def slurm_executor(sweep: Sweep, launch: Slurm, folder: Path, *, on_cluster: boo
     executor = (SlurmExecutor if on_cluster else Renderer)(folder=folder)
     parameters = {"job_name": f"adadpo-{sweep.spec.name}", **launch.parameters()}
     try:
-        executor.update_parameters(**executor._convert_parameters(parameters))
+        common = executor._equivalence_dict()  # submitit's names for every kind of cluster, such as mem_gb
+        own = {key: value for key, value in parameters.items() if key not in common}
+        shared = executor._convert_parameters({key: parameters[key] for key in parameters if key in common})
+        executor.update_parameters(**(shared | own))
     except (ValueError, TypeError, NameError, AssertionError) as error:
         raise UserError(f"launch: submitit refuses these Slurm parameters: {error}") from error
     return executor

@@ -156,13 +156,16 @@ class Child:
 
 def start(log: Path, *words: str | Path, interruption: Interruption | None = None) -> Child:
     """The command line in a child process of its own group; it may be set to interrupt itself."""
-    process = CHILDREN.Process(target=_child, args=(str(log), [str(word) for word in words], interruption))
+    process = CHILDREN.Process(
+        target=_child, args=(str(log), [str(word) for word in words], interruption, dict(os.environ))
+    )
     process.start()
     return Child(process, log)
 
 
-def _child(log: str, words: list[str], interruption: Interruption | None) -> None:
+def _child(log: str, words: list[str], interruption: Interruption | None, environ: dict[str, str]) -> None:
     os.setsid()
+    os.environ.update(environ)  # the server has that of the test which started it
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)

@@ -1,0 +1,217 @@
+"""The Optuna study mirrors the store: one trial per run, made again at any time, shown by optuna-dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from sweep_examples import SMALL, adadpo, opened, write_sweep
+
+from sweeps.collect import run_row
+from sweeps.errors import FailureError
+from sweeps.store import write_json
+from sweeps.study import journal, mirror, open_storage
+from sweeps.sweep import Sweep
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def sweep(
+    request: pytest.FixtureRequest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Sweep:
+    """The finished sweep, its study in a journal file and in a database named through the environment."""
+    monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
+    storage = {"journal": "journal", "sqlite": "sqlite:///$STUDY_FOLDER/study.db"}[request.param]
+    text = SMALL + f"study: {{storage: '{storage}'}}\n"
+    return opened(write_sweep(tmp_path / "small.yaml", text), store)
+
+
+def trials(sweep: Sweep) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=sweep.spec.name, storage=open_storage(sweep)).get_trials()
+
+
+def content(trial: FrozenTrial) -> tuple[Any, ...]:
+    return trial.number, trial.state, trial.values, trial.params, trial.distributions, trial.user_attrs
+
+
+def test_every_run_is_a_trial(sweep: Sweep) -> None:
+    """Parameters, value and attributes of each trial against the run's own row."""
+    mirror(sweep)
+    found = {trial.user_attrs["run_id"]: trial for trial in trials(sweep)}
+    assert len(trials(sweep)) == len(found) == len(sweep.job.runs) == 8
+    for run in sweep.job.runs:
+        row, trial = run_row(sweep, run), found[run.run_id]
+        assert trial.state == TrialState.COMPLETE
+        assert trial.value == row.metrics["length_controlled_win_rate"]
+        assert trial.params == {"arm": run.arm, "seed": run.seed, "beta": run.hyperparameters["beta"]}
+        assert {key: trial.user_attrs[key] for key in row.metrics} == row.metrics
+        assert {key: trial.user_attrs[key] for key in ("arm", "seed", "setting", "state", "eval_id")} == {
+            "arm": run.arm, "seed": run.seed, "setting": run.setting, "state": "done", "eval_id": sweep.eval_id,
+        }  # fmt: skip
+
+
+def test_mirroring_again_adds_nothing(sweep: Sweep) -> None:
+    """Idempotent: the same trials with the same numbers."""
+    mirror(sweep)
+    before = [content(trial) for trial in trials(sweep)]
+    assert mirror(sweep) == 0
+    assert [content(trial) for trial in trials(sweep)] == before
+
+
+def test_a_deleted_study_is_rebuilt_equal(sweep: Sweep) -> None:
+    """design.md: the study can be deleted and rebuilt from the files."""
+    mirror(sweep)
+    before = [content(trial) for trial in trials(sweep)]
+    optuna.delete_study(study_name=sweep.spec.name, storage=open_storage(sweep))
+    assert mirror(sweep) == 8
+    assert [content(trial) for trial in trials(sweep)] == before
+
+
+def test_a_retried_run_is_one_trial(sweep: Sweep) -> None:
+    """Failed, then done: a trial cannot be changed, so the study is made again; it equals a rebuilt one."""
+    run = sweep.job.runs[0]
+    folder = sweep.store.run(run.run_id)
+    scores = folder.last_file("score", sweep.eval_id)
+    aside = scores.rename(scores.with_suffix(".aside"))
+    write_json(
+        folder.failure, {"kind": "diverged", "stage": "train", "message": "diverged at step 2", "time": 0.0}
+    )
+    mirror(sweep)
+    states = {trial.user_attrs["run_id"]: trial.state for trial in trials(sweep)}
+    assert states.pop(run.run_id) == TrialState.FAIL
+    assert set(states.values()) == {TrialState.COMPLETE}
+    aside.rename(scores)
+    folder.failure.unlink()
+    mirror(sweep)
+    after = [content(trial) for trial in trials(sweep)]
+    assert len(after) == 8
+    assert {trial.state for trial in trials(sweep)} == {TrialState.COMPLETE}
+    optuna.delete_study(study_name=sweep.spec.name, storage=open_storage(sweep))
+    mirror(sweep)
+    assert [content(trial) for trial in trials(sweep)] == after
+
+
+def test_another_primary_metric_is_another_value(sweep: Sweep, tmp_path: Path) -> None:
+    """The trials' value follows the declared metric."""
+    mirror(sweep)
+    text = sweep.file.path.read_text().replace(
+        "primary: length_controlled_win_rate", "primary: reward_margin"
+    )
+    other = opened(write_sweep(tmp_path / "other.yaml", text), sweep.store.root)
+    mirror(other)
+    assert [trial.value for trial in trials(other)] == [
+        run_row(other, run).metrics["reward_margin"] for run in other.job.runs
+    ]
+
+
+def test_trials_of_others_do_not_stop_the_mirror(sweep: Sweep) -> None:
+    """A trial that somebody added by hand goes: the study is the store's mirror."""
+    mirror(sweep)
+    study = optuna.load_study(study_name=sweep.spec.name, storage=open_storage(sweep))
+    study.add_trial(optuna.create_trial(value=1.0))
+    mirror(sweep)
+    assert len(trials(sweep)) == 8
+
+
+def _mirror(file: str, store: str, folder: str) -> None:
+    os.environ["STUDY_FOLDER"] = folder
+    mirror(opened(Path(file), Path(store)))
+
+
+def test_two_mirrors_at_once_add_each_trial_once(sweep: Sweep) -> None:
+    """Launchers that end together, on a study that is not there yet."""
+    journal(sweep).unlink()
+    context = multiprocessing.get_context("forkserver")
+    arguments = (str(sweep.file.path), str(sweep.store.root), os.environ["STUDY_FOLDER"])
+    processes = [context.Process(target=_mirror, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(trial.user_attrs["run_id"] for trial in trials(sweep)) == sorted(
+        run.run_id for run in sweep.job.runs
+    )
+
+
+def test_a_database_that_cannot_be_opened_keeps_its_password(store: Path, tmp_path: Path) -> None:
+    """The message names neither the URL nor what is in it; the run's files are untouched."""
+    for url in (
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "sqlite:////nowhere/secret/study.db",
+        "nonsense://secret",
+    ):
+        sweep = opened(write_sweep(tmp_path / "small.yaml", SMALL + f"study: {{storage: '{url}'}}\n"), store)
+        with pytest.raises(FailureError, match=r"study\.storage .* cannot be opened") as caught:
+            mirror(sweep)
+        assert "secret" not in str(caught.value)
+        answer = adadpo("report", sweep.file.path, "--store", store)
+        assert answer.code == 1
+        assert "secret" not in answer.err + answer.out
+
+
+def test_the_dashboard_shows_the_sweep(finished: Path, tmp_path: Path) -> None:
+    """A real server on a free loopback port: its page, and the sweep among its studies with 8 trials."""
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        pytest.skip("optuna-dashboard is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "sweeps.cli",
+        "dashboard",
+        "small",
+        "--store",
+        finished,
+        "--port",
+        str(port),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "NO_PROXY": "*"}
+        )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        for _ in range(200):
+            try:
+                page = opener.open(f"http://127.0.0.1:{port}/", timeout=5).read()
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+        assert b"<title>" in page
+        studies = json.load(opener.open(f"http://127.0.0.1:{port}/api/studies", timeout=10))
+        [study] = studies["study_summaries"]
+        assert study["study_name"] == "small"
+        found = json.load(
+            opener.open(f"http://127.0.0.1:{port}/api/studies/{study['study_id']}?after=0", timeout=10)
+        )
+        assert len(found["trials"]) == 8
+        with pytest.raises(
+            OSError, match="refused"
+        ):  # loopback alone: no other address of this machine answers
+            socket.create_connection(("127.0.0.2", port), timeout=5)
+        for _ in range(20):  # wsgiref swallows a signal that comes while it still ends a request
+            server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=1)
+                break
+        assert server.returncode in (0, 130)
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        server.kill()
+        server.wait()
