@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -212,17 +215,31 @@ def test_a_new_evaluation_does_not_train_again(store: Path, tmp_path: Path) -> N
 
 
 def test_workers_give_the_same_bytes_as_this_process(finished: Path, tmp_path: Path) -> None:
-    """Two local workers with four runs each against the inline executor; each worker loads the model once."""
-    text = SMALL.replace("executor: inline", "executor: local, workers: 2, runs_per_job: 4")
-    answer = adadpo("launch", write_sweep(tmp_path / "small.yaml", text), "--store", tmp_path / "store")
+    """Two local workers with two runs each against the inline executor."""
+    text = SMALL.replace("[0.05, 0.1]", "[0.1]").replace("executor: inline", "executor: local, workers: 2")
+    store = tmp_path / "store"
+    answer = adadpo("launch", write_sweep(tmp_path / "small.yaml", text), "--store", store)
     assert answer.code == 0, answer.err + answer.out
-    assert contents(tmp_path / "store") == contents(finished)
-    jobs = sorted((tmp_path / "store" / "sweeps" / "small" / "jobs").glob("*/job.json"))
-    assert [len(json.loads(job.read_text())["runs"]) for job in jobs] == [4, 4]
-    commands = {
-        json.loads(file.read_text())["started"] for file in (tmp_path / "store").glob("*/provenance.json")
-    }
-    assert commands
+    found, expected = contents(store), contents(finished)
+    assert len(found) == 4 * 5 + 1  # five files a run, and the baseline's responses
+    assert found == {path: what for path, what in expected.items() if path in found}
+    jobs = sorted((store / "sweeps" / "small" / "jobs").glob("*/job.json"))
+    assert [len(json.loads(job.read_text())["runs"]) for job in jobs] == [2, 2]
+
+
+def test_a_worker_loads_the_model_once(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of one job, one call of load_base."""
+    from adadpo import policy
+
+    load, calls = policy.load_base, []
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return load(*args)
+
+    monkeypatch.setattr(policy, "load_base", counted)
+    assert adadpo("launch", two, "--store", tmp_path / "store").code == 0
+    assert len(calls) == 1
 
 
 def test_two_launchers_do_each_run_once(two: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -255,10 +272,6 @@ def _workers(store: Path) -> list[int]:
 
 def test_ctrl_c_leaves_no_worker_behind(tmp_path: Path, undisturbed: Path) -> None:
     """SIGINT to a launcher with two workers: code 130, no worker left, and the same command continues."""
-    import os
-    import signal
-    import time
-
     store = tmp_path / "store"
     file = write_sweep(tmp_path / "two.yaml", TWO.replace("executor: inline", "executor: local, workers: 2"))
     child = start(tmp_path / "log", "launch", file, "--store", store)
@@ -273,7 +286,6 @@ def test_ctrl_c_leaves_no_worker_behind(tmp_path: Path, undisturbed: Path) -> No
     assert "Traceback" not in answer.out
     assert "interrupted" in answer.out
     assert _workers(store) == []
-    shutil.copytree(store, tmp_path / "copy")
     inline = write_sweep(tmp_path / "two.yaml", TWO)
     assert adadpo("launch", inline, "--store", store).code == 0
     assert contents(store) == contents(undisturbed)
