@@ -6,7 +6,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +41,7 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(),
         "git": git_state(),
-        "command": sys.argv,
+        "command": job.command,
         "model": {"name": job.model, "identity": run.config.model},
         "data": {"name": job.train.name, "identity": run.config.data},
     }

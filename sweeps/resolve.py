@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +87,7 @@ class Job(Fixed):
     bad_rows: Literal["refuse", "skip"]
     evaluation: Evaluation
     runs: list[PlannedRun]
+    command: list[str]  # of the process that planned it
 
 
 def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
@@ -145,6 +147,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         bad_rows=spec.data.bad_rows,
         evaluation=evaluation,
         runs=runs,
+        command=sys.argv,
     )
 
 
