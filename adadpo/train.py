@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ class TrainingData:
 
     train: TokenPairs
     heldout: TokenPairs | None
+    left_out: Sequence[str] = ()  # rows of the sources that are not used, and why
 
 
 def train_run(
@@ -126,7 +127,7 @@ def train_run(
         "train_loss": train_loss,
         "train_pairs": len(data.train),
         "truncated_pairs": data.train.truncated,
-        "dropped_pairs": len(data.train.dropped),
+        "left_out": list(data.left_out),
         "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
     }
     if data.heldout is not None and heldout_reference is not None:

@@ -223,6 +223,15 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
         values = sorted({str(row[key]) for row in trained})
         if values:
             found[f"trained on ({label})"] = ", ".join(values)
+    metrics = [sweep.store.run(run.run_id).metrics for run in sweep.job.runs]
+    used = [read_json(path) for path in metrics if path.exists()]
+    if used:
+        first = used[0]
+        found["pairs"] = (
+            f"{first['train_pairs']} for training, {first.get('heldout_pairs', 0)} held out; "
+            f"{len(first['left_out'])} left out (named in each run's metrics.json), "
+            f"{first['truncated_pairs']} cut at max_length"
+        )
     if trained:
         found["trained from"] = (
             f"{min(r['started'] for r in trained)} to {max(r['started'] for r in trained)}"

@@ -70,15 +70,23 @@ class Workshop:
         length = run.config.train.max_length
         if length not in self._data:
             tokenizer = self.base(run).tokenizer
+            left_out: list[str] = []
 
             def tokens(source: Source, planned: str | None) -> TokenPairs:
                 _require_same("data", source.name, source.open().identity, planned)
-                return tokenize_pairs(load_pairs(source.open(), self.job.bad_rows).pairs, tokenizer, length)
+                pairs = load_pairs(source.open(), self.job.bad_rows)
+                found = tokenize_pairs(pairs.pairs, tokenizer, length)
+                left_out.extend(f"{source.name}: row {row.number}: {row.reason}" for row in pairs.bad_rows)
+                left_out.extend(
+                    f"{source.name}: usable pair {row.number}: {row.reason}" for row in found.dropped
+                )
+                return found
 
             heldout = self.job.heldout
             self._data[length] = TrainingData(
                 tokens(self.job.train, run.config.data),
                 None if heldout is None else tokens(heldout, run.config.heldout),
+                left_out,
             )
         return self._data[length]
 
@@ -240,6 +248,8 @@ def _train(
 
     start = time.time()
     base, data = workshop.base(run), workshop.data(run)
+    for line in data.left_out:
+        logging.getLogger("sweeps").warning("left out: %s", line)
     write_json(folder.path / "provenance.json", provenance(workshop.job, run))
     metrics = train_run(
         base,

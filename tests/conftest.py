@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from adadpo.models import cache_folder
+
+# Before torch loads, and for every process that a test starts: on tiny models a second thread only costs, and the
+# threads of two processes wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ class TestWhatIsWritten:
 
         adapter = 4096 // 2  # rank 4 has 4096 on this model
         expected = {
-            "steps": 6, "train_pairs": 11, "truncated_pairs": 0, "dropped_pairs": 0, "heldout_pairs": 5,
+            "steps": 6, "train_pairs": 11, "truncated_pairs": 0, "left_out": [], "heldout_pairs": 5,
             "trainable_parameters": adapter if lora else sum(p.numel() for p in own.model.parameters()),
         }  # fmt: skip
         assert {name: metrics[name] for name in expected} == expected
@@ -351,12 +351,14 @@ class TestDivergence:
         assert (caught.value.step, caught.value.quantity) == (3, "loss")
         assert not (tmp_path / "model").exists()
 
-    def test_dropped_and_truncated_pairs_are_reported(self, base: Base, tmp_path: Path) -> None:
+    def test_left_out_and_truncated_pairs_are_reported(self, base: Base, tmp_path: Path) -> None:
         """Against the counts of the token ids: 11 pairs cut to 30 tokens."""
         cut: TokenPairs = tokenize_pairs(chats(11), base.tokenizer, 30)
         assert cut.dropped
         assert cut.truncated
-        metrics = run(base, config_of(max_length=30, max_steps=2), TrainingData(cut, None), tmp_path)
-        assert metrics["dropped_pairs"] == len(cut.dropped)
+        metrics = run(
+            base, config_of(max_length=30, max_steps=2), TrainingData(cut, None, ["pair 3"]), tmp_path
+        )
+        assert metrics["left_out"] == ["pair 3"]
         assert metrics["truncated_pairs"] == cut.truncated
         assert metrics["train_pairs"] == len(cut) == 11 - len(cut.dropped)
