@@ -123,10 +123,13 @@ def _shown_state(state: str) -> RunState:
 
 def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
     for row in rows:
-        if row.state == "done":
-            continue
         folder = sweep.store.run(row.run_id)
-        if folder.failure.exists():
+        if row.state == "done":
+            if row.metrics[sweep.spec.compare.primary] is not None:
+                continue
+            scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
+            reason = f"no {sweep.spec.compare.primary}: {scores['reason']}"
+        elif folder.failure.exists():
             failure = read_json(folder.failure)
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
         else:

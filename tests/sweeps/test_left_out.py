@@ -43,3 +43,16 @@ def test_skipped_and_too_long_rows_are_named(tmp_path: Path) -> None:
     refused = adadpo("check", write_sweep(tmp_path / "strict.yaml", text.replace(", bad_rows: skip", "")))
     assert refused.code == 2
     assert "row 4: chosen is empty" in refused.err
+
+
+def test_an_undefined_primary_is_named_with_its_reason(tmp_path: Path) -> None:
+    """A sweep whose responses nobody judges: every run is done, none has the metric, each says why."""
+    text = TWO.replace("evaluate:\n", "evaluate:\n  judge: none\n")
+    store = tmp_path / "store"
+    answer = adadpo("launch", write_sweep(tmp_path / "unjudged.yaml", text), "--store", store)
+    assert answer.code == 0
+    assert "Not testable" in answer.out
+    results = load_results(store / "sweeps" / "two" / "results.json")
+    assert results.counts == {"done": 2}
+    reason = "no length_controlled_win_rate: the responses were not judged (judge: none)"
+    assert [failure.reason for failure in results.failures] == [reason, reason]
