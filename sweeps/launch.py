@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from rich.console import Console
 from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
-from sweeps.errors import FailureError
+from sweeps.errors import FailureError, UserError
 from sweeps.plan import smallest_p
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
@@ -62,8 +64,14 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     console.print(f"report: {page}", markup=False, highlight=False)
 
 
+TRAINING_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "safetensors")
+
+
 def _prepare(sweep: Sweep, console: Console) -> None:
     """Fetch and convert the model before any run starts, so that a missing one costs nothing."""
+    missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UserError(f"training needs {', '.join(missing)}: pip install 'adadpo[train]'")
     source = resolve_model(sweep.job.model)
     try:
         with console.status(f"preparing {escape(source.name)} (downloads once)"):
