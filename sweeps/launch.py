@@ -25,8 +25,10 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
     sweep.record()
     counts = sweep.counts()
     runs = sweep.select("waiting")
+    elsewhere = counts["running"] + counts["unknown"]
     console.print(
-        f"{sweep.spec.name}: {len(sweep.job.runs)} runs, {counts['done']} done, {len(runs)} to do",
+        f"{sweep.spec.name}: {len(sweep.job.runs)} runs, {counts['done']} done, {len(runs)} to do"
+        + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
         highlight=False,
     )
     compare = sweep.spec.compare

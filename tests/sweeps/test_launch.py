@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from sweep_examples import (
 )
 
 from reports import load_results
+from sweeps.lease import held
 from sweeps.provenance import PACKAGES
 from sweeps.store import STAGES
 
@@ -240,6 +242,17 @@ def test_a_worker_loads_the_model_once(two: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(policy, "load_base", counted)
     assert adadpo("launch", two, "--store", tmp_path / "store").code == 0
     assert len(calls) == 1
+
+
+def test_runs_in_work_elsewhere_are_said(two: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """One of two runs is held by this process, against what a launch and the status say of it."""
+    store = Path(shutil.copytree(undisturbed, tmp_path / "store"))
+    sweep = opened(two, store)
+    folder = sweep.store.run(sweep.job.runs[0].run_id)
+    folder.last_file("score", sweep.eval_id).unlink()
+    with held(folder.lease):
+        assert "2 runs, 1 done, 0 to do, 1 in work elsewhere" in adadpo("launch", two, "--store", store).out
+        assert "2 runs: 1 running" in adadpo("status", two, "--store", store).out
 
 
 def test_two_launchers_do_each_run_once(two: Path, undisturbed: Path, tmp_path: Path) -> None:
