@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -150,6 +151,7 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
     Raises:
         SweepError: something that concerns every run: model, data or disk; or the same failure thrice in a row.
     """
+    use_one_gpu()
     workshop = Workshop(job)
     store = Store(Path(job.store))
     recent: list[str] = []
@@ -176,6 +178,12 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
             raise FailureError(
                 f"stopped: {SAME_FAILURES} runs in a row failed alike: {recent[0]} (log: {folder.log})"
             )
+
+
+def use_one_gpu() -> None:
+    """A run is one process: where several GPUs are visible, TRL would refuse to train. Before CUDA starts."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
 
 
 def _state_without_lease(folder: RunFolder, eval_id: str) -> str:
