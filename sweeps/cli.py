@@ -200,6 +200,9 @@ def dashboard(
         raise UserError("optuna-dashboard is not installed: pip install 'adadpo[dashboard]'") from error
     mirror(opened)
     say(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # An exception would be swallowed, with a traceback, by a request that is being answered.
+        signal.signal(number, lambda *_: os._exit(130))
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
