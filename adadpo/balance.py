@@ -1,4 +1,8 @@
-"""Balancing coefficients: how much of the gradient each response of a pair gets (AdaDPO, arXiv 2605.28440)."""
+"""Balancing coefficients: how much of the gradient each response of a pair gets (AdaDPO, arXiv 2605.28440).
+
+One rule for every loss that is a function of u_w - u_l: coefficients inversely proportional to the score's
+sensitivity to the probability, c_w / c_l = |du_l/dp_l| / |du_w/dp_w|.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from torch.nn import functional as F
 
 from adadpo.methods import Method
 
-# Without a clip a sequence ratio can be exp(1e4): beyond this many nats exp() leaves float32.
-LARGEST_LOG_RATIO = 60.0
+# Without a clip a sequence ratio can be exp(1e4). Beyond this many nats, squares of coefficients times scores of 1e4
+# nats would leave float32.
+LARGEST_LOG_RATIO = 35.0
 
 
 class Balance(NamedTuple):
@@ -23,28 +28,18 @@ class Balance(NamedTuple):
     clipped: Tensor  # bool: the bound on the ratio was active
 
 
-def log_probability_ratio(
-    method: Method,
-    chosen_logps: Tensor,
-    rejected_logps: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-) -> Tensor:
-    """Log R, the ratio of chosen to rejected probability that balances the gradient.
+def balanced_log_probability(method: Method, logps: Tensor, lengths: Tensor) -> Tensor:
+    """Log p of the probability whose gradient is balanced: the sequence's, or the typical token's exp(s / n).
 
     Args:
-        method: its `balance` is "sequence" (R = exp(s_w - s_l)) or "per_token" (R = exp(s_w / n_w - s_l / n_l)).
-        chosen_logps: [pairs], nats; with `balance_reference` the log-ratio to the reference instead.
-        rejected_logps: [pairs], nats.
-        chosen_lengths: [pairs], scored tokens.
-        rejected_lengths: [pairs], scored tokens.
+        method: its `balance` is "sequence" or "per_token".
+        logps: Float[pairs], nats; with `balance_reference` the log-ratio to the reference instead.
+        lengths: Int[pairs], scored tokens.
 
     Returns:
-        [pairs], nats, before clipping.
+        Float[pairs], nats.
     """
-    if method.balance == "sequence":
-        return chosen_logps - rejected_logps
-    return chosen_logps / chosen_lengths - rejected_logps / rejected_lengths
+    return logps if method.balance == "sequence" else logps / lengths
 
 
 def coefficients(method: Method, log_ratio: Tensor) -> Balance:
@@ -53,7 +48,7 @@ def coefficients(method: Method, log_ratio: Tensor) -> Balance:
     Args:
         method: `clip` bounds the ratio to [1/clip, clip]; `normalization` says how the ratio R becomes two numbers:
             geometric (sqrt R, 1/sqrt R), chosen (R, 1), rejected (1, 1/R), mean (2R/(1+R), 2/(1+R)).
-        log_ratio: [pairs], nats.
+        log_ratio: Float[pairs], nats.
 
     Returns:
         The coefficients, detached.
@@ -76,5 +71,5 @@ def place(method: Method, score: Tensor, coefficient: Tensor) -> Tensor:
     """The score with its coefficient: in the forward value ("margin") or in the gradient only ("gradient")."""
     if method.placement == "margin":
         return coefficient * score
-    # Not c s + (1 - c) sg(s): without a clip c reaches exp(30), and the two terms cancel to noise.
+    # Not c s + (1 - c) sg(s): without a clip c reaches exp(35), and the two terms cancel to noise.
     return score.detach() + coefficient * (score - score.detach())

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from adadpo.methods import Method
 
@@ -46,6 +53,10 @@ class TrainSettings(Settings):
     # shared_prompt: a pair's prompt is computed once; trl: TRL's own pass (bit for bit), needed for several processes
     forward: Literal["shared_prompt", "trl"] = "shared_prompt"
     checkpoint_steps: int | None = Field(default=None, gt=0)  # resume point every so many steps
+    eval_steps: int | None = Field(default=None, gt=0)  # held-out pairs are scored every so many steps
+    snapshot_steps: int | None = Field(
+        default=None, gt=0
+    )  # the policy is kept every so many steps, for `audit`
     lora: Lora | None = None
 
     @model_validator(mode="after")
@@ -55,6 +66,12 @@ class TrainSettings(Settings):
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs that do not measure or keep anything on the way are what they were before that was possible."""
+        measured = ("eval_steps", "snapshot_steps")
+        return {key: v for key, v in serialize(self).items() if key not in measured or v is not None}
 
     def accumulation_steps(self, processes: int = 1) -> int:
         """Forward passes per optimiser step in each process.

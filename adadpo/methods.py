@@ -1,8 +1,11 @@
-"""The methods: a loss with its hyperparameters, validated. No torch, so that a sweep is checked in milliseconds."""
+"""The methods: a loss with its hyperparameters, validated. No torch, so that a sweep is checked in milliseconds.
+
+A new loss is a row of `LOSSES` here and its function in `losses.FORMULAS`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -13,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+LossName = Literal["dpo", "rdpo", "ipo", "cpo", "simpo", "orpo", "dpop", "sppo"]
 Balance = Literal["none", "sequence", "per_token"]
 Normalization = Literal["geometric", "chosen", "rejected", "mean"]
 Placement = Literal["margin", "gradient"]
@@ -21,46 +25,170 @@ Placement = Literal["margin", "gradient"]
 BALANCE_OPTIONS = ("balance_reference", "clip", "normalization", "placement")
 
 
+class Loss(NamedTuple):
+    """What a loss needs to know about itself before any tensor exists."""
+
+    title: str
+    source: str
+    beta: float  # the default of its main hyperparameter, which is always called beta, as in TRL
+    default_from: str
+    hyperparameters: tuple[str, ...] = ()  # beside beta; their defaults are the fields' of `Method`
+    needs_reference: bool = True
+    can_balance: bool = True
+
+
+LOSSES: dict[LossName, Loss] = {
+    "dpo": Loss(
+        title="DPO",
+        source="Rafailov et al. 2023, arXiv 2305.18290",
+        beta=0.1,
+        default_from="the paper",
+    ),
+    "rdpo": Loss(
+        title="R-DPO",
+        source="Park et al. 2024, arXiv 2403.19159",
+        beta=0.1,
+        default_from="beta as DPO; rdpo_alpha the smallest value searched by Meng et al. 2024",
+        hyperparameters=("rdpo_alpha",),
+    ),
+    "ipo": Loss(
+        title="IPO",
+        source="Azar et al. 2023, arXiv 2310.12036",
+        beta=0.1,  # tau of the paper
+        default_from="TRL",
+    ),
+    "cpo": Loss(
+        title="CPO",
+        source="Xu et al. 2024, arXiv 2401.08417",
+        beta=0.1,
+        default_from="the paper; cpo_alpha 1 as in its objective and TRL",
+        hyperparameters=("cpo_alpha",),
+        needs_reference=False,
+    ),
+    "simpo": Loss(
+        title="SimPO",
+        source="Meng et al. 2024, arXiv 2405.14734",
+        beta=2.0,
+        default_from="the authors' repository: beta 2.0, gamma / beta 0.5 as a starting point",
+        hyperparameters=("simpo_gamma",),
+        needs_reference=False,
+    ),
+    "orpo": Loss(
+        title="ORPO",
+        source="Hong et al. 2024, arXiv 2403.07691",
+        beta=0.1,  # lambda of the paper
+        default_from="the paper's Mistral models and TRL",
+        needs_reference=False,
+    ),
+    "dpop": Loss(
+        title="DPOP (Smaug)",
+        source="Pal et al. 2024, arXiv 2402.13228",
+        beta=0.3,
+        default_from="the paper: beta 0.3, lambda 50",
+        hyperparameters=("dpop_lambda",),
+        can_balance=False,
+    ),
+    "sppo": Loss(
+        title="SPPO",
+        source="Wu et al. 2024, arXiv 2405.00675",
+        beta=0.001,  # 1 / eta of the paper
+        default_from="the paper: eta 1000",
+        can_balance=False,
+    ),
+}
+# Cited by the AdaDPO paper, but their formulas could not be read in a primary source, and nobody guesses them.
+NOT_IMPLEMENTED = {"Balanced-DPO": "arXiv 2502.20847", "SGDPO": "ACL Findings 2025"}
+
+# Hyperparameters that belong to some losses only.
+LOSS_OPTIONS = tuple(name for loss in LOSSES.values() for name in loss.hyperparameters)
+
+
 class Method(BaseModel):
-    """DPO (Rafailov et al. 2023, arXiv 2305.18290), or AdaDPO (arXiv 2605.28440) when `balance` is not "none".
+    """A loss of `LOSSES`; its Ada form (arXiv 2605.28440) when `balance` is not "none".
 
     `clip`, `normalization` and `placement` are this project's own choices: the paper's listing was not available.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    loss: Literal["dpo"] = "dpo"
-    beta: float = Field(default=0.1, gt=0)
+    loss: LossName = "dpo"
+    beta: float = Field(default=0.1, gt=0)  # its default depends on the loss; see `LOSSES`
+    rdpo_alpha: float = Field(default=0.05, ge=0)  # R-DPO: nats of margin per token of length difference
+    cpo_alpha: float = Field(default=1.0, ge=0)  # CPO: weight of the chosen response's NLL per token
+    simpo_gamma: float = Field(default=1.0, ge=0)  # SimPO: target margin (gamma itself, not gamma / beta)
+    dpop_lambda: float = Field(default=50.0, ge=0)  # DPOP: weight of the penalty
     balance: Balance = "none"
     balance_reference: bool = False
     clip: float | None = Field(default=10.0, gt=1)
     normalization: Normalization = "geometric"
     placement: Placement = "margin"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_beta(cls, given: Any) -> Any:
+        """Beta means something else in every loss, and so does a good value of it."""
+        if isinstance(given, dict) and "beta" not in given and given.get("loss") in LOSSES:
+            return {**given, "beta": LOSSES[given["loss"]].beta}
+        return given
+
     @model_validator(mode="after")
     def _refuse_unused(self) -> Method:
-        unused = [name for name in BALANCE_OPTIONS if name in self.model_fields_set]
+        loss = LOSSES[self.loss]
+        foreign = [name for name in LOSS_OPTIONS if name in self._unused() & self.model_fields_set]
+        if foreign:
+            users = [name for name, row in LOSSES.items() if foreign[0] in row.hyperparameters]
+            raise ValueError(
+                f"{', '.join(foreign)} has no effect on loss {self.loss}; {foreign[0]} belongs to {', '.join(users)}"
+            )
+        if self.balance != "none" and not loss.can_balance:
+            able = [name for name, row in LOSSES.items() if row.can_balance]
+            raise ValueError(
+                f"balance {self.balance} is not defined for loss {self.loss}, a baseline only; "
+                f"it is for {', '.join(able)}"
+            )
+        unused = [name for name in BALANCE_OPTIONS if name in self._unused() & self.model_fields_set]
         if self.balance == "none" and unused:
             raise ValueError(
                 f"{', '.join(unused)} has no effect with balance: none; remove it or choose a balance"
+            )
+        if unused:
+            raise ValueError(
+                f"{unused[0]} has no effect on loss {self.loss}, which has no reference model; remove it"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An unbalanced loss has no balance options: what is written can be read back."""
-        unused = BALANCE_OPTIONS if self.balance == "none" else ()
+        """Only what acts: what is written can be read back, and equal methods are written alike."""
+        unused = self._unused()
         return {name: value for name, value in serialize(self).items() if name not in unused}
+
+    def _unused(self) -> set[str]:
+        """Options that this loss, balanced like this, does not look at."""
+        loss = LOSSES[self.loss]
+        unused = {name for name in LOSS_OPTIONS if name not in loss.hyperparameters}
+        if self.balance == "none":
+            unused |= set(BALANCE_OPTIONS)
+        elif not loss.needs_reference:
+            unused.add("balance_reference")
+        return unused
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss compares with a reference model."""
+        return LOSSES[self.loss].needs_reference
 
     def identity(self) -> dict[str, Any]:
         """The hyperparameters that change a result."""
         return self.model_dump()
 
 
-# Name -> hyperparameters. AdaDPO's default is the paper's "Stable" variant: per-token balance.
+# Name -> hyperparameters: every loss by its name, and `ada...` for its Ada form with the paper's "Stable" variant.
 PRESETS: dict[str, dict[str, Any]] = {
-    "dpo": {"loss": "dpo", "balance": "none"},
-    "adadpo": {"loss": "dpo", "balance": "per_token"},
+    preset: {"loss": name, "balance": balance}
+    for name in get_args(LossName)
+    for preset, balance in ((name, "none"), (f"ada{name}", "per_token"))
+    if balance == "none" or LOSSES[name].can_balance
 }
 
 

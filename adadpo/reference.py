@@ -17,6 +17,8 @@ from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from adadpo.logprobs import packed_pair_logps
+from adadpo.losses import preference_loss
+from adadpo.methods import Method
 from adadpo.models import cache_folder
 from adadpo.tokens import TokenPairs
 
@@ -109,27 +111,38 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def reward_summary(policy: dict[str, Tensor], reference: dict[str, Tensor], beta: float) -> dict[str, float]:
-    """Implicit rewards on held-out pairs: beta times the log-ratio to the reference (Rafailov et al. 2023, section 5).
+def reward_summary(
+    method: Method, policy: dict[str, Tensor], reference: dict[str, Tensor] | None
+) -> dict[str, float]:
+    """The method's own rewards on held-out pairs; for DPO beta r (Rafailov et al. 2023, section 5).
 
     Args:
+        method: what was trained.
         policy: from `pair_logps`.
-        reference: from `pair_logps`, same pairs.
-        beta: of the method.
+        reference: from `pair_logps`, same pairs; None for a method without reference.
 
     Returns:
         `reward_margin` (mean, nats), `reward_accuracy` (share of pairs whose chosen reward is larger; a tie is half),
-        `chosen_logps`, `rejected_logps` (means, nats per sequence), `pairs`.
+        `chosen_logps`, `rejected_logps` (means, nats per sequence), `log_gradient_ratio` and `clipped_share` (see
+        `PreferenceLoss`), `pairs`.
     """
-    margin = beta * (
-        (policy["chosen"] - reference["chosen"]).double()
-        - (policy["rejected"] - reference["rejected"]).double()
+    found = preference_loss(
+        method,
+        chosen_logps=policy["chosen"].double(),
+        rejected_logps=policy["rejected"].double(),
+        chosen_lengths=policy["chosen_lengths"],
+        rejected_lengths=policy["rejected_lengths"],
+        reference_chosen_logps=None if reference is None else reference["chosen"].double(),
+        reference_rejected_logps=None if reference is None else reference["rejected"].double(),
     )
+    margin = found.chosen_rewards - found.rejected_rewards
     accuracy = (margin > 0).double() + 0.5 * (margin == 0).double()
     return {
         "reward_margin": margin.mean().item(),
         "reward_accuracy": accuracy.mean().item(),
         "chosen_logps": policy["chosen"].double().mean().item(),
         "rejected_logps": policy["rejected"].double().mean().item(),
+        "log_gradient_ratio": found.log_gradient_ratio.mean().item(),
+        "clipped_share": found.clipped.double().mean().item(),
         "pairs": len(margin),
     }

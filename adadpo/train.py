@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
-from adadpo.config import RunConfig
+from adadpo.config import RunConfig, TrainSettings
 from adadpo.policy import Base, fresh_policy, save_policy
 from adadpo.quiet import quiet
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
@@ -75,7 +76,7 @@ def train_run(
         on_progress: called with optimiser steps done and in all.
 
     Returns:
-        Metrics: steps, final loss, and on the held-out pairs reward margin and accuracy.
+        Metrics: steps, final loss, and what `reference.reward_summary` says of the held-out pairs.
 
     Raises:
         DivergedError: a loss or gradient norm is NaN or infinite.
@@ -96,13 +97,26 @@ def train_run(
                 untrained, pairs, model_identity=base.source.identity, **reference_options
             )
 
-    reference = reference_logps(data.train)
-    heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
-    for row, chosen, rejected in zip(
-        rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
-    ):
-        row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
-    history = History(folder / "history.jsonl", on_progress)
+    heldout_reference = None
+    if config.method.needs_reference:
+        reference = reference_logps(data.train)
+        for row, chosen, rejected in zip(
+            rows, reference["chosen"].tolist(), reference["rejected"].tolist(), strict=True
+        ):
+            row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
+
+    def evaluate(model: Any, step: int) -> dict[str, float]:
+        if data.heldout is None:
+            return {}
+        with autocast():
+            heldout = pair_logps(model, data.heldout, **reference_options)
+        summary = reward_summary(config.method, heldout, heldout_reference)
+        if not math.isfinite(summary["reward_margin"]):  # the last step's update is in no loss
+            raise DivergedError(step, "held-out reward margin", summary["reward_margin"])
+        return {f"heldout_{name}": value for name, value in summary.items()}
+
+    history = History(folder, settings, evaluate, on_progress)
     with quiet():
         trainer = AdaDPOTrainer(
             model=policy,
@@ -130,13 +144,7 @@ def train_run(
         "left_out": list(data.left_out),
         "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
     }
-    if data.heldout is not None and heldout_reference is not None:
-        with autocast():
-            heldout = pair_logps(policy, data.heldout, **reference_options)
-        summary = reward_summary(heldout, heldout_reference, config.method.beta)
-        if not math.isfinite(summary["reward_margin"]):  # the last step's update is in no loss
-            raise DivergedError(trainer.state.global_step, "held-out reward margin", summary["reward_margin"])
-        metrics |= {f"heldout_{k}": v for k, v in summary.items()}
+    metrics |= evaluate(policy, trainer.state.global_step)
     with quiet():
         save_policy(policy, folder / ("adapter" if settings.lora else "model"))
     return metrics
@@ -147,10 +155,10 @@ def trainer_arguments(config: RunConfig, folder: Path) -> AdaDPOConfig:
     settings, on_gpu = config.train, torch.cuda.is_available()
     accumulation = settings.accumulation_steps()
     options = config.method.identity()
-    beta = options.pop("beta")
+    loss, beta = options.pop("loss"), options.pop("beta")
     return AdaDPOConfig(
         output_dir=str(folder / "checkpoints"),
-        method="dpo",
+        method=loss,
         method_options=options,
         beta=beta,
         forward=settings.forward,
@@ -183,10 +191,18 @@ def trainer_arguments(config: RunConfig, folder: Path) -> AdaDPOConfig:
 
 
 class History(TrainerCallback):
-    """Writes a line per step, reports progress, stops a diverged run, marks complete checkpoints."""
+    """Writes a line per step, reports progress, stops a diverged run, keeps snapshots, marks complete checkpoints."""
 
-    def __init__(self, file: Path, on_progress: Progress) -> None:
-        self.file, self.on_progress = file, on_progress
+    def __init__(
+        self,
+        folder: Path,
+        settings: TrainSettings,
+        evaluate: Callable[[Any, int], dict[str, float]],
+        on_progress: Progress,
+    ) -> None:
+        self.folder, self.settings = folder, settings
+        self.file = folder / "history.jsonl"
+        self.evaluate, self.on_progress = evaluate, on_progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step that training resumes from."""
@@ -201,17 +217,40 @@ class History(TrainerCallback):
         """One step's numbers, our names; not a number ends the run."""
         if not state.is_world_process_zero or "loss" not in logs:
             return
+        step = state.global_step
         values = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
         for quantity in ("loss", "grad_norm"):
             if quantity in values and not math.isfinite(values[quantity]):
-                raise DivergedError(state.global_step, quantity.replace("_", " "), values[quantity])
+                raise DivergedError(step, quantity.replace("_", " "), values[quantity])
+        policy = kwargs["model"]
+        # The end is measured and saved by `train_run`.
+        if self.settings.eval_steps and step % self.settings.eval_steps == 0 and step < state.max_steps:
+            policy.eval()
+            values |= self.evaluate(policy, step)
+            policy.train()
+        if (
+            self.settings.snapshot_steps
+            and step % self.settings.snapshot_steps == 0
+            and step < state.max_steps
+        ):
+            save_snapshot(policy, self.folder / "snapshots" / f"step-{step}")
         with self.file.open("a") as stream:
-            stream.write(json.dumps({"step": state.global_step, **values}) + "\n")
-        self.on_progress(state.global_step, state.max_steps)
+            stream.write(json.dumps({"step": step, **values}) + "\n")
+        self.on_progress(step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The mark is the last file of a checkpoint: without it, it is half-written."""
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "complete").touch()
+
+
+def save_snapshot(policy: Any, folder: Path) -> None:
+    """Save a policy on its way; a folder that exists is whole."""
+    part = folder.with_name(f".{folder.name}")
+    for path in (part, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    with quiet():
+        save_policy(policy, part)
+    part.rename(folder)
 
 
 def last_checkpoint(folder: Path) -> str | None:

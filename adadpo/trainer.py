@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,9 @@ TRL_LOSS = {
 
 @dataclass
 class AdaDPOConfig(DPOConfig):
-    """TRL's DPOConfig plus the method; `beta` is the inherited field.
+    """TRL's DPOConfig plus the method; `beta` is the method's own default unless it is given.
+
+    A method without reference (CPO, SimPO, ORPO) loads none.
 
     Raises:
         ValueError: `forward` or a method option is not one of its choices, or an option of TRL's own loss is set.
@@ -33,7 +36,12 @@ class AdaDPOConfig(DPOConfig):
 
     _VALID_DICT_FIELDS = DPOConfig._VALID_DICT_FIELDS + ["method_options"]  # noqa: RUF005 -- as TRL's
 
-    method: str = field(default="adadpo", metadata={"help": "Preset of adadpo.methods: dpo or adadpo."})
+    method: str = field(
+        default="adadpo", metadata={"help": "Preset of adadpo.methods: dpo, adadpo, simpo, adasimpo, ..."}
+    )
+    beta: float | None = field(
+        default=None, metadata={"help": "The loss's beta; None: the method's default."}
+    )
     method_options: dict[str, Any] | str | None = field(  # str: JSON on a command line
         default=None,
         metadata={"help": "Options on top of the preset: balance, clip, normalization, ..."},
@@ -46,6 +54,11 @@ class AdaDPOConfig(DPOConfig):
     )
 
     def __post_init__(self) -> None:
+        method = self.resolve_method()
+        self.beta = method.beta
+        if not method.needs_reference:
+            # Else TRL would load one; there is nothing to compute (see AdaDPOTrainer._precompute_ref_logps).
+            self.precompute_ref_log_probs = True
         super().__post_init__()
         if self.forward not in ("trl", "shared_prompt"):
             raise ValueError(f"forward must be 'trl' or 'shared_prompt', got {self.forward!r}")
@@ -54,14 +67,20 @@ class AdaDPOConfig(DPOConfig):
             raise ValueError(
                 f"{', '.join(unused)} has no effect: the loss is method={self.method!r}; remove it"
             )
-        self.resolve_method()
 
     def resolve_method(self) -> Method:
         """The preset with its options and this configuration's beta."""
-        options = self.method_options or {}
+        options: Any = self.method_options or {}
         if isinstance(options, str):
-            raise ValueError(f"method_options must be a JSON object, got {options!r}")
-        return make_method(self.method, beta=self.beta, **options)
+            try:
+                options = json.loads(options)
+            except ValueError:
+                options = None
+        if not isinstance(options, dict):
+            raise ValueError(f"method_options must be a JSON object, got {self.method_options!r}")
+        if self.beta is not None:
+            options = {**options, "beta": self.beta}
+        return make_method(self.method, **options)
 
 
 class AdaDPOTrainer(DPOTrainer):
@@ -80,6 +99,8 @@ class AdaDPOTrainer(DPOTrainer):
         if not isinstance(config, AdaDPOConfig):
             raise TypeError(f"AdaDPOTrainer needs args=AdaDPOConfig(...), got {type(config).__name__}")
         self.method = config.resolve_method()
+        if kwargs.get("ref_model") is not None and not self.method.needs_reference:
+            raise ValueError(f"{config.method} uses no reference model; remove ref_model")
         super().__init__(model, *args, **kwargs)
         if config.forward == "shared_prompt":
             if self.accelerator.num_processes > 1:
@@ -94,8 +115,8 @@ class AdaDPOTrainer(DPOTrainer):
         return super()._prepare_dataset(dataset, *args, **kwargs)
 
     def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Rows that carry reference log-probabilities are ready; everything else is TRL's."""
-        if "ref_chosen_logps" in (dataset.column_names or ()):
+        """Rows that carry reference log-probabilities, or need none, are ready; everything else is TRL's."""
+        if not self.method.needs_reference or "ref_chosen_logps" in (dataset.column_names or ()):
             return dataset
         return super()._precompute_ref_logps(dataset, *args, **kwargs)
 
@@ -103,7 +124,7 @@ class AdaDPOTrainer(DPOTrainer):
         if return_outputs:
             raise ValueError("AdaDPOTrainer computes no logits: set prediction_loss_only=True")
         policy = self._pair_logps(model, inputs)
-        reference = self._reference_logps(model, inputs)
+        reference = self._reference_logps(model, inputs) if self.method.needs_reference else (None, None)
         result = preference_loss(
             self.method,
             chosen_logps=policy.chosen,

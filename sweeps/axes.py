@@ -16,7 +16,7 @@ from adadpo.methods import PRESETS, Method, make_method
 from sweeps.errors import suggest
 from sweeps.yamlfile import Location, Problem
 
-METHOD_AXES = {name: info for name, info in Method.model_fields.items() if name != "loss"}
+METHOD_AXES = dict(Method.model_fields)
 TRAIN_AXES = dict(TrainSettings.model_fields)
 AXES: dict[str, FieldInfo] = {**METHOD_AXES, **TRAIN_AXES}
 RESERVED = ("zip", "exclude")
@@ -40,18 +40,23 @@ def arm_problems(arms: Any) -> Iterator[Problem]:
             yield Problem(at, f"arm {name!r} must be a mapping of options, got {options!r}")
             continue
         options = options or {}
-        preset = options.get("method", name)
+        preset = preset_of(name, options)
         if not isinstance(preset, str) or preset not in PRESETS:
-            key = "method" in options
+            key = next((key for key in ("method", "loss") if key in options), None)
             yield Problem(
-                (*at, "method") if key else at,
+                (*at, key) if key else at,
                 f"arm {name!r}: unknown method {preset!r}{suggest(str(preset), [*PRESETS])}"
                 + ("" if key else " (or give it as 'method:')"),
-                not key,
+                key is None,
             )
             continue
         given = {key: value for key, value in options.items() if key != "method"}
         yield from _option_problems(preset, given, at)
+
+
+def preset_of(arm: str, options: dict[str, Any]) -> Any:
+    """What an arm starts from: `method: adasimpo`, or `loss: simpo`, or its own name."""
+    return options.get("method", options.get("loss", arm))
 
 
 def _option_problems(preset: str, given: dict[Any, Any], at: Location) -> Iterator[Problem]:
@@ -92,8 +97,10 @@ def grid_problems(grid: Any, arms: Any) -> Iterator[Problem]:
                 f"the grids of a union must have the same axes: {sorted(axes_of_first)} and {sorted(axes)}",
             )
         axes_of_first = axes_of_first or set(axes)
-        if not cells_of(part):
+        cells = cells_of(part)
+        if not cells:
             yield Problem(at, "the grid is empty: every combination is excluded")
+        yield from _cell_problems(cells, at, arms)
 
 
 def _part_problems(part: dict[Any, Any], at: Location, arms: Any) -> Iterator[Problem]:
@@ -148,7 +155,7 @@ def _axis_problems(axis: Any, values: Any, at: Location, arms: Any) -> Iterator[
         options = options if isinstance(options, dict) else {}
         if axis in options:
             yield Problem(at, f"axis {axis!r} is fixed by arm {name!r}: it cannot be both", True)
-        elif axis in METHOD_AXES and (preset := str(options.get("method", name))) in PRESETS:
+        elif axis in METHOD_AXES and (preset := str(preset_of(name, options))) in PRESETS:
             yield from _unused_axis(axis, values, name, preset, options, at)
 
 
@@ -168,6 +175,36 @@ def _unused_axis(
             if any(item["type"] == "value_error" for item in error.errors()):
                 yield Problem(at, f"axis {axis!r} cannot be used with arm {arm!r}: {_reason(error)}", True)
                 return
+
+
+def _cell_problems(cells: list[Cell], at: Location, arms: Any) -> Iterator[Problem]:
+    """Combinations of axes that an arm's loss cannot have, though each value alone is possible."""
+    methods = {
+        tuple(cell.items()) for cell in ({k: v for k, v in c.items() if k in METHOD_AXES} for c in cells)
+    }
+    for name, options in arms.items() if isinstance(arms, dict) else ():
+        options = options if isinstance(options, dict) else {}
+        own = {key: value for key, value in options.items() if key in METHOD_AXES}
+        preset = str(preset_of(name, options))
+        for method in sorted(methods, key=str) if preset in PRESETS else ():
+            try:
+                make_method(preset, **own)
+                make_method(preset, **{**own, **dict(method)})
+            except ValidationError as error:
+                if _alone_is_wrong(preset, own, dict(method)):
+                    break  # told of the arm or of the axis itself
+                cell = " ".join(f"{axis}={value}" for axis, value in method)
+                yield Problem(at, f"{cell} cannot be used with arm {name!r}: {_reason(error)}")
+                break
+
+
+def _alone_is_wrong(preset: str, own: dict[str, Any], method: dict[str, Any]) -> bool:
+    try:
+        for part in ({}, *({axis: value} for axis, value in method.items())):
+            make_method(preset, **{**own, **part})
+    except ValidationError:
+        return True
+    return False
 
 
 def value_problem(axis: str, value: Any, label: str | None = None) -> str | None:

@@ -15,7 +15,7 @@ from adadpo.config import Decoding, RunConfig, TrainSettings
 from adadpo.data import DataError, DataSource, Pairs, load_pairs
 from adadpo.methods import make_method
 from adadpo.models import ModelError, ModelSource, resolve_model
-from sweeps.axes import METHOD_AXES, axes_of, cells_of
+from sweeps.axes import METHOD_AXES, axes_of, cells_of, preset_of
 from sweeps.data import builtin_instructions_path
 from sweeps.errors import FailureError, UserError
 from sweeps.identity import digest, run_id
@@ -191,7 +191,8 @@ def _run(
 ) -> PlannedRun:
     options = {**spec.arms[arm], **cell}
     method = make_method(
-        options.pop("method", arm), **{key: value for key, value in options.items() if key in METHOD_AXES}
+        options.pop("method", preset_of(arm, spec.arms[arm])),
+        **{key: value for key, value in options.items() if key in METHOD_AXES},
     )
     train = TrainSettings(
         **{**spec.train, **{key: value for key, value in options.items() if key not in METHOD_AXES}}

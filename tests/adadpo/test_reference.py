@@ -10,6 +10,7 @@ import pytest
 import torch
 from adadpo_examples import chats, plain_token_logps
 
+from adadpo.methods import make_method
 from adadpo.policy import Base
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
 from adadpo.tokens import TokenPairs, tokenize_pairs
@@ -140,7 +141,8 @@ class TestCache:
 class TestRewards:
     def test_by_hand(self) -> None:
         """Against beta times (r_w - r_l) on paper: margins 0.5 (2, -1, 0, 4) = (1, -0.5, 0, 2); a tie is half right."""
-        policy = {
+        lengths = {"chosen_lengths": torch.ones(4), "rejected_lengths": torch.ones(4)}
+        policy = lengths | {
             "chosen": torch.tensor([-1.0, -2.0, -3.0, -4.0]),
             "rejected": torch.tensor([-5.0, -5.0, -5.0, -9.0]),
         }
@@ -148,12 +150,14 @@ class TestRewards:
             "chosen": torch.tensor([-2.0, -2.0, -4.0, -6.0]),
             "rejected": torch.tensor([-4.0, -6.0, -6.0, -7.0]),
         }
-        found = reward_summary(policy, reference, beta=0.5)
+        found = reward_summary(make_method("dpo", beta=0.5), policy, reference)
         assert found == {
             "reward_margin": pytest.approx(2.5 / 4),
             "reward_accuracy": 2.5 / 4,
             "chosen_logps": -2.5,
             "rejected_logps": -6.0,
+            "log_gradient_ratio": -3.5,  # mean of a_l - a_w
+            "clipped_share": 0.0,
             "pairs": 4,
         }
 
@@ -162,5 +166,5 @@ class TestRewards:
     ) -> None:
         """Against 0 margin and 50%: every pair is a tie."""
         found = pair_logps(base.model, pairs, **options)
-        assert reward_summary(found, found, 0.1)["reward_margin"] == 0
-        assert reward_summary(found, found, 0.1)["reward_accuracy"] == 0.5
+        assert reward_summary(make_method("dpo"), found, found)["reward_margin"] == 0
+        assert reward_summary(make_method("dpo"), found, found)["reward_accuracy"] == 0.5

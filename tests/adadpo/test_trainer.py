@@ -226,8 +226,8 @@ class TestArguments:
 
     def test_unknown_method(self, tmp_path: Any) -> None:
         """Against the list of presets."""
-        with pytest.raises(ValueError, match="unknown method 'ipo'; choose one of dpo, adadpo"):
-            arguments(AdaDPOConfig, tmp_path, method="ipo")
+        with pytest.raises(ValueError, match="unknown method 'kto'; choose one of dpo, adadpo"):
+            arguments(AdaDPOConfig, tmp_path, method="kto")
 
     def test_a_stock_configuration_is_refused(self, base: Base, fresh_model: Any, tmp_path: Any) -> None:
         """Against the type in the message, before any work; without args too."""

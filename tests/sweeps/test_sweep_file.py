@@ -88,10 +88,10 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
         ["8:3: unknown key 'partitoin' under launch; did you mean 'partition'?"],
     ),
     "unknown preset": (
-        PLAIN.replace("adadpo: {}", "adapdo: {}"),
+        PLAIN.replace("adadpo: {}", "adadpoo: {}"),
         [
-            "3:7: compare.candidate 'adadpo' is not an arm; did you mean 'adapdo'?",
-            "3:17: arm 'adapdo': unknown method 'adapdo'; did you mean 'adadpo'? (or give it as 'method:')",
+            "3:7: compare.candidate 'adadpo' is not an arm; did you mean 'adadpoo'?",
+            "3:17: arm 'adadpoo': unknown method 'adadpoo'; did you mean 'adadpo'? (or give it as 'method:')",
         ],
     ),
     "beta of 0": (
