@@ -116,11 +116,11 @@ def check_integrity(
     if not given:
         return Integrity(n=0, flags=[_flag("no_annotations", "there is no annotation", n=0)])
     preferences = [_preference(row["preference"]) for row in rows]
-    missing = sum(p is None for p in preferences)
+    unjudged = sum(p is None for p in preferences)
     flags = [
         *_unusable(given, rows, preferences),
-        *_prompts(rows, expected, missing, thresholds),
-        *_unjudged(len(rows), missing, thresholds),
+        *_prompts(rows, expected),
+        *_missing(rows, unjudged, expected, thresholds),
         *_names(rows, expected),
         *_versions(versions or {}, expected),
         *_baseline_outputs(rows, expected),
@@ -153,9 +153,7 @@ def _unusable(
         )
 
 
-def _prompts(
-    rows: Sequence[Mapping[str, Any]], expected: Expected, missing: int, thresholds: Thresholds
-) -> Iterator[Flag]:
+def _prompts(rows: Sequence[Mapping[str, Any]], expected: Expected) -> Iterator[Flag]:
     counts = Counter(str(row["instruction"]) for row in rows)
     if twice := [text for text, count in counts.items() if count > 1]:
         yield _flag(
@@ -166,7 +164,7 @@ def _prompts(
         )
     if expected.instructions is None:
         return
-    wanted = dict.fromkeys(expected.instructions)
+    wanted = set(expected.instructions)
     if strange := [text for text in counts if text not in wanted]:
         yield _flag(
             "unknown_prompts",
@@ -174,28 +172,34 @@ def _prompts(
             n=len(strange),
             first=strange[0][:200],
         )
-    if absent := [text for text in wanted if text not in counts]:
-        share = (len(absent) + missing) / len(wanted)
+
+
+def _missing(
+    rows: Sequence[Mapping[str, Any]], unjudged: int, expected: Expected, thresholds: Thresholds
+) -> Iterator[Flag]:
+    """Prompts that are absent and prompts without a preference: together they must be few."""
+    there = {str(row["instruction"]) for row in rows}
+    wanted = list(dict.fromkeys(expected.instructions or ()))
+    absent = [text for text in wanted if text not in there]
+    n = len(wanted) or len(rows)
+    fails = n > 0 and (len(absent) + unjudged) / n > thresholds.missing_share
+    if absent:
         yield _flag(
             "missing_prompts",
-            f"{len(absent)} of {len(wanted)} prompts are missing, the first: {_quote(absent[0])}",
-            share > thresholds.missing_share,
+            f"{len(absent)} of {n} prompts are missing, the first: {_quote(absent[0])}",
+            fails,
             n=len(absent),
-            expected=len(wanted),
-            share=len(absent) / len(wanted),
+            expected=n,
+            share=len(absent) / n,
             first=absent[0][:200],
         )
-
-
-def _unjudged(n: int, missing: int, thresholds: Thresholds) -> Iterator[Flag]:
-    if missing:
-        share = missing / n
+    if unjudged:
         yield _flag(
             "missing_preferences",
-            f"{missing} of {n} prompts have no preference ({_percent(share)}): they are left out",
-            share > thresholds.missing_share,
-            n=missing,
-            share=share,
+            f"{unjudged} of {n} prompts have no preference ({_percent(unjudged / n)}) and are left out",
+            fails,
+            n=unjudged,
+            share=unjudged / n,
         )
 
 
