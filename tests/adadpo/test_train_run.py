@@ -123,8 +123,8 @@ class TestWhatIsWritten:
         assert {name: metrics[name] for name in expected} == expected
         assert metrics["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 6, rel=1e-12)
         assert set(metrics) == {
-            *expected, "train_loss", "heldout_reward_margin", "heldout_reward_accuracy", "heldout_log_gradient_ratio", "heldout_clipped_share", "heldout_chosen_logps",
-            "heldout_rejected_logps",
+            *expected, "train_loss", "heldout_reward_margin", "heldout_reward_accuracy", "heldout_chosen_logps",
+            "heldout_rejected_logps", "heldout_log_gradient_ratio", "heldout_clipped_share",
         }  # fmt: skip
         assert all(math.isfinite(value) for name, value in metrics.items() if name != "left_out")
 
