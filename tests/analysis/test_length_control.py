@@ -152,9 +152,11 @@ def test_all_the_same_fractional_preference_is_defined() -> None:
 
 
 def test_unknown_method_names_the_choices() -> None:
-    """An unknown lc_method against the error."""
-    with pytest.raises(ValueError, match="one of no_difficulty, got 'v9'"):
-        length_controlled_win_rate([], lc_method="v9")  # type: ignore[arg-type]
+    """An unknown method, and one that needs a calibration, against the error."""
+    with pytest.raises(ValueError, match=r"one of length_controlled_v1, .*no_difficulty, got 'v9'"):
+        length_controlled_win_rate([], method="v9")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'length_controlled_v1' needs a calibration"):
+        length_controlled_win_rate([], method="length_controlled_v1")
 
 
 PROMPTS = st.lists(
@@ -165,7 +167,7 @@ PROMPTS = st.lists(
 @given(PROMPTS, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=100)
 def test_symmetry(prompts: list[tuple[int, int, float]], random: Any) -> None:
-    """LC of swapped outputs against 100 - LC; LC of shuffled prompts, with a missing one, against LC."""
+    """LC of swapped outputs against 100 - LC; LC of shuffled prompts against LC."""
     result = length_controlled_win_rate(rows_of(*zip(*prompts, strict=True)))
     assume(result.length_controlled_win_rate is not None)
     assert result.length_controlled_win_rate is not None
@@ -174,7 +176,7 @@ def test_symmetry(prompts: list[tuple[int, int, float]], random: Any) -> None:
         100 - result.length_controlled_win_rate, abs=1e-6
     )
     random.shuffle(prompts)
-    shuffled = length_controlled_win_rate(rows_of(*zip(*prompts, (0, 49, None), strict=True)))
+    shuffled = length_controlled_win_rate(rows_of(*zip(*prompts, strict=True)))
     assert shuffled.length_controlled_win_rate == pytest.approx(result.length_controlled_win_rate, abs=1e-6)
     assert shuffled.n == result.n
 
