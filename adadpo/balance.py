@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from adadpo.methods import Method
 
-# Without a clip a sequence ratio can be exp(1e4). Beyond this many nats, squares of coefficients times scores of 1e4
-# nats would leave float32.
-LARGEST_LOG_RATIO = 35.0
+# Without a clip a sequence ratio can be exp(1e4). At this many nats, the square (IPO) of a coefficient times a score of
+# 1e4 nats is 1e34: a batch of thousands of such pairs can be summed in float32.
+LARGEST_LOG_RATIO = 30.0
 
 
 class Balance(NamedTuple):
@@ -29,7 +29,11 @@ class Balance(NamedTuple):
 
 
 def balanced_log_probability(method: Method, logps: Tensor, lengths: Tensor) -> Tensor:
-    """Log p of the probability whose gradient is balanced: the sequence's, or the typical token's exp(s / n).
+    """Log p of the probability that goes into the ratio: the sequence's, or the typical token's exp(s / n).
+
+    With "per_token" the rule above holds for every loss in exp(s / n), with "sequence" in exp(s) for scores of sums. The
+    sensitivity of a score of means to exp(s) has 1 / n in it, which the ratio exp(s_w - s_l) leaves out: there
+    responses of equal length are balanced.
 
     Args:
         method: its `balance` is "sequence" or "per_token".
@@ -39,7 +43,7 @@ def balanced_log_probability(method: Method, logps: Tensor, lengths: Tensor) -> 
     Returns:
         Float[pairs], nats.
     """
-    return logps if method.balance == "sequence" else logps / lengths
+    return logps if method.balance == "sequence" else logps / lengths.clamp(min=1)
 
 
 def coefficients(method: Method, log_ratio: Tensor) -> Balance:
@@ -71,5 +75,5 @@ def place(method: Method, score: Tensor, coefficient: Tensor) -> Tensor:
     """The score with its coefficient: in the forward value ("margin") or in the gradient only ("gradient")."""
     if method.placement == "margin":
         return coefficient * score
-    # Not c s + (1 - c) sg(s): without a clip c reaches exp(35), and the two terms cancel to noise.
+    # Not c s + (1 - c) sg(s): without a clip c reaches exp(30), and the two terms cancel to noise.
     return score.detach() + coefficient * (score - score.detach())

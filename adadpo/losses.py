@@ -44,8 +44,8 @@ class Response(NamedTuple):
 
     @property
     def mean_logp(self) -> Tensor:
-        """The per-token mean a = s / n, nats."""
-        return self.logps / self.lengths
+        """The per-token mean a = s / n, nats; 0 for a response without scored tokens."""
+        return self.logps / self.lengths.clamp(min=1)
 
 
 class Formula(NamedTuple):
@@ -84,7 +84,8 @@ def preference_loss(
         **hyperparameters: on top of the method's own, by name: beta, balance, clip, ...
 
     Returns:
-        Values in float32, or float64 for float64 inputs.
+        Values in float32, or float64 for float64 inputs. Finite, with their gradients, for log-probabilities from -1e4
+        to 0: what float16 cannot hold of a gradient becomes its largest number.
 
     Raises:
         ValueError: reference log-probabilities are missing, or a hyperparameter is impossible.
@@ -129,7 +130,13 @@ def _response(logps: Tensor, lengths: Tensor, reference: Tensor | None) -> Respo
 
 
 def _widen(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    if values.dtype in (torch.float32, torch.float64):
+        return values
+    wide = values.float()
+    if wide.requires_grad and values.dtype == torch.float16:
+        largest = torch.finfo(torch.float16).max
+        wide.register_hook(lambda gradient: gradient.clamp(-largest, largest))  # NaN stays NaN
+    return wide
 
 
 def _balance(method: Method, formula: Formula, chosen: Response, rejected: Response) -> Balance:
@@ -180,7 +187,7 @@ def _dpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -
 
 def _rdpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
     # The reward r - alpha n makes the longer response the better one by alpha n in the implicit reward.
-    longer = chosen.lengths - rejected.lengths
+    longer = (chosen.lengths - rejected.lengths).to(margin.dtype)  # int times float would be float32
     return -F.logsigmoid(method.beta * margin + method.rdpo_alpha * longer)
 
 
@@ -205,7 +212,7 @@ def _dpop(method: Method, margin: Tensor, chosen: Response, rejected: Response) 
 
 
 def _dpop_log_pull_ratio(method: Method, chosen: Response, rejected: Response) -> Tensor:
-    return math.log1p(method.dpop_lambda) * (chosen.log_ratio < 0)
+    return math.log1p(method.dpop_lambda) * (chosen.log_ratio < 0).to(chosen.log_ratio.dtype)
 
 
 def _sppo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
@@ -224,7 +231,7 @@ def _log_ratio(response: Response) -> Tensor:
 
 
 def _mean_log_ratio(response: Response) -> Tensor:
-    return response.log_ratio / response.lengths
+    return response.log_ratio / response.lengths.clamp(min=1)
 
 
 def _mean_log_odds(response: Response) -> Tensor:

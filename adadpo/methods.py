@@ -127,8 +127,10 @@ class Method(BaseModel):
     @classmethod
     def _default_beta(cls, given: Any) -> Any:
         """Beta means something else in every loss, and so does a good value of it."""
-        if isinstance(given, dict) and "beta" not in given and given.get("loss") in LOSSES:
-            return {**given, "beta": LOSSES[given["loss"]].beta}
+        if isinstance(given, dict) and "beta" not in given:
+            loss = given.get("loss")
+            if isinstance(loss, str) and loss in LOSSES:  # not every value of a file can be looked up
+                return {**given, "beta": LOSSES[loss].beta}
         return given
 
     @model_validator(mode="after")

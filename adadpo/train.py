@@ -126,7 +126,7 @@ def train_run(
             callbacks=[history],
         )
         trainer.remove_callback(PrinterCallback)
-        if settings.lora:
+        if "ref" in getattr(policy, "peft_config", ()):
             # TRL's copy of the fresh adapter: the reference is in the rows by now.
             policy.delete_adapter("ref")
         trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))

@@ -57,6 +57,10 @@ class AdaDPOConfig(DPOConfig):
         method = self.resolve_method()
         self.beta = method.beta
         if not method.needs_reference:
+            if self.sync_ref_model:
+                raise ValueError(
+                    f"sync_ref_model has no effect: method={self.method!r} uses no reference; remove it"
+                )
             # Else TRL would load one; there is nothing to compute (see AdaDPOTrainer._precompute_ref_logps).
             self.precompute_ref_log_probs = True
         super().__post_init__()
@@ -99,9 +103,15 @@ class AdaDPOTrainer(DPOTrainer):
         if not isinstance(config, AdaDPOConfig):
             raise TypeError(f"AdaDPOTrainer needs args=AdaDPOConfig(...), got {type(config).__name__}")
         self.method = config.resolve_method()
-        if kwargs.get("ref_model") is not None and not self.method.needs_reference:
+        if (args[:1] or (kwargs.get("ref_model"),))[0] is not None and not self.method.needs_reference:
             raise ValueError(f"{config.method} uses no reference model; remove ref_model")
+        adapters = set(getattr(model, "peft_config", ()))
         super().__init__(model, *args, **kwargs)
+        if not self.method.needs_reference:
+            # Pairs that are given to `evaluate` after training need no reference either.
+            self.precompute_ref_logps = False
+            if "ref" in set(getattr(self.model, "peft_config", ())) - adapters:
+                self.model.delete_adapter("ref")  # TRL's copy of an adapter that was there before
         if config.forward == "shared_prompt":
             if self.accelerator.num_processes > 1:
                 raise ValueError("forward='shared_prompt' runs in one process; use forward='trl' for several")
