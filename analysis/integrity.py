@@ -264,11 +264,12 @@ def _outputs(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds) -> Itera
     yield _flag(
         "repeated_outputs",
         f"{repeated} of {n} outputs are given to more than one prompt ({_percent(repeated / n)}), "
-        f"one of them {count} times: {_quote(often)}",
+        f"one of them {count} times",
         repeated / n > thresholds.repeated_share,
         n=repeated,
         share=repeated / n,
         most_common=count,
+        first=often[:200],
     )
 
 

@@ -13,7 +13,8 @@ from reports.shown import finalize
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates: autoescaped, and what is not ready to print is an error."""
     return Environment(
         loader=PackageLoader("reports", "templates"),
         autoescape=True,
@@ -33,7 +34,7 @@ def render_html(results: Results) -> str:
     primary = primary_comparison(results)
     metric = metric_named(results, results.declared.primary)
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             sweep=results.sweep,

@@ -83,7 +83,7 @@ def test_a_fine_evaluation_has_no_flags() -> None:
         (changed(3, output_1="other"), "changed_baseline_outputs", "on 3 prompts, the first: 'Say 0.'"),
         (changed(6, output_2=" \n"), "empty_outputs", "6 of 100 outputs are empty (6.0%)"),
         (rows(output_2="As an AI"), "repeated_outputs", "100 of 100 outputs are given to more than one"),
-        (changed(11, output_2="No."), "repeated_outputs", "one of them 11 times: 'No.'"),
+        (changed(11, output_2="No."), "repeated_outputs", "one of them 11 times"),
         (
             changed(1, preference=2.5),
             "invalid_preferences",
