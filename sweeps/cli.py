@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sweeps import cli_scores
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
 
@@ -204,6 +205,10 @@ def dashboard(
         # An exception would be swallowed, with a traceback, by a request that is being answered.
         signal.signal(number, lambda *_: os._exit(130))
     run_server(open_storage(opened), host="127.0.0.1", port=port)
+
+
+app.command()(cli_scores.score)
+app.command()(cli_scores.compare)
 
 
 def say(text: str) -> None:
