@@ -20,24 +20,27 @@ def kl_estimates(log_ratios: Sequence[Tensor]) -> dict[str, float | int | None]:
         log_ratios: Float[tokens] for each response, nats; empty responses are left out and counted.
 
     Returns:
-        `kl` (k1), `kl_k3`: nats per response; `kl_per_token`: nats; their standard errors over responses (None for
-        fewer than 2); `responses`, `empty`.
+        `kl` (k1) and `kl_k3`: nats per response; `kl_per_token` and `kl_k3_per_token`: nats per token of all
+        responses together; each with its standard error over responses, `..._se` (None for fewer than 2; for the
+        per-token ratios by the delta method, Cochran, "Sampling Techniques", 1977, section 6.3); `responses`, `empty`.
     """
     used = [d.double() for d in log_ratios if len(d)]
-    if not used:
-        return {"kl": None, "kl_se": None, "kl_k3": None, "kl_k3_se": None, "kl_per_token": None,
-                "responses": 0, "empty": len(log_ratios)}  # fmt: skip
-    k1 = torch.stack([d.sum() for d in used])
-    k3 = torch.stack([(torch.expm1(-d) + d).sum() for d in used])
-    return {
-        "kl": k1.mean().item(),
-        "kl_se": _standard_error(k1),
-        "kl_k3": k3.mean().item(),
-        "kl_k3_se": _standard_error(k3),
-        "kl_per_token": (k1.sum() / sum(map(len, used))).item(),
-        "responses": len(used),
-        "empty": len(log_ratios) - len(used),
+    found: dict[str, float | int | None] = {"responses": len(used), "empty": len(log_ratios) - len(used)}
+    lengths = torch.tensor([float(len(d)) for d in used], dtype=torch.float64)
+    sums = {
+        "kl": [d.sum() for d in used],
+        "kl_k3": [(torch.expm1(-d) + d).sum() for d in used],
     }
+    for name, per_response in sums.items():
+        values = torch.stack(per_response) if used else torch.empty(0, dtype=torch.float64)
+        per_token = values.sum() / lengths.sum()
+        found |= {
+            name: values.mean().item() if used else None,
+            f"{name}_se": _standard_error(values),
+            f"{name}_per_token": per_token.item() if used else None,
+            f"{name}_per_token_se": _standard_error((values - per_token * lengths) / lengths.mean()),
+        }
+    return found
 
 
 def _standard_error(values: Tensor) -> float | None:

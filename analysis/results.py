@@ -43,6 +43,7 @@ class Metric(Frozen):
     unit: str  # e.g. "points", "nats", "characters", ""
     decimals: int  # digits shown; tests use unrounded values
     higher_is_better: bool | None  # None: neither
+    standard_error: str | None = None  # key of a run's metrics with the standard error of its value
 
 
 class SeedValue(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.results import Results
+from analysis.results import Metric, Results, RunRow
 from reports.formats import duration, measure, titled
 from reports.lookup import arm_name
 from reports.shown import Column, Shown, Table, Whole, state_tag
@@ -15,10 +15,7 @@ def run_table(results: Results) -> Table:
     """One row per run with every described metric."""
     rows: list[list[Shown]] = []
     for run in results.runs:
-        values = [
-            measure(run.metrics.get(metric.name), metric, reason="the run has no value")
-            for metric in results.metrics
-        ]
+        values = [_value(run, metric) for metric in results.metrics]
         row: list[Shown] = [
             Whole(run.run_id),
             arm_name(results, run.arm),
@@ -31,4 +28,14 @@ def run_table(results: Results) -> Table:
     columns += [Column(titled(metric), numeric=True) for metric in results.metrics]
     columns.append(Column("Wall time", numeric=True))
     caption = f"{plural(len(rows), 'run')}, in the order of the plan"
-    return Table(caption, columns, rows)
+    with_error = any(metric.standard_error for metric in results.metrics)
+    return Table(caption, columns, rows, "±: standard error over prompts." if with_error else "")
+
+
+def _value(run: RunRow, metric: Metric) -> Shown:
+    value = run.metrics.get(metric.name)
+    shown = measure(value, metric, reason="the run has no value")
+    if value is None or metric.standard_error is None:
+        return shown
+    error = run.metrics.get(metric.standard_error)
+    return (shown, " ± ", measure(error, metric, reason="fewer than 2 responses"))

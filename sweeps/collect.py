@@ -14,11 +14,21 @@ from sweeps.errors import FailureError
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.resolve import PlannedRun, axes
-from sweeps.stages import load_history
+from sweeps.stages import history_lines, load_history
 from sweeps.store import STAGES, read_json, write_whole
 from sweeps.sweep import Sweep
 
 CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
+HELDOUT_CURVES = (
+    "heldout_reward_margin",
+    "heldout_reward_accuracy",
+    "heldout_chosen_logps",
+    "heldout_rejected_logps",
+)
+HELDOUT = ("reward_accuracy", "reward_margin", "chosen_logps", "rejected_logps")
+KL_ESTIMATES = [
+    f"{name}{unit}{error}" for name in ("kl", "kl_k3") for unit in ("", "_per_token") for error in ("", "_se")
+]
 SAMPLES_PER_ARM = 6
 
 
@@ -84,12 +94,12 @@ def run_row(sweep: Sweep, run: PlannedRun) -> RunRow:
     wall = None
     if "train" in done:
         metrics = read_json(folder.metrics)
-        values["reward_accuracy"] = metrics.get("heldout_reward_accuracy")
-        values["reward_margin"] = metrics.get("heldout_reward_margin")
+        for name in HELDOUT:
+            values[name] = metrics.get(f"heldout_{name}")
         history = load_history(folder)
-        if len(history) != metrics["steps"]:
+        if len(history) != metrics["steps"] or None in history_lines(folder):
             raise FailureError(
-                f"{folder.train / 'history.jsonl'} is damaged ({len(history)} of {metrics['steps']} steps); "
+                f"{folder.history} is damaged ({len(history)} of {metrics['steps']} steps); "
                 "delete it and the run trains again"
             )
         ratios = [step["log_gradient_ratio"] for step in history if "log_gradient_ratio" in step]
@@ -102,7 +112,8 @@ def run_row(sweep: Sweep, run: PlannedRun) -> RunRow:
         values |= {
             name: scores.get(name) for name in ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
         }
-        values |= {"mean_length": scores["mean_length"], "kl": generation["kl"]}
+        values["mean_length"] = scores["mean_length"]
+        values |= {name: generation.get(name) for name in KL_ESTIMATES}
         wall = (wall or 0.0) + generation["wall_seconds"]
     return RunRow(
         run_id=run.run_id,
@@ -141,8 +152,12 @@ def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
-    history = load_history(sweep.store.run(run.run_id))
-    for name in CURVES:
+    folder = sweep.store.run(run.run_id)
+    history = load_history(folder)
+    if any(name in step for step in history for name in HELDOUT_CURVES) and folder.metrics.exists():
+        metrics = read_json(folder.metrics)  # the end is measured there
+        history.append({"step": metrics["steps"]} | {name: metrics[name] for name in HELDOUT_CURVES})
+    for name in (*CURVES, *HELDOUT_CURVES):
         logged = "log_gradient_ratio" if name == "gradient_ratio" else name
         steps = [step for step in history if logged in step]
         values = [math.exp(step[logged]) if name == "gradient_ratio" else step[logged] for step in steps]

@@ -75,8 +75,11 @@ class Holding:
     def _write(self) -> None:
         content = {**self.owner, "refreshed": time.time(), "progress": self.progress}
         temporary = self.lease.path.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self.lease.path)
+        try:
+            temporary.write_text(json.dumps(content))
+            temporary.replace(self.lease.path)
+        finally:  # Ctrl-C may come in between
+            temporary.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_SECONDS):

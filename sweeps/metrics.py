@@ -1,4 +1,4 @@
-"""The columns of the table of runs: where each comes from and how it is shown."""
+"""The columns of the table of runs: how each is shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,52 @@ METRICS = (
     Metric(
         name="reward_margin", label="Reward margin (held-out)", unit="nats", decimals=3, higher_is_better=True
     ),
-    Metric(name="kl", label="KL to the reference", unit="nats", decimals=2, higher_is_better=None),
+    Metric(
+        name="chosen_logps",
+        label="Chosen log-probability (held-out)",
+        unit="nats",
+        decimals=2,
+        higher_is_better=None,
+    ),
+    Metric(
+        name="rejected_logps",
+        label="Rejected log-probability (held-out)",
+        unit="nats",
+        decimals=2,
+        higher_is_better=None,
+    ),
+    Metric(
+        name="kl",
+        label="KL to the reference (k1)",
+        unit="nats",
+        decimals=2,
+        higher_is_better=None,
+        standard_error="kl_se",
+    ),
+    Metric(
+        name="kl_k3",
+        label="KL to the reference (k3)",
+        unit="nats",
+        decimals=2,
+        higher_is_better=None,
+        standard_error="kl_k3_se",
+    ),
+    Metric(
+        name="kl_per_token",
+        label="KL per token (k1)",
+        unit="nats",
+        decimals=4,
+        higher_is_better=None,
+        standard_error="kl_per_token_se",
+    ),
+    Metric(
+        name="kl_k3_per_token",
+        label="KL per token (k3)",
+        unit="nats",
+        decimals=4,
+        higher_is_better=None,
+        standard_error="kl_k3_per_token_se",
+    ),
     Metric(name="mean_length", label="Response length", unit="characters", decimals=0, higher_is_better=None),
     Metric(
         name="log_gradient_ratio",

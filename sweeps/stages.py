@@ -6,6 +6,7 @@ Torch is imported inside functions: planning and reporting never load it.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from sweeps.lease import held
 from sweeps.prompts import baseline_outputs, prompt_messages
 from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun, Source
-from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json
+from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json, write_whole
 
 if TYPE_CHECKING:
     from adadpo.policy import Base
@@ -268,6 +269,7 @@ def _train(
     )
     shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
     flush_folder(folder.train)
+    _note_evaluations(folder, metrics, {})  # of a run whose training had to be done again
     write_json(folder.metrics, {**metrics, "wall_seconds": time.time() - start})
 
 
@@ -325,7 +327,22 @@ def _score(
 ) -> None:
     target = folder.evaluation(workshop.job.evaluation.eval_id)
     scores = score_annotations(read_json(target / "annotations.json"), read_json(target / "outputs.json"))
+    _note_evaluations(folder, read_json(folder.metrics), {workshop.job.evaluation.eval_id: scores})
     write_json(target / "scores.json", scores)
+
+
+def _note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
+    """A line of the history for every evaluation: what it came to."""
+    scored = {path.parent.name: read_json(path) for path in folder.path.glob("eval/*/scores.json")} | new
+    lines = [json.dumps(step) for step in load_history(folder)]
+    for eval_id, scores in sorted(scored.items()):
+        generation = read_json(folder.evaluation(eval_id) / "generation.json")
+        line = {"step": metrics["steps"], "evaluation": eval_id}
+        line |= {name: value for name, value in metrics.items() if name.startswith("heldout_")}
+        line |= {name: value for name, value in generation.items() if name != "wall_seconds"}
+        line |= {name: value for name, value in scores.items() if isinstance(value, int | float)}
+        lines.append(json.dumps(line))
+    write_whole(folder.history, "".join(line + "\n" for line in lines))
 
 
 class _RunLog(logging.FileHandler):
@@ -361,12 +378,17 @@ def _logging_to(file: Path) -> Iterator[None]:
 
 
 def load_history(folder: RunFolder) -> list[dict[str, Any]]:
-    """The logged steps of a run; a line cut short by a kill ends it."""
-    file = folder.train / "history.jsonl"
-    steps: list[dict[str, Any]] = []
-    for line in file.read_text().splitlines() if file.exists() else ():
+    """The logged steps of a run's training, without those behind a line that was cut short by a kill."""
+    lines = itertools.takewhile(lambda line: line is not None, history_lines(folder))
+    return [line for line in lines if line is not None and "evaluation" not in line]
+
+
+def history_lines(folder: RunFolder) -> list[dict[str, Any] | None]:
+    """Steps and evaluations; None for a line that is damaged."""
+    lines: list[dict[str, Any] | None] = []
+    for text in folder.history.read_text().splitlines() if folder.history.exists() else ():
         try:
-            steps.append(json.loads(line))
+            lines.append(json.loads(text))
         except ValueError:
-            break
-    return steps
+            lines.append(None)
+    return lines

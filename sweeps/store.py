@@ -101,6 +101,11 @@ class RunFolder:
         return self.train / "metrics.json"
 
     @property
+    def history(self) -> Path:
+        """A line per training step, and one per evaluation."""
+        return self.train / "history.jsonl"
+
+    @property
     def failure(self) -> Path:
         """Why the run has no result."""
         return self.path / "failure.json"

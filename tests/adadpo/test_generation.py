@@ -245,6 +245,22 @@ class TestKl:
         assert found["kl_k3"] == pytest.approx((one + one + two) / 2)
         assert found["kl_k3_se"] == pytest.approx(two / 2)
         assert found["kl_per_token"] == pytest.approx(4 / 3)
+        # The ratio 4/3 leaves residuals -1/3 and 1/3: SD sqrt(2)/3, over sqrt 2 and the mean length 1.5.
+        assert found["kl_per_token_se"] == pytest.approx(1 / 3 / 1.5)
+        assert found["kl_k3_per_token"] == pytest.approx((one + one + two) / 3)
+
+    def test_per_token_standard_error_is_that_of_repeated_samples(self) -> None:
+        """Against the spread of the estimate over 4,000 samples of 50 responses of unequal lengths."""
+        generator = torch.Generator().manual_seed(1)
+
+        def sample() -> list[torch.Tensor]:
+            lengths = torch.randint(5, 40, (50,), generator=generator).tolist()
+            return [torch.randn(n, generator=generator, dtype=torch.float64) + 0.3 + 1 / n for n in lengths]
+
+        found = [kl_estimates(sample()) for _ in range(4000)]
+        spread = torch.tensor([each["kl_per_token"] for each in found]).std().item()
+        mean_se = sum(each["kl_per_token_se"] for each in found) / len(found)
+        assert mean_se == pytest.approx(spread, rel=0.06)
 
     def test_undefined_is_none(self) -> None:
         """Against the style's rule: no SE from one response, no KL from none; empty ones are counted."""
