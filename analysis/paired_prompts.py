@@ -22,6 +22,10 @@ class UnlikeError(AnnotationError):
     """Annotations that must not be compared; the message names what differs."""
 
 
+class UnlikePromptsError(UnlikeError):
+    """Annotations of different prompt sets: the common prompts could be compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptPair:
     """One prompt with the baseline's and both models' answers; preferences in [1, 2]."""
@@ -83,12 +87,12 @@ def pair_prompts(
         Pairs with a preference on both sides; the others are counted.
 
     Raises:
-        UnlikeError: another judge, another baseline or other answers of the baseline, another prompt set, or
-            no prompt in common.
+        UnlikeError: another judge, another baseline or other answers of the baseline, or no prompt in common.
+        UnlikePromptsError: another prompt set.
     """
     for key, role in (("annotator", "judge"), ("generator_1", "baseline")):
-        names = [getattr(side[0], key) if side else None for side in (a, b)]
-        if names[0] != names[1]:
+        names = [getattr(side[0], key) for side in (a, b) if side]
+        if len(set(names)) > 1:
             raise UnlikeError(
                 f"different {role}s: A {names[0]!r}, B {names[1]!r}: their win rates mean different things"
             )
@@ -102,9 +106,9 @@ def pair_prompts(
         raise UnlikeError(f"no prompt in common: A has {len(a)}, B has {len(b)}")
     if (only_a or only_b) and not common_prompts:
         side, example = ("A", only_a[0]) if only_a else ("B", only_b[0])
-        raise UnlikeError(
-            f"different prompt sets: {len(only_a)} prompts only in A, {len(only_b)} only in B, {len(both)} in "
-            f"both; only in {side}, for one: {example[:60]!r}"
+        raise UnlikePromptsError(
+            f"different prompt sets: only in A {len(only_a)} prompts, only in B {len(only_b)}, in both {len(both)}; "
+            f"only in {side}, for one: {example[:60]!r}"
         )
     texts = ({instruction: side[instruction].output_1 for instruction in both} for side in (of_a, of_b))
     if changed := baseline_differences(*texts):

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from analysis import LengthControlled, bootstrap_difference, bootstrap_estimate
-from analysis.paired_prompts import PairedPrompts, UnlikeError, count_prompts, pair_prompts
+from analysis.paired_prompts import (
+    PairedPrompts,
+    UnlikeError,
+    UnlikePromptsError,
+    count_prompts,
+    pair_prompts,
+)
 from analysis.prompt_bootstrap import PromptBootstrap
 from analysis.scores import Difference, FileComparison
 from sweeps.errors import UserError
@@ -33,7 +39,8 @@ def compare_files(
     try:
         paired = pair_prompts(opened[0].annotations, opened[1].annotations, common_prompts=common_prompts)
     except UnlikeError as error:
-        raise UserError(f"A is {a}, B is {b}: {error}") from error
+        hint = "; --common-prompts leaves those out" if isinstance(error, UnlikePromptsError) else ""
+        raise UserError(f"A is {a}, B is {b}: {error}{hint}") from error
     if not paired.pairs:
         raise UserError(f"A is {a}, B is {b}: no prompt has a preference in both")
     sides = _restricted(opened, paired, way)

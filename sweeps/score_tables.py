@@ -98,7 +98,7 @@ def _score_table(scores: list[Score], baseline: str, judge: str) -> Table:
             Text(f"{name} (quarantined)" if score.integrity.quarantined else name),
             _with_error(score.win_rate, score.win_rate_se),
             _with_error(score.length_controlled_win_rate, score.length_controlled_win_rate_se),
-            str(score.n) + (f" (+{score.n_missing} unjudged)" if score.n_missing else ""),
+            str(score.n),
             f"{score.wins}/{score.losses}/{score.draws}",
             "–" if score.mean_length is None else f"{score.mean_length:.0f}",
         )

@@ -32,6 +32,8 @@ finally:
         ["plan", "small", "--store", "{store}"],
         ["status", "small", "--store", "{store}"],
         ["logs", "small", "--store", "{store}"],
+        ["score", "--help"],
+        ["compare", "--help"],
     ],
     ids=" ".join,
 )
@@ -67,6 +69,8 @@ def test_every_command_says_what_it_does() -> None:
         "extend",
         "report",
         "dashboard",
+        "score",
+        "compare",
     ):
         assert f" {verb} " in done.stdout
         one = subprocess.run(
