@@ -29,6 +29,9 @@ FILES: dict[str, str | None] = {
     PROMPTS: None,
     BASELINE: None,
 }
+# sha256 of json.dumps of the 805 instructions, in the order of every complete official annotation file: difficulties
+# go by that order, so a list of prompts in another one would give each prompt the difficulty of another.
+OFFICIAL_ORDER = "c5770d532bf3f697768ed9a57a05d8b58b2617321ca65070620f059676e7c99a"
 
 
 class AssetError(RuntimeError):
@@ -96,13 +99,16 @@ def official_calibration(cache: Path) -> Calibration:
     """The calibration of `length_controlled_v1` with the official prompts, from files in the cache.
 
     Raises:
-        AssetError: a file is missing or changed.
+        AssetError: a file is missing or changed, or the prompts are not in the official order.
     """
     assets = list_assets(cache, [CALIBRATION, PROMPTS])
     if absent := [f"{asset.path} is {asset.status}" for asset in assets if asset.status != "present"]:
         raise AssetError(f"{'; '.join(absent)}: fetch AlpacaEval's files first")
     rows, prompts = (Path(asset.path) for asset in assets)
-    return read_calibration(rows, instructions=read_instructions(prompts), sha256=FILES[CALIBRATION])
+    instructions = read_instructions(prompts)
+    if hashlib.sha256(json.dumps(instructions).encode()).hexdigest() != OFFICIAL_ORDER:
+        raise AssetError(f"{prompts}: not AlpacaEval's 805 prompts in their official order")
+    return read_calibration(rows, instructions=instructions, sha256=FILES[CALIBRATION])
 
 
 def read_instructions(path: Path) -> list[str]:
@@ -195,7 +201,7 @@ def _download(asset: Asset, folder: Path, endpoint: str | None) -> Path:
         elif refused := next((cause for cause in causes if isinstance(cause, HfHubHTTPError)), None):
             reason = f"{address} answered {refused.response.status_code}"
         else:
-            reason = f"{address} cannot be reached ({type(causes[-1]).__name__}: {causes[-1]})"
+            reason = f"the connection to {address} failed ({type(causes[-1]).__name__}: {causes[-1]})"
         raise AssetError(
             f"{what} cannot be fetched: {reason}; on a machine without a network copy the folder {folder.parent} "
             "from one that has it"

@@ -125,7 +125,8 @@ def prompt_bootstrap(
         at = np.array([position[row["instruction"]] for row in run], dtype=np.intp)
         counts = draws[:, at]
         wr[number] = _win_rates(data, counts)
-        wr_all[number] = _win_rates(data, np.ones((1, len(at))))[0]
+        if not np.isnan(data.targets).all():
+            wr_all[number] = 100 * np.nanmean(data.targets)
         full = fit_length_control(data, calibration)
         if full.length_controlled_win_rate is None:
             # Draws of a sample without an LC have none either, or by accident of a few prompts.
