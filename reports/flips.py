@@ -88,7 +88,7 @@ def _group(
             break
         flips.append(flip)
     left_out = len(pairs) - len(flips)
-    note = f"{plural(left_out, 'more prompt')} flipped this way with smaller differences and are not shown."
+    note = f"{plural(left_out, 'more prompt')} flipped this way with smaller or equal differences and are not shown."
     return FlipGroup(f"{title}: {plural(len(pairs), 'prompt')}", flips, note if left_out else "")
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from compared_examples import make_compared, make_pairs, score
 from page_text import Page
 
 from analysis.results import Results
 from reports import render_html
+from reports.compared import render_comparison
 
 # Chromium itself calls home at times, whatever the page; the page cannot ask for these.
 BROWSER_HOSTS = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
@@ -106,6 +108,22 @@ def test_browser_shows_the_page_and_asks_for_nothing(
     assert len(page.named("svg")) == 6
     assert not page.named("script")
     assert not page.named("iframe")
+    assert of_the_page(proxy.asked) == {"http://report.test/"}
+
+
+def test_comparison_asks_for_nothing(chromium: str, serve: object, tmp_path: Path) -> None:
+    """Checks the page that compares two files, full of attacks, as Chromium renders it, and its requests."""
+    assert callable(serve)
+    pairs = make_pairs(text=LEAKS)
+    hostile = make_compared(pairs, a=score("a", generator=LEAKS, source=LEAKS), b=score("b", judge=LEAKS))
+    proxy = serve(render_comparison(hostile, pairs))
+    page = Page(dump(chromium, proxy, tmp_path))
+    assert "A wins, B loses: 4 prompts" in page.text
+    assert len(page.named("details")) == 12
+    assert len(page.named("svg")) == 1
+    assert not page.named("script")
+    assert not page.named("iframe")
+    assert not page.named("img")
     assert of_the_page(proxy.asked) == {"http://report.test/"}
 
 
