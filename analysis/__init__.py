@@ -30,7 +30,6 @@ _HOME = {
     "list_assets": "analysis.alpaca_eval_assets",
     "official_calibration": "analysis.alpaca_eval_assets",
     "pair_by_setting": "analysis.table",
-    "prompt_bootstrap": "analysis.prompt_bootstrap",
     "rank_biserial": "analysis.intervals",
     "read_annotations": "analysis.annotations",
     "read_calibration": "analysis.calibration",

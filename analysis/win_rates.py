@@ -28,8 +28,7 @@ def win_rate(annotations: Records | Preferences) -> WinRate:
             the preferences themselves, in [1, 2]; 0 and 1.5 are draws, None and NaN are counted as missing.
 
     Returns:
-        Win rate and standard error in percentage points with the counts behind them. The standard error is
-        over
+        Win rate and standard error in percentage points with the counts behind them. The standard error is over
         prompts: it says nothing about the variation between seeds.
 
     Raises:
