@@ -22,6 +22,8 @@ from analysis.results import Frozen, Value
 MAX_LC_GAP = 20.0
 MAX_LC_GAP_UNCALIBRATED = 40.0
 CALIBRATED = "length_controlled_v1"
+# What AlpacaEval's calibration file was made for.
+OFFICIAL = {"generator_1": "gpt4_1106_preview", "annotator": "weighted_alpaca_eval_gpt4_turbo"}
 # A prompt without a judgement can move WR by 100 / n points, so a hundredth of the prompts by one point, which is
 # the default region of practical equivalence. The leaderboard's least complete model has 801 of 805 (0.5%).
 MAX_MISSING_SHARE = 0.01
@@ -126,6 +128,7 @@ def check_integrity(
         *_baseline_outputs(rows, expected),
         *_outputs(rows, thresholds),
         *_constant_judge(preferences),
+        *_foreign_calibration(rows, lc, lc_method),
         *_gap(lc, wr, thresholds.lc_gap if lc_method == CALIBRATED else thresholds.lc_gap_uncalibrated),
     ]
     return Integrity(n=len(given), flags=sorted(flags, key=lambda flag: flag.severity == "note"))
@@ -278,6 +281,20 @@ def _constant_judge(preferences: Sequence[float | str | None]) -> Iterator[Flag]
     if len(found) > 1 and len(set(found)) == 1:
         message = f"the judge gave every prompt the same preference, {found[0]:g}"
         yield _flag("constant_preferences", message, False, n=len(found), preference=found[0])
+
+
+def _foreign_calibration(
+    rows: Sequence[Mapping[str, Any]], lc: float | None, lc_method: str | None
+) -> Iterator[Flag]:
+    if lc is None or lc_method != CALIBRATED:
+        return
+    for key, name in OFFICIAL.items():
+        if others := sorted({str(row[key]) for row in rows} - {name}):
+            role = _ROLES[key]
+            message = f"{CALIBRATED} is calibrated for the {role} {_quote(name)}: with {_listed(others)} LC is not the "
+            yield _flag(
+                f"other_{role}_than_calibrated", message + "leaderboard's figure", False, found=others[0]
+            )
 
 
 def _gap(lc: float | None, wr: float | None, most: float) -> Iterator[Flag]:

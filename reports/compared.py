@@ -78,8 +78,11 @@ def _mark(score: Score, letter: str, style: int) -> ArmName:
 
 def _numbers(compared: FileComparison) -> list[Fact]:
     facts = []
+    counts = not (compared.a.integrity.quarantined or compared.b.integrity.quarantined)
     for each in compared.differences:
         value = number(each.estimate, 1, signed=True, reason=each.reason or "not defined")
+        if not counts:  # the table below has it, beside the flags
+            value = Missing("a quarantined file decides nothing")
         shown: Shown = value if isinstance(value, Missing) else (value, " points")
         facts.append(Fact(f"Difference in {each.label}", shown, f"{_p(each)}, A minus B"))
     facts.append(

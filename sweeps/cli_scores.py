@@ -113,8 +113,10 @@ def compare(
         except ReportError as error:
             raise FailureError(str(error)) from error
     if as_json:
-        page = None if output is None else str(output)
-        _print_json(_how(options) | {"page": page} | compared.model_dump(mode="json"))
+        from reports.paired_sentence import finding
+
+        said = vars(finding(compared)) | {"page": None if output is None else str(output)}
+        _print_json(_how(options) | said | compared.model_dump(mode="json"))
         return
     for line in comparison_lines(compared, paired, output):
         _console().print(line, markup=False, highlight=False)

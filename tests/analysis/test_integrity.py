@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from analysis import length_controlled_win_rate, win_rate
 from analysis.integrity import (
     CALIBRATED,
+    OFFICIAL,
     Expected,
     Integrity,
     Thresholds,
@@ -62,7 +63,7 @@ def changed(number: int, **values: object) -> list[dict[str, Any]]:
 
 def test_a_fine_evaluation_has_no_flags() -> None:
     """Records exactly as expected, and the same without expectations: nothing to say."""
-    for found in (check(rows(), lc=50.0, wr=40.0, lc_method=CALIBRATED), check_integrity(rows())):
+    for found in (check(rows(), lc=50.0, wr=40.0, lc_method="no_difficulty"), check_integrity(rows())):
         assert found == Integrity(n=100, flags=[])
         assert not found.quarantined
 
@@ -152,8 +153,17 @@ def test_thresholds_are_arguments() -> None:
 )
 def test_extreme_gaps(lc: float | None, wr: float | None, method: str, fails: bool) -> None:
     """LC and WR of known models against the limits; an undefined LC is no gap."""
-    found = check(rows(), lc=lc, wr=wr, lc_method=method)
+    found = check_integrity(rows(**OFFICIAL), lc=lc, wr=wr, lc_method=method)
     assert [flag.name for flag in found.flags] == (["extreme_lc_gap"] if fails else [])
+
+
+def test_calibration_of_others() -> None:
+    """AlpacaEval's calibration with another judge and baseline: told, and the evaluation counts."""
+    found = check_integrity(rows(), lc=50.0, wr=40.0, lc_method=CALIBRATED)
+    assert [(flag.name, flag.severity) for flag in found.flags] == [
+        ("other_baseline_than_calibrated", "note"),
+        ("other_judge_than_calibrated", "note"),
+    ]
 
 
 def test_versions() -> None:

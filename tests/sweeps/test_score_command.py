@@ -318,6 +318,8 @@ def test_comparison_is_the_analysis_own(write: Write) -> None:
     ].count(True)
     assert counts["flips_to_a"] == flips
     assert (answer.json["bootstrap"], answer.json["seed"], answer.json["page"]) == (300, 3, None)
+    assert answer.json["kind"] in ("better", "worse", "inconclusive")
+    assert "mine (A)" in answer.json["sentence"]
 
 
 def test_comparison_in_words(write: Write, tmp_path: Path) -> None:
