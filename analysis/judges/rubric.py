@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.judges import JudgeError, annotation, check_answers
 from analysis.judges.verifier import score
+
+__all__ = ["ANNOTATOR", "JudgeError", "rubric"]
 
 ANNOTATOR = "rubric-v1"
 """Written into every annotation. Raise the version when the same texts would get other preferences."""
-
-
-class JudgeError(ValueError):
-    """Prompts and answers that cannot be judged; the message names what is wrong and where."""
 
 
 def rubric(
@@ -46,32 +45,13 @@ def rubric(
             answer that is not text (a missing answer is an error, never a loss).
         ConstraintError: a constraint that is not valid.
     """
-    for name, answers in (("baseline", baseline), ("candidate", candidate)):
-        if len(answers) != len(prompts):
-            raise JudgeError(f"{len(prompts)} prompts but {len(answers)} {name} answers")
-        for number, answer in enumerate(answers):
-            if not isinstance(answer, str):
-                raise JudgeError(f"{name} answer {number} must be text, got {answer!r}")
+    check_answers(prompts, baseline, candidate)
     annotations: list[dict[str, Any]] = []
     for number, (prompt, first, second) in enumerate(zip(prompts, baseline, candidate, strict=True)):
-        for key in ("instruction", "constraints"):
-            if not prompt.get(key):
-                raise JudgeError(f"prompt {number} has no {key}: the rubric judge needs them")
+        if not prompt.get("constraints"):
+            raise JudgeError(f"prompt {number} has no constraints: the rubric judge needs them")
         keywords = prompt.get("keywords", ())
         gain = score(second, prompt["constraints"], keywords) - score(first, prompt["constraints"], keywords)
-        annotations.append(
-            {
-                "instruction": prompt["instruction"],
-                "output_1": first,
-                "generator_1": baseline_name,
-                "dataset": prompt.get("dataset", ""),
-                "output_2": second,
-                "generator_2": candidate_name,
-                "annotator": ANNOTATOR,
-                "preference": 1.5 + gain / 2,
-                "price_per_example": 0.0,
-                "time_per_example": 0.0,
-                "raw_completion": None,
-            }
-        )
+        names = (baseline_name, candidate_name)
+        annotations.append(annotation(prompt, (first, second), names, ANNOTATOR, 1.5 + gain / 2))
     return annotations

@@ -1,0 +1,183 @@
+"""Many questions at once: from the cache or the endpoint, each answer kept before the next thing happens."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.judges import JudgeError
+from analysis.judges.answers import AnswerStore, answer_key
+from analysis.judges.config import AlpacaEval, Prices
+from analysis.judges.endpoint import Endpoint, Failed, Stopped, Waits
+from analysis.judges.questions import QuestionError, parameters, question
+from analysis.judges.spending import Spending, price, prices_of
+
+SAME_FAILURES = (
+    10  # as many questions failing alike, and none answered, end the judging: it would hit all of them
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An alpaca_eval judge's configuration and where it keeps what it paid for."""
+
+    config: AlpacaEval
+    folder: Path
+    account: str
+    environment: Mapping[str, str] = field(repr=False)  # holds secrets
+    waits: Waits
+
+    def spending(self) -> Spending:
+        """The ledger."""
+        return Spending(self.folder / "spending" / f"{self.account}.json", self.config.max_cost)
+
+
+@dataclass
+class Asking:
+    """The `fn_completions` of every annotator: prompts in, answers out, in threads, from the cache where they are."""
+
+    setup: Setup
+    prompt_to_chatml: Callable[[str], list[dict[str, str]]]
+    progress: Callable[[int], None]
+    cached: int = 0
+    asked: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    _endpoints: dict[str | None, Endpoint] = field(default_factory=dict)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, prompts: Sequence[str], *, repeat: int, **kwargs: Any) -> dict[str, Any]:
+        """What alpaca_eval expects of a decoder, for one annotator.
+
+        Raises:
+            JudgeError: see `Endpoint.ask`; every answer that arrived before is in the cache.
+        """
+        config = self.setup.config
+        asked = parameters(kwargs, config.model)
+        prices = prices_of(asked["model"], config.prices, kwargs)
+        if prices is None and config.max_cost is not None:
+            raise JudgeError(
+                f"max_cost needs the prices of {asked['model']!r}: give prices: {{input: ..., output: ...}} in "
+                "dollars per million tokens"
+            )
+        spending = self.setup.spending() if prices is not None else None
+        store = AnswerStore(self.setup.folder / "answers")
+        stop = threading.Event()
+
+        def one(prompt: str) -> tuple[dict[str, Any] | None, str | None]:
+            """An answer and whether it was `cached`, or the reason that there is none."""
+            try:
+                request = question(prompt, asked, repeat, self.prompt_to_chatml)
+            except QuestionError as error:
+                return None, str(error)
+            key = answer_key(request, repeat)
+            if (answer := store.get(key)) is not None:
+                return answer | {"cached": True}, None
+            if stop.is_set():
+                return None, None
+            with store.asking(key):
+                if (answer := store.get(key)) is not None:  # another thread or process has asked meanwhile
+                    return answer | {"cached": True}, None
+                try:
+                    answer = self._endpoint(kwargs).ask(
+                        request, spending=spending, prices=prices, stop=stop, seed=key
+                    )
+                except Failed as error:
+                    return None, str(error)
+                except Stopped:
+                    return None, None
+                store.put(key, answer)
+            return answer | {"cached": False}, None
+
+        answers = self._in_threads(one, prompts, stop)
+        return _as_decoder(answers, prices)
+
+    def _in_threads(
+        self, one: Callable[[str], Any], prompts: Sequence[str], stop: threading.Event
+    ) -> list[dict[str, Any] | None]:
+        """All answers in order; the first error ends the rest, after the requests under way."""
+        found: list[dict[str, Any] | None] = [None] * len(prompts)
+        with ThreadPoolExecutor(self.setup.config.concurrency, thread_name_prefix="judge") as pool:
+            places: dict[Future[Any], int] = {pool.submit(one, prompt): i for i, prompt in enumerate(prompts)}
+            try:
+                for done, future in enumerate(as_completed(places), start=1):
+                    answer, reason = future.result()
+                    found[places[future]] = answer
+                    self._count(answer, reason)
+                    self._stop_if_hopeless()
+                    self.progress(done)
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return found
+
+    def _count(self, answer: dict[str, Any] | None, reason: str | None) -> None:
+        if reason is not None:
+            self.failures[reason] += 1
+        elif answer is not None and answer.pop("cached"):
+            self.cached += 1
+        else:
+            self.asked += 1
+
+    def _stop_if_hopeless(self) -> None:
+        if self.asked or self.cached or len(self.failures) != 1:
+            return
+        ((reason, times),) = self.failures.items()
+        if times >= SAME_FAILURES:
+            raise JudgeError(
+                f"the judge gave up: {times} questions failed alike and none was answered: {reason}"
+            )
+
+    def _endpoint(self, kwargs: Mapping[str, Any]) -> Endpoint:
+        """One connection pool per address: the configuration's own, unless the judge names another."""
+        base_url = self.setup.config.base_url or (kwargs.get("client_kwargs") or {}).get("base_url")
+        with self._opening:
+            if base_url not in self._endpoints:
+                setup = self.setup
+                self._endpoints[base_url] = Endpoint(setup.config, base_url, setup.environment, setup.waits)
+            return self._endpoints[base_url]
+
+    def counts(self) -> dict[str, Any]:
+        """What went over the wire, and what it costs so far on this account."""
+        faults: Counter[str] = Counter()
+        for endpoint in self._endpoints.values():
+            faults += endpoint.faults
+        ledger = self.setup.spending().spent()
+        return {
+            "answers_asked": self.asked,
+            "answers_cached": self.cached,
+            "answers_failed": sum(self.failures.values()),
+            "failures": dict(sorted(self.failures.items())),
+            "requests": sum(endpoint.attempts for endpoint in self._endpoints.values()),
+            "faults": dict(sorted(faults.items())),
+            "account_charged": ledger.charged,
+            "account_unknown": ledger.open,
+            "max_cost": self.setup.config.max_cost,
+        }
+
+    def close(self) -> None:
+        """End all connections."""
+        for endpoint in self._endpoints.values():
+            endpoint.close()
+
+
+def _as_decoder(answers: Sequence[Mapping[str, Any] | None], prices: Prices | None) -> dict[str, Any]:
+    """Answers as `openai_completions` returns them; a missing one is empty, which every parser refuses."""
+    prices_each = [
+        math.nan
+        if answer is None or answer["usage"] is None or prices is None
+        else price(prices, answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
+        for answer in answers
+    ]
+    return {
+        "completions": ["" if answer is None else answer["choice"]["text"] for answer in answers],
+        "completions_all": ["" if answer is None else answer["choice"] for answer in answers],
+        "price_per_example": prices_each,
+        "time_per_example": [math.nan if answer is None else answer["seconds"] for answer in answers],
+    }
