@@ -158,5 +158,11 @@ def _progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), TimeElapsedColumn())
     console = Console(stderr=True, emoji=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda said, share: bar.update(task, description=said, completed=share)
+
+        def show(said: str, share: float | None) -> None:
+            for old in bar.task_ids:
+                bar.remove_task(old)
+            # Without a total the bar moves and says only that work goes on.
+            bar.add_task(said, total=None if share is None else 100, completed=round(100 * (share or 0)))
+
+        yield show

@@ -30,7 +30,7 @@ def compare_files(
     """
     opened = []
     for number, path in enumerate((a, b)):
-        on_progress(f"reading {path.name}", 0.1 * number)
+        on_progress(f"reading {path.name}", number / 2)
         each = open_file(path)
         if each.problem is not None:
             raise UserError(f"{path}: {each.problem}")
@@ -45,7 +45,7 @@ def compare_files(
         raise UserError(f"A is {a}, B is {b}: no prompt has a preference in both")
     sides = _restricted(opened, paired, way)
     fits = [_fit(side, way) for side in sides]
-    on_progress(f"{options.replicates} bootstrap draws", 0.2)
+    on_progress(f"{options.replicates} bootstrap draws of both files", None)
     boot = bootstrap({name: side.annotations for name, side in zip("AB", sides, strict=True)}, way, options)
     scores = [
         make_score(side, found, bootstrap_estimate(boot, name, "length_controlled_win_rate"), way)

@@ -42,8 +42,8 @@ from sweeps.errors import UserError, suggest
 # prompts by position alone, so that order must come from a file that is known to have it.
 OFFICIAL_ORDER = "c5770d532bf3f697768ed9a57a05d8b58b2617321ca65070620f059676e7c99a"
 
-Progress = Callable[[str, float], None]
-"""Told what is done now and which share of all of it, in [0, 1], is behind."""
+Progress = Callable[[str, float | None], None]
+"""Told what is done now and which share of it, in [0, 1], is behind; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def score_files(paths: Sequence[Path], options: Options, on_progress: Progress) 
     """
     opened = []
     for number, path in enumerate(paths):
-        on_progress(f"reading {path.name}", 0.3 * number / len(paths))
+        on_progress(f"reading {path.name}", number / len(paths))
         opened.append(open_file(path))
     way = make_way(opened, options)
     fits = {str(number): fit(each, way) for number, each in enumerate(opened)}
@@ -104,7 +104,7 @@ def score_files(paths: Sequence[Path], options: Options, on_progress: Progress) 
     )
     estimates: dict[str, BootstrapEstimate] = {}
     for group in groups:
-        on_progress(f"{options.replicates} bootstrap draws", 0.3 + 0.7 * len(estimates) / len(fits))
+        on_progress(f"{options.replicates} bootstrap draws of {len(group)} files", None)
         boot = bootstrap(group, way, options)
         estimates |= {name: bootstrap_estimate(boot, name, "length_controlled_win_rate") for name in group}
     return [
