@@ -122,4 +122,7 @@ def _fit(x: Array, y: Array, weights: Array, ridge: float) -> Array:
         (a, b, g), current = new, loss(*new)
         if max(np.abs(step).max(), np.abs(step_g).max()) <= 1e-9:
             return np.asarray(g, dtype=np.float64)
-    raise ValueError(f"the joint fit of {n_runs} runs did not converge in {MAX_ITERATIONS} iterations")
+    raise ValueError(
+        f"the joint fit of {n_runs} runs did not converge in {MAX_ITERATIONS} iterations; a larger ridge than "
+        f"{ridge:g} makes it better determined"
+    )

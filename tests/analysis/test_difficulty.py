@@ -6,6 +6,7 @@ import pytest
 from leaderboard import leaderboard_runs, published_lc
 
 from analysis.annotations import AnnotationError
+from analysis.calibration import CalibrationError
 from analysis.difficulty import joint_difficulty
 from analysis.length_control import length_controlled_win_rate
 
@@ -129,6 +130,17 @@ def test_official_figures(alpaca_eval: Path) -> None:
     assert np.abs(errors).mean() == pytest.approx(0.93, abs=0.02)
 
 
+def test_too_small_a_ridge() -> None:
+    """Sure judgements, which leave most prompts separated: finite with a small ridge, refused with next to none."""
+    runs, _, _ = simulated(3, 30)
+    for run in runs:
+        for row in run:
+            row["preference"] = 1.0 + (row["preference"] > 1.5)
+    assert np.isfinite(joint_difficulty(runs, ridge=1e-4).difficulty).all()
+    with pytest.raises(ValueError, match=r"3 runs did not converge .* a larger ridge than 1e-09"):
+        joint_difficulty(runs, ridge=1e-9)
+
+
 def test_unusable_arguments() -> None:
     """Too few runs, mixed judges or baselines and ridges that are none against the error."""
     runs, _, _ = simulated(2, 5)
@@ -140,5 +152,7 @@ def test_unusable_arguments() -> None:
         mixed = [runs[0], [{**row, key: "other"} for row in runs[1]]]
         with pytest.raises(AnnotationError, match=f"several {key}s cannot be pooled: .*other"):
             joint_difficulty(mixed)
+    with pytest.raises(CalibrationError, match="align='row' is for length_controlled_v1"):
+        length_controlled_win_rate(runs[0], joint_difficulty(runs), align="row")
     with pytest.raises(AnnotationError, match="missing instruction"):
         joint_difficulty([runs[0], [{"preference": 2}]])
