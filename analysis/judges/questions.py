@@ -15,6 +15,7 @@ from analysis.judges.annotators import OPERATIONAL
 
 Messages = list[dict[str, str]]
 _DEFAULTS = {"max_tokens": 2048, "temperature": 0.7, "top_p": 1.0}  # decoders/openai.py of alpaca_eval 0.6.6
+_ROLES = ("system", "user", "assistant")
 _RENAMED = {"max_new_tokens": "max_tokens", "max_tokens_to_sample": "max_tokens"}
 _TOKEN_BIAS = (("tokens_to_avoid", -100), ("tokens_to_favor", 7))  # ibid.
 
@@ -71,8 +72,11 @@ def question(
         return request | {"prompt": text}
     try:
         messages = prompt_to_chatml(text)
-    except (AssertionError, IndexError) as error:
-        raise QuestionError("the prompt is no valid ChatML: an answer contains its marks") from error
+        broken = any(message["role"] not in _ROLES for message in messages)
+    except (AssertionError, IndexError):
+        broken = True
+    if broken:
+        raise QuestionError("the prompt is no valid ChatML: an answer contains its marks")
     return request | {"messages": messages}
 
 

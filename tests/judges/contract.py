@@ -7,7 +7,7 @@ import json
 import pytest
 
 from analysis.annotations import KEYS, read_annotations
-from analysis.judges import Judge
+from analysis.judges import Judge, JudgeError
 
 PROMPTS = [
     {
@@ -35,7 +35,7 @@ class JudgeContract:
         raise NotImplementedError
 
     def annotate(self, judge: Judge, baseline: list[str], candidate: list[str]) -> list[dict[str, object]]:
-        return judge(PROMPTS, baseline, candidate, baseline_name="base", candidate_name="cand")
+        return judge(PROMPTS, baseline, candidate, baseline_name="base", candidate_name="cand").annotations
 
     def test_annotations_are_alpaca_eval_s(self, judge: Judge) -> None:
         found = self.annotate(judge, BAD, GOOD)
@@ -57,15 +57,36 @@ class JudgeContract:
         for row in self.annotate(judge, GOOD, BAD):
             assert 1 <= row["preference"] < 1.5  # type: ignore[operator]
 
-    def test_the_annotator_has_a_version(self, judge: Judge) -> None:
+    def test_the_annotator_has_a_name(self, judge: Judge) -> None:
         (annotator,) = {str(row["annotator"]) for row in self.annotate(judge, BAD, GOOD)}
         assert annotator
 
+    def test_judging_again_gives_the_same_annotations(self, judge: Judge) -> None:
+        assert self.annotate(judge, BAD, GOOD) == self.annotate(judge, BAD, GOOD)
+
+    def test_the_summary_counts_and_is_json(self, judge: Judge) -> None:
+        found = judge(PROMPTS, BAD, GOOD, baseline_name="base", candidate_name="cand").summary
+        assert (found["pairs"], found["missing"]) == (2, 0)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+    def test_progress_is_told_and_ends(self, judge: Judge) -> None:
+        told: list[tuple[int, int]] = []
+        judge(
+            PROMPTS,
+            BAD,
+            GOOD,
+            baseline_name="base",
+            candidate_name="cand",
+            on_progress=lambda done, total: told.append((done, total)),
+        )
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert told[-1][0] == told[-1][1] >= 2
+
     def test_a_missing_answer_is_an_error_not_a_loss(self, judge: Judge) -> None:
-        with pytest.raises(ValueError, match=r"2 prompts but 1 candidate"):
+        with pytest.raises(JudgeError, match=r"2 prompts but 1 candidate"):
             self.annotate(judge, GOOD, GOOD[:1])
-        with pytest.raises(ValueError, match=r"answer 1 must be text"):
+        with pytest.raises(JudgeError, match=r"answer 1 must be text"):
             self.annotate(judge, GOOD, [GOOD[0], None])  # type: ignore[list-item]
 
     def test_no_prompts_no_annotations(self, judge: Judge) -> None:
-        assert judge([], [], [], baseline_name="base", candidate_name="cand") == []
+        assert judge([], [], [], baseline_name="base", candidate_name="cand").annotations == []

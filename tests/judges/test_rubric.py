@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from contract import BAD, GOOD, PROMPTS, JudgeContract
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.judges import Judge
+from analysis.judges.config import judge_config
+from analysis.judges.factory import make_judge
 from analysis.judges.rubric import ANNOTATOR, JudgeError, rubric
 
 TEXTS = st.lists(st.text(max_size=60) | st.sampled_from(GOOD + BAD), min_size=2, max_size=2)
@@ -18,8 +21,8 @@ TEXTS = st.lists(st.text(max_size=60) | st.sampled_from(GOOD + BAD), min_size=2,
 
 class TestRubricContract(JudgeContract):
     @pytest.fixture
-    def judge(self) -> Judge:
-        return rubric
+    def judge(self, tmp_path: Path) -> Judge:
+        return make_judge(judge_config("rubric"), cache=tmp_path)
 
 
 class TestRubric:
@@ -53,6 +56,10 @@ class TestRubric:
         with pytest.raises(JudgeError, match="prompt 0 has no constraints"):
             rubric([{"instruction": "Hi"}], ["a"], ["b"], baseline_name="b", candidate_name="c")
 
-    def test_importing_it_imports_no_torch(self) -> None:
-        code = "import sys, analysis.judges.rubric; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    def test_importing_judges_imports_nothing_heavy(self) -> None:
+        modules = "analysis.judges.factory, analysis.judges.rubric, analysis.judges.estimate"
+        code = (
+            f"import sys, {modules}; print({{'torch', 'numpy', 'alpaca_eval', 'openai'}} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "set()"
