@@ -166,6 +166,168 @@ class TestWhatIsWritten:
                 load_policy(base, tmp_path, config_of(lora=lora).train)
 
 
+HELDOUT = ["reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps", "log_gradient_ratio",
+           "clipped_share", "pairs"]  # fmt: skip
+
+
+class TestWithoutReference:
+    @pytest.mark.parametrize(("method", "lora"), [("simpo", False), ("adacpo", True), ("adaorpo", False)])
+    def test_no_reference_pass(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        method: str, lora: bool,
+    ) -> None:  # fmt: skip
+        """Against a reference pass that cannot run: none is made or saved, and the held-out pairs are scored."""
+
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            raise AssertionError("a reference pass")
+
+        monkeypatch.setattr(adadpo.train, "cached_pair_logps", refuse)
+        config = config_of(method, lora=lora, max_steps=2, checkpoint_steps=1)
+        metrics = run(base, config, data, tmp_path)
+        assert {name for name in metrics if name.startswith("heldout_")} == {f"heldout_{n}" for n in HELDOUT}
+        assert all(set(line) == {"step", *LOGGED.values()} for line in history(tmp_path))
+        assert not list(tmp_path.rglob("ref"))
+        names = list(weights(tmp_path, lora))
+        assert names
+        assert not [name for name in names if ".ref." in name]
+        with pytest.raises(AssertionError, match="a reference pass"):
+            run(base, config_of("adadpo", lora=lora), data, tmp_path / "other")
+
+    def test_its_metrics(self, base: Base, data: TrainingData, whole: Any) -> None:
+        """Against beta times the mean log-probabilities of the saved policy's held-out pairs, SimPO's reward."""
+        folder, metrics = whole(config_of("simpo", **FAST))
+        assert data.heldout is not None
+        policy = load_policy(base, folder / "model", config_of().train)
+        found = pair_logps(policy, data.heldout, pad_token_id=0, max_length=64)
+        means = [found[side] / found[f"{side}_lengths"] for side in ("chosen", "rejected")]
+        expected = 2.0 * (means[0] - means[1]).double()
+        assert metrics["heldout_reward_margin"] == pytest.approx(expected.mean().item(), rel=1e-5)
+        assert metrics["heldout_reward_accuracy"] == (expected > 0).double().mean().item()
+        assert metrics["heldout_log_gradient_ratio"] == pytest.approx(
+            (means[1] - means[0]).mean().item(), rel=1e-5
+        )
+
+
+class TestOnTheWay:
+    @pytest.mark.parametrize(
+        ("method", "lora", "precision"),
+        [("adadpo", True, "float32"), ("adasimpo", False, "float32"), ("adadpo", False, "bfloat16")],
+    )
+    def test_measuring_and_keeping_change_nothing(
+        self,
+        base: Base,
+        data: TrainingData,
+        tmp_path: Path,
+        whole: Any,
+        method: str,
+        lora: bool,
+        precision: str,
+    ) -> None:
+        """Against the run without: weights and metrics bit for bit, and lines that differ by held-out numbers only.
+
+        Those are on every second step but the last, which `train_run` itself measures.
+        """
+        options = {"lora": lora, "precision": precision}
+        expected, metrics = whole(config_of(method, **options))
+        config = config_of(method, **options, eval_steps=2, snapshot_steps=3)
+        assert run(base, config, data, tmp_path) == metrics
+        assert identical(weights(expected, lora), weights(tmp_path, lora))
+        lines = history(tmp_path)
+        measured = [{k: v for k, v in line.items() if k.startswith("heldout_")} for line in lines]
+        assert [sorted(found) for found in measured] == [
+            sorted(f"heldout_{name}" for name in HELDOUT) if step in (2, 4) else [] for step in range(1, 7)
+        ]
+        plain = [{k: v for k, v in line.items() if not k.startswith("heldout_")} for line in lines]
+        assert plain == history(expected)
+        assert measured[1]["heldout_reward_margin"] != measured[3]["heldout_reward_margin"]
+
+        assert [folder.name for folder in (tmp_path / "snapshots").iterdir()] == ["step-3"]
+        load_policy(base, tmp_path / "snapshots" / "step-3", config.train)
+
+    @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+    def test_a_snapshot_is_the_policy_of_its_step(
+        self, base: Base, data: TrainingData, tmp_path: Path, lora: bool
+    ) -> None:
+        """Against the policy of a run that ends there, same schedule; it loads, and scores as the line of that step."""
+        constant = {"scheduler": "constant", "warmup": 0, "lora": lora}
+        run(base, config_of(max_steps=2, **constant), data, tmp_path / "ends")
+        config = config_of(max_steps=4, snapshot_steps=1, eval_steps=1, **constant)
+        run(base, config, data, tmp_path / "goes on")
+        snapshots = tmp_path / "goes on" / "snapshots"
+        assert sorted(folder.name for folder in snapshots.iterdir()) == ["step-1", "step-2", "step-3"]
+        file = "adapter_model.safetensors" if lora else "model.safetensors"
+        assert identical(load_file(snapshots / "step-2" / file), weights(tmp_path / "ends", lora))
+        assert data.heldout is not None
+        for step in (1, 2, 3):
+            policy = load_policy(base, snapshots / f"step-{step}", config.train)
+            found = pair_logps(policy, data.heldout, pad_token_id=0, max_length=64)
+            line = history(tmp_path / "goes on")[step - 1]
+            assert found["chosen"].mean().item() == pytest.approx(line["heldout_chosen_logps"], rel=1e-6)
+
+    def test_a_killed_run_leaves_no_half_snapshot(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against the uninterrupted run: killed while snapshot 4 was written, then again after snapshot 5.
+
+        What has a snapshot's name is whole at any time; snapshots of steps that are done again are written again.
+        """
+        expected, metrics = whole(config_of(eval_steps=1, snapshot_steps=1))
+        config = config_of(eval_steps=1, snapshot_steps=1, checkpoint_steps=3)
+        real = adadpo.train.save_policy
+
+        def dies(policy: Any, folder: Path) -> None:
+            if folder.name.endswith("step-4"):
+                folder.mkdir(parents=True)
+                (folder / "model.safetensors").write_bytes(b"half")
+                raise Stop
+            real(policy, folder)
+
+        monkeypatch.setattr(adadpo.train, "save_policy", dies)
+        with pytest.raises(Stop):
+            run(base, config, data, tmp_path)
+        names = [f"step-{step}" for step in (1, 2, 3)]
+        assert sorted(f.name for f in (tmp_path / "snapshots").glob("step-*")) == names
+        monkeypatch.setattr(adadpo.train, "save_policy", real)
+        with pytest.raises(Stop):
+            run(base, config, data, tmp_path, stop_at=5)
+        # A later attempt finds this one, and must not take it for its own.
+        (tmp_path / "snapshots" / "step-5" / "model.safetensors").write_bytes(b"older")
+        assert run(base, config, data, tmp_path) == metrics
+        assert identical(weights(tmp_path), weights(expected))
+        assert history(tmp_path) == history(expected)
+        found = {f.name: load_file(f / "model.safetensors") for f in (tmp_path / "snapshots").iterdir()}
+        assert sorted(found) == [f"step-{step}" for step in (1, 2, 3, 4, 5)]
+        for name, kept in found.items():
+            assert identical(kept, load_file(expected / "snapshots" / name / "model.safetensors"))
+
+    def test_nothing_held_out(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
+        """Against the plain lines: eval_steps without held-out pairs adds nothing."""
+        run(base, config_of(eval_steps=1, max_steps=2), TrainingData(data.train, None), tmp_path)
+        assert all(set(line) == {"step", *LOGGED.values()} for line in history(tmp_path))
+
+    def test_diverging_on_the_way(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against the step whose held-out numbers are NaN; its line is not written."""
+
+        def broken(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+            return {name: value * float("nan") for name, value in pair_logps(*args, **kwargs).items()}
+
+        monkeypatch.setattr(adadpo.train, "pair_logps", broken)
+        with pytest.raises(DivergedError, match="diverged at step 2: held-out reward margin is nan"):
+            run(base, config_of(eval_steps=2), data, tmp_path)
+        assert [line["step"] for line in history(tmp_path)] == [1]
+
+    def test_identity(self) -> None:
+        """Against the settings as they were before anything could be done on the way: the same words."""
+        plain = TrainSettings().model_dump()
+        assert not {"eval_steps", "snapshot_steps"} & set(plain)
+        assert TrainSettings(eval_steps=None, snapshot_steps=None).model_dump() == plain
+        assert TrainSettings(eval_steps=2).model_dump() == {**plain, "eval_steps": 2}
+        assert json.loads(TrainSettings(snapshot_steps=3).model_dump_json()) == {**plain, "snapshot_steps": 3}
+        assert TrainSettings(**TrainSettings(eval_steps=2).model_dump()).eval_steps == 2
+
+
 class TestPairs:
     def test_every_arm_sees_the_same(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
         """Against each other's log-probabilities at a learning rate that moves nothing: order and adapters agree.
