@@ -13,7 +13,8 @@ SCHEMA_VERSION = 1
 
 Alternative = Literal["two-sided", "greater", "less"]
 ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
-RunState = Literal["done", "diverged", "failed", "running", "waiting"]
+# quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
+RunState = Literal["done", "quarantined", "diverged", "failed", "running", "waiting"]
 Value = float | int | str | bool | None
 
 
@@ -152,6 +153,7 @@ class RunRow(Frozen):
     state: RunState
     metrics: dict[str, float | None]
     wall_seconds: float | None = None
+    flags: list[str] = []  # what a check of the evaluation found, worst first
 
 
 class Sample(Frozen):
@@ -179,6 +181,20 @@ class Evaluation(Frozen):
     decoding: dict[str, Value]
 
 
+class Judgement(Frozen):
+    """One judge's view of the sweep's responses; unlike judgements are shown side by side and never pooled."""
+
+    eval_id: str
+    judge: str
+    lc_method: str
+    declared: bool  # the sweep file's own; any other was made afterwards
+    counts: dict[RunState, int]
+    means: dict[str, dict[str, float | None]]  # arm -> metric -> mean over runs that count
+    comparison: Comparison | None  # on the declared primary metric; exploratory unless `declared`
+    judging: dict[str, Value]  # requests, cost in dollars, position bias, noise: what the judge reports
+    reason: str | None = None  # why there is no comparison
+
+
 class Results(Frozen):
     """Everything the report shows. `results.json` is this, serialised."""
 
@@ -201,4 +217,5 @@ class Results(Frozen):
     comparisons: list[Comparison]  # the primary first
     curves: list[Curve]
     samples: list[Sample]
+    judgements: list[Judgement] = []  # the declared one first; empty in files older than judging again
     provenance: dict[str, str]

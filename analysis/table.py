@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KEYS = ("arm", "setting", "seed")
 STATE_IN_WORDS = {
+    "quarantined": "is quarantined",
     "diverged": "diverged",
     "failed": "failed",
     "running": "is still running",

@@ -10,7 +10,14 @@ from reports.lookup import arm_name, arms_in_order
 from reports.shown import Column, Fact, Missing, Shown, Table, Whole, state_tag
 from reports.text import plural, shorten
 
-_STATES: tuple[RunState, ...] = ("done", "diverged", "failed", "running", "waiting")
+_STATES: tuple[RunState, ...] = (
+    "done",
+    "quarantined",
+    "diverged",
+    "failed",
+    "running",
+    "waiting",
+)
 # The choices the paper's text leaves open; see the method page of the project.
 _OUR_CHOICES = ("clip", "normalization", "placement")
 FAILURE_REASON = 400

@@ -14,9 +14,12 @@ from markupsafe import Markup, escape
 from analysis.results import RunState
 from reports.text import clean, shorten
 
-TagKind = Literal["done", "diverged", "failed", "running", "waiting", "confirmatory", "exploratory"]
+TagKind = Literal[
+    "done", "quarantined", "diverged", "failed", "running", "waiting", "confirmatory", "exploratory"
+]
 _TAG_SIGNS: dict[TagKind, str] = {
     "done": "✓",
+    "quarantined": "⊘",
     "diverged": "≁",
     "failed": "✕",
     "running": "▸",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps import cli_scores
+from sweeps import cli_judge, cli_scores
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
 
@@ -207,6 +207,8 @@ def dashboard(
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
+app.command()(cli_judge.judge)
+app.command()(cli_judge.assets)
 app.command()(cli_scores.score)
 app.command()(cli_scores.compare)
 

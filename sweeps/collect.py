@@ -9,26 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.results import Curve, Evaluation, Failure, Results, RunRow, RunState, Sample
-from sweeps.errors import FailureError
+from analysis.results import Curve, Evaluation, Failure, Results, RunRow, Sample
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
+from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
-from sweeps.stages import history_lines, load_history
+from sweeps.rows import HELDOUT, quarantine_reasons, run_rows
+from sweeps.stages import load_history
 from sweeps.store import STAGES, read_json, write_whole
 from sweeps.sweep import Sweep
 
 CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
-HELDOUT_CURVES = (
-    "heldout_reward_margin",
-    "heldout_reward_accuracy",
-    "heldout_chosen_logps",
-    "heldout_rejected_logps",
-)
-HELDOUT = ("reward_accuracy", "reward_margin", "chosen_logps", "rejected_logps")
-KL_ESTIMATES = [
-    f"{name}{unit}{error}" for name in ("kl", "kl_k3") for unit in ("", "_per_token") for error in ("", "_se")
-]
+HELDOUT_CURVES = tuple(f"heldout_{name}" for name in HELDOUT)
 SAMPLES_PER_ARM = 6
 
 
@@ -36,7 +28,7 @@ def collect(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
     from analysis import analyse
 
-    rows = [run_row(sweep, run) for run in sweep.job.runs]
+    rows = run_rows(sweep)
     changes = sweep.declaration_changes()
     declared = sweep.declared()
     found = analyse(
@@ -68,6 +60,7 @@ def collect(sweep: Sweep) -> Results:
         comparisons=list(found.comparisons),
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm)],
+        judgements=judgements_of(sweep),
         provenance=_provenance(sweep),
     )
 
@@ -85,53 +78,6 @@ def write_results(sweep: Sweep) -> Path:
     return write_report(results, sweep.folder / "report.html")
 
 
-def run_row(sweep: Sweep, run: PlannedRun) -> RunRow:
-    """One line of the tidy table."""
-    folder = sweep.store.run(run.run_id)
-    state = folder.state(sweep.eval_id)
-    done = folder.stages_done(sweep.eval_id)
-    values: dict[str, float | None] = dict.fromkeys(metric.name for metric in METRICS)
-    wall = None
-    if "train" in done:
-        metrics = read_json(folder.metrics)
-        for name in HELDOUT:
-            values[name] = metrics.get(f"heldout_{name}")
-        history = load_history(folder)
-        if len(history) != metrics["steps"] or None in history_lines(folder):
-            raise FailureError(
-                f"{folder.history} is damaged ({len(history)} of {metrics['steps']} steps); "
-                "delete it and the run trains again"
-            )
-        ratios = [step["log_gradient_ratio"] for step in history if "log_gradient_ratio" in step]
-        values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
-        wall = metrics["wall_seconds"]
-    if state == "done":
-        evaluation = folder.evaluation(sweep.eval_id)
-        generation = read_json(evaluation / "generation.json")
-        scores = read_json(evaluation / "scores.json")
-        values |= {
-            name: scores.get(name) for name in ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
-        }
-        values["mean_length"] = scores["mean_length"]
-        values |= {name: generation.get(name) for name in KL_ESTIMATES}
-        wall = (wall or 0.0) + generation["wall_seconds"]
-    return RunRow(
-        run_id=run.run_id,
-        arm=run.arm,
-        setting=run.setting,
-        hyperparameters=run.hyperparameters,
-        seed=run.seed,
-        state=_shown_state(state),
-        metrics=values,
-        wall_seconds=wall,
-    )
-
-
-def _shown_state(state: str) -> RunState:
-    # "unknown": the owner is silent but may still work
-    return "running" if state == "unknown" else state  # type: ignore[return-value]
-
-
 def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
     for row in rows:
         folder = sweep.store.run(row.run_id)
@@ -140,6 +86,9 @@ def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
                 continue
             scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
             reason = f"no {sweep.spec.compare.primary}: {scores['reason']}"
+        elif row.state == "quarantined":
+            scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
+            reason = "quarantined: " + "; ".join(quarantine_reasons(scores))
         elif folder.failure.exists():
             failure = read_json(folder.failure)
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
@@ -209,7 +158,7 @@ def _evaluation(sweep: Sweep) -> Evaluation:
         data=job.train.name,
         prompts=evaluation.prompts,
         n_prompts=scores.get("prompts"),
-        judge=evaluation.judge,
+        judge=evaluation.judge_name,
         baseline="the untrained model"
         if evaluation.baseline == "reference"
         else sweep.spec.evaluate.baseline,

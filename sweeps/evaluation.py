@@ -2,63 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adadpo.models import cache_folder
 from sweeps.errors import FailureError
-from sweeps.prompts import prompts_identity, read_prompts
-from sweeps.resolve import Evaluation
+from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts
+from sweeps.resolve import ALPACA_EVAL_BASELINE, Evaluation
+
+if TYPE_CHECKING:
+    from analysis.judges import Judge
+    from analysis.judges.config import RewardModel
+    from analysis.judges.rewards import Scorer
+
+# The draws depend on the number of prompts alone, so every run of a sweep has the same.
+BOOTSTRAP_SEED = 0
+REPLICATES = 2000
+
+Records = Sequence[Mapping[str, Any]]
 
 
 def load_prompts(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The prompts, from their file or AlpacaEval's on the hub.
+    """The prompts, from their file or AlpacaEval's from the cache.
 
     Raises:
         FailureError: they cannot be had.
     """
-    if evaluation.prompts_path is not None:
-        prompts = read_prompts(Path(evaluation.prompts_path), evaluation.limit)
-        if prompts_identity(prompts) != evaluation.prompts_identity:
-            raise FailureError(f"{evaluation.prompts_path} changed since the runs were planned; launch again")
-        return prompts
-    from huggingface_hub import hf_hub_download
+    from analysis.alpaca_eval_assets import PROMPTS
+
+    if evaluation.prompts_path is None:
+        return read_prompts(asset(PROMPTS), evaluation.limit)
+    prompts = read_prompts(Path(evaluation.prompts_path), evaluation.limit)
+    if prompts_identity(prompts) != evaluation.prompts_identity:
+        raise FailureError(f"{evaluation.prompts_path} changed since the runs were planned; launch again")
+    return prompts
+
+
+def load_baseline(evaluation: Evaluation, prompts: Records) -> list[dict[str, Any]]:
+    """A baseline's responses that are in a file: the user's, or AlpacaEval's in the cache.
+
+    Raises:
+        FailureError: they cannot be had.
+    """
+    from analysis.alpaca_eval_assets import BASELINE
+
+    official = evaluation.baseline == ALPACA_EVAL_BASELINE
+    return baseline_outputs(asset(BASELINE) if official else Path(evaluation.baseline), prompts)
+
+
+def asset(name: str) -> Path:
+    """One of AlpacaEval's files, fetched when it is not in the cache.
+
+    Raises:
+        FailureError: it cannot be had.
+    """
+    from analysis.alpaca_eval_assets import AssetError, fetch_assets
 
     try:
-        file = hf_hub_download("tatsu-lab/alpaca_eval", "alpaca_eval.json", repo_type="dataset")
-    except Exception as error:  # the hub client raises a dozen unrelated types
+        return Path(fetch_assets(cache_folder(), [name])[0].path)
+    except AssetError as error:
         raise FailureError(
-            f"the alpaca_eval prompts cannot be fetched from the hub ({type(error).__name__}); "
-            "on an offline machine give evaluate.prompts a JSON file with the same content"
+            f"{error}; where there is a network: adadpo assets. Prompts, baseline and calibration can be files too"
         ) from error
-    return read_prompts(Path(file), evaluation.limit)
+
+
+def open_judge(evaluation: Evaluation, account: str) -> Judge | None:
+    """The judge of an evaluation, with nothing loaded or asked yet; None where there is none.
+
+    Args:
+        evaluation: whose judge.
+        account: the ledger that a cap on the cost is for: the sweep's name.
+
+    Raises:
+        JudgeError: a package that it needs is missing.
+    """
+    from analysis.judges.config import judge_config
+    from analysis.judges.factory import make_judge
+
+    if evaluation.judge is None:
+        return None
+    config = judge_config(evaluation.judge)
+    return make_judge(config, cache=cache_folder(), account=account, load_reward_model=_reward_model)
 
 
 def judge_outputs(
-    judge: str,
-    prompts: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]],
-    outputs: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """AlpacaEval annotations of a policy's responses; none for judge "none"."""
-    if judge == "none":
-        return []
-    from analysis.judges.rubric import rubric
+    judge: Judge | None,
+    prompts: Records,
+    baseline: Records,
+    outputs: Records,
+    on_progress: Callable[[int, int], None],
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """AlpacaEval annotations of a policy's responses, and how judging went; none without a judge.
 
-    return rubric(
+    Raises:
+        JudgeError: the judge cannot go on.
+    """
+    if judge is None:
+        return [], {"judge": "none", "pairs": 0, "missing": 0}
+    found = judge(
         prompts,
         [row["output"] for row in baseline],
         [row["output"] for row in outputs],
         baseline_name=baseline[0]["generator"],
         candidate_name=outputs[0]["generator"],
+        on_progress=on_progress,
+    )
+    return found.annotations, found.summary
+
+
+def _reward_model(config: RewardModel) -> Scorer:
+    from adadpo.models import resolve_model
+    from adadpo.reward_model import load_reward_model
+
+    return load_reward_model(
+        resolve_model(config.model),
+        precision=config.precision,
+        batch_size=config.batch_size,
+        max_length=config.max_length,
     )
 
 
 def score_annotations(
-    annotations: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    evaluation: Evaluation,
+    annotations: Records,
+    outputs: Records,
+    *,
+    baseline: Records,
+    versions: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
 ) -> dict[str, Any]:
-    """What an evaluation comes to; undefined is None, with its reason."""
-    from analysis import length_controlled_win_rate, win_rate
+    """What an evaluation comes to; undefined is None, with its reason.
+
+    Args:
+        evaluation: says which formula length control uses. `joint_difficulty` needs every run of the sweep, so its LC
+            is not here; see `joint.py`.
+        annotations: by the judge; empty without one.
+        outputs: of the policy.
+        baseline: of the baseline.
+        versions: of what made the responses, and of what made the baseline's where a model made them here.
+    """
+    from analysis import win_rate
 
     lengths = [len(row["output"]) for row in outputs]
     scores: dict[str, Any] = {
@@ -75,17 +158,97 @@ def score_annotations(
             "reason": reason,
         }
     raw = win_rate(annotations)
-    controlled = length_controlled_win_rate(annotations)
-    lc = controlled.length_controlled_win_rate
-    return scores | {
+    scores |= {
         "win_rate": raw.win_rate,
         "win_rate_se": raw.standard_error,
         "wins": raw.n_wins,
         "losses": raw.n_losses,
         "draws": raw.n_draws,
-        "length_controlled_win_rate": lc,
-        "lc_method": controlled.lc_method,
-        "reason": controlled.reason,
-        "lc_minus_wr": None if lc is None else lc - raw.win_rate,
+        "unjudged": raw.n_missing,
         "baseline_mean_length": sum(len(row["output_1"]) for row in annotations) / len(annotations),
     }
+    if evaluation.lc_method == "joint_difficulty":
+        scores |= {
+            "length_controlled_win_rate": None,
+            "lc_method": "joint_difficulty",
+            "reason": "joint difficulty is fitted from all runs of a sweep",
+        }
+    else:
+        scores |= length_controlled(annotations, _calibration(evaluation))
+    return scores | {"integrity": _integrity(annotations, outputs, baseline, scores, versions)}
+
+
+def length_controlled(annotations: Records, calibration: Any) -> dict[str, Any]:
+    """LC and its margin over WR with their standard errors by the prompt bootstrap, in percentage points."""
+    import numpy as np
+
+    from analysis import length_controlled_win_rate
+    from analysis.prompt_bootstrap import bootstrap_estimate, prompt_bootstrap
+
+    found = length_controlled_win_rate(annotations, calibration)
+    scores: dict[str, Any] = {
+        "length_controlled_win_rate": found.length_controlled_win_rate,
+        "lc_method": found.lc_method,
+        "calibration": found.calibration,
+        "reason": found.reason,
+    }
+    bootstrap = prompt_bootstrap(
+        {"run": annotations},
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+        calibration=calibration,
+        replicates=REPLICATES,
+    )
+    for metric in ("length_controlled_win_rate", "lc_minus_wr"):
+        estimate = bootstrap_estimate(bootstrap, "run", metric)
+        scores[metric] = estimate.estimate
+        scores[f"{metric}_se"] = estimate.standard_error
+    return scores
+
+
+def _calibration(evaluation: Evaluation) -> Any:
+    from analysis.alpaca_eval_assets import (
+        CALIBRATION,
+        PROMPTS,
+        AssetError,
+        official_calibration,
+        read_instructions,
+    )
+    from analysis.calibration import CalibrationError, read_calibration
+
+    if evaluation.lc_method != "length_controlled_v1":
+        return None
+    try:
+        if evaluation.calibration is None:
+            asset(CALIBRATION), asset(PROMPTS)
+            return official_calibration(cache_folder())
+        # Its rows are in the order of the whole prompt set.
+        prompts = Path(evaluation.prompts_path) if evaluation.prompts_path else asset(PROMPTS)
+        return read_calibration(Path(evaluation.calibration), instructions=read_instructions(prompts))
+    except (AssetError, CalibrationError, OSError) as error:
+        raise FailureError(f"calibration: {error}") from error
+
+
+def _integrity(
+    annotations: Records,
+    outputs: Records,
+    baseline: Records,
+    scores: Mapping[str, Any],
+    versions: tuple[Mapping[str, str], Mapping[str, str]],
+) -> dict[str, Any]:
+    from analysis.integrity import Expected, check_integrity
+
+    found = check_integrity(
+        annotations,
+        expected=Expected(
+            instructions=[row["instruction"] for row in outputs],
+            baseline=baseline[0]["generator"],
+            generator=outputs[0]["generator"],
+            baseline_outputs={row["instruction"]: row["output"] for row in baseline},
+            versions=versions[1],
+        ),
+        lc=scores["length_controlled_win_rate"],
+        wr=scores["win_rate"],
+        lc_method=scores["lc_method"],
+        versions=versions[0],
+    )
+    return {**found.model_dump(mode="json"), "quarantined": found.quarantined}

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
+from analysis.judges import JudgeError
 from sweeps.errors import FailureError, UserError
+from sweeps.evaluation import asset, open_judge
 from sweeps.plan import smallest_p
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
@@ -80,6 +82,13 @@ def _prepare(sweep: Sweep, console: Console) -> None:
             prepare_model(source)
     except ModelError as error:
         raise FailureError(str(error)) from error
+    for name in sweep.job.evaluation.needs_assets:
+        with console.status(f"fetching AlpacaEval's {escape(name)} (once)"):
+            asset(name)
+    try:
+        open_judge(sweep.job.evaluation, sweep.spec.name)
+    except JudgeError as error:
+        raise UserError(f"evaluate.judge: {error}") from error
 
 
 def _dispatch(sweep: Sweep, console: Console) -> None:

@@ -11,9 +11,24 @@ METRICS = (
         unit="points",
         decimals=1,
         higher_is_better=True,
+        standard_error="length_controlled_win_rate_se",
     ),
-    Metric(name="win_rate", label="Win rate", unit="points", decimals=1, higher_is_better=True),
-    Metric(name="lc_minus_wr", label="LC over WR margin", unit="points", decimals=1, higher_is_better=True),
+    Metric(
+        name="win_rate",
+        label="Win rate",
+        unit="points",
+        decimals=1,
+        higher_is_better=True,
+        standard_error="win_rate_se",
+    ),
+    Metric(
+        name="lc_minus_wr",
+        label="LC over WR margin",
+        unit="points",
+        decimals=1,
+        higher_is_better=True,
+        standard_error="lc_minus_wr_se",
+    ),
     Metric(
         name="reward_accuracy", label="Reward accuracy (held-out)", unit="", decimals=3, higher_is_better=True
     ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from sweeps.collect import run_row
 from sweeps.dispatch.jobs import slurm_script
+from sweeps.evaluation import load_baseline, load_prompts
+from sweeps.rows import run_row
 from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
@@ -31,6 +32,7 @@ def make_plan(sweep: Sweep) -> dict[str, Any]:
         "arms": list(sweep.spec.arms),
         "evaluation": sweep.eval_id,
         "seconds_per_run": seconds_per_run(sweep),
+        "judging": judging_cost(sweep),
         "smallest_p": smallest,
         "alpha": compare.alpha,
         "testable": smallest <= compare.alpha,
@@ -49,6 +51,28 @@ def seconds_per_run(sweep: Sweep) -> float | None:
     """Median wall time of the runs that are done; None when none is."""
     times = [row.wall_seconds for run in sweep.select("done") if (row := run_row(sweep, run)).wall_seconds]
     return median(time for time in times if time is not None) if times else None
+
+
+def judging_cost(sweep: Sweep) -> dict[str, Any] | None:
+    """What judging the runs that have no judgement yet would cost; None where no API is asked.
+
+    Raises:
+        FailureError: the evaluation's prompts cannot be had.
+    """
+    from analysis.judges.config import AlpacaEval, judge_config
+    from analysis.judges.estimate import estimate
+
+    evaluation = sweep.job.evaluation
+    config = None if evaluation.judge is None else judge_config(evaluation.judge)
+    if not isinstance(config, AlpacaEval):
+        return None
+    waiting = [run for run in sweep.job.runs if not sweep.store.run(run.run_id).has("judge", sweep.eval_id)]
+    prompts = load_prompts(evaluation)
+    baseline = None
+    if evaluation.baseline != "reference":
+        baseline = [row["output"] for row in load_baseline(evaluation, prompts)]
+    tokens = evaluation.decoding.max_new_tokens
+    return estimate(config, prompts, runs=len(waiting), answer_tokens=tokens, baseline=baseline).as_dict()
 
 
 def unpinned(sweep: Sweep) -> list[str]:
@@ -83,6 +107,16 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
             else "not known before the first run"
         )
         lines.append(f"  cost of the new runs: {cost}")
+    if judging := plan["judging"]:
+        dollars = (
+            "at a price that is not known"
+            if judging["dollars"] is None
+            else f"about ${judging['dollars']:.2f}"
+        )
+        cap = "" if judging["max_cost"] is None else f", stopped before ${judging['max_cost']:.2f}"
+        lines.append(
+            f"  judging: at most {judging['requests']:,} requests, {dollars}{cap} ({judging['reason']})"
+        )
     lines.append(
         f"  what it can show: the exact signed-rank test over {plan['settings']} settings reaches p = "
         f"{plan['smallest_p']:.4g} at best; alpha is {plan['alpha']:g}"

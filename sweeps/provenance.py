@@ -58,6 +58,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def generator_versions() -> dict[str, str]:
+    """Versions of what a model's responses come from: answers made by unlike ones are not compared."""
+    return {name: version for name, version in versions().items() if name in ("torch", "transformers")}
+
+
 def git_state() -> dict[str, Any] | None:
     """Commit of the code, and whether it was changed since; None outside a checkout."""
     here = Path(__file__).parent

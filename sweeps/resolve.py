@@ -15,15 +15,18 @@ from adadpo.config import Decoding, RunConfig, TrainSettings
 from adadpo.data import DataError, DataSource, Pairs, load_pairs
 from adadpo.methods import make_method
 from adadpo.models import ModelError, ModelSource, resolve_model
+from analysis.judges import JudgeError
 from sweeps.axes import METHOD_AXES, axes_of, cells_of, preset_of
 from sweeps.data import builtin_instructions_path
 from sweeps.errors import FailureError, UserError
 from sweeps.identity import digest, run_id
 from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts
-from sweeps.spec import SweepSpec
+from sweeps.spec import Judging, SweepSpec
 from sweeps.yamlfile import Problem, YamlFile
 
 BUILTIN = "builtin:instructions"
+ALPACA_EVAL_BASELINE = "gpt4_1106_preview"
+OFFICIAL_JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 
 
 class Fixed(BaseModel):
@@ -51,14 +54,42 @@ class Evaluation(Fixed):
     """How every run of the sweep is evaluated."""
 
     prompts: str  # as the user wrote it
-    prompts_path: str | None  # None: on the hub
+    prompts_path: str | None  # None: AlpacaEval's, in the cache
     prompts_identity: str
     limit: int | None
     baseline: str
-    judge: str
+    baseline_identity: str
+    judge: dict[str, Any] | None  # a `JudgeConfig`; None: the responses are not judged
+    lc_method: Literal["length_controlled_v1", "joint_difficulty", "no_difficulty"]
+    calibration: str | None  # a file; None: AlpacaEval's, in the cache
     decoding: Decoding
     kl_prompts: int | None
-    eval_id: str
+    generation_id: str  # of what decides the responses
+    judgement_id: str  # of what decides their scores
+
+    @property
+    def eval_id(self) -> str:
+        """Where a run's results of this evaluation are, below `eval/`."""
+        return f"{self.generation_id}/{self.judgement_id}"
+
+    @property
+    def judge_name(self) -> str:
+        """For people."""
+        return judge_name(self.judge)
+
+    @property
+    def needs_assets(self) -> list[str]:
+        """AlpacaEval's files that have to be in the cache."""
+        from analysis.alpaca_eval_assets import BASELINE, CALIBRATION, PROMPTS
+
+        needed = []
+        if self.prompts_path is None:
+            needed.append(PROMPTS)
+        if self.baseline == ALPACA_EVAL_BASELINE:
+            needed.append(BASELINE)
+        if self.lc_method == "length_controlled_v1" and not self.calibration:
+            needed += [PROMPTS, CALIBRATION]
+        return list(dict.fromkeys(needed))
 
 
 class PlannedRun(Fixed):
@@ -130,7 +161,11 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
     file.raise_if(problems)
     assert model is not None  # raise_if
     assert train is not None
-    evaluation = _evaluation(spec, folder, model, prompts, baseline, baseline_identity)
+    try:
+        evaluation = _evaluation(spec, folder, model, prompts, baseline, baseline_identity)
+    except (JudgeError, ModelError, OSError) as error:
+        file.raise_if([Problem(("evaluate", "judge"), str(error))])
+        raise
     seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
     runs = [
         _run(spec, arm, cell, seed, model.identity, identities)
@@ -272,7 +307,7 @@ def _prompts(spec: SweepSpec, folder: Path) -> list[dict[str, Any]] | None:
     if path is None:
         return None
     prompts = read_prompts(path, evaluate.limit)
-    for number, prompt in enumerate(prompts if evaluate.judge == "rubric" else (), start=1):
+    for number, prompt in enumerate(prompts if evaluate.judge.kind == "rubric" else (), start=1):
         constraints = prompt.get("constraints")
         if not isinstance(constraints, list) or not constraints:
             raise UserError(
@@ -291,6 +326,10 @@ def _baseline(spec: SweepSpec, folder: Path, prompts: list[dict[str, Any]] | Non
     baseline = spec.evaluate.baseline
     if baseline == "reference":
         return baseline, baseline
+    if baseline == ALPACA_EVAL_BASELINE:
+        from analysis.alpaca_eval_assets import BASELINE
+
+        return baseline, _official(BASELINE)
     path = Path(_in_folder(baseline, folder))
     baseline_outputs(path, prompts or [])
     return str(path), f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
@@ -304,25 +343,87 @@ def _evaluation(
     baseline: str,
     baseline_identity: str,
 ) -> Evaluation:
+    from analysis.alpaca_eval_assets import PROMPTS
+
     evaluate, path = spec.evaluate, _prompts_path(spec, folder)
-    identity = "hub:tatsu-lab/alpaca_eval" if prompts is None else prompts_identity(prompts)
-    described = {
+    identity = _official(PROMPTS) if prompts is None else prompts_identity(prompts)
+    generation = {
         "prompts": identity,
         "limit": evaluate.limit if prompts is None else None,  # else the hash covers exactly the prompts used
-        "baseline": baseline_identity,
-        "judge": evaluate.judge,
         "decoding": evaluate.decoding.model_dump(mode="json"),
         "kl_prompts": evaluate.kl_prompts,
         "model": model.identity,
     }
-    return Evaluation(
+    generated = Evaluation(
         prompts=evaluate.prompts,
         prompts_path=None if path is None else str(path),
         prompts_identity=identity,
         limit=evaluate.limit,
         baseline=baseline,
-        judge=evaluate.judge,
+        baseline_identity=baseline_identity,
+        judge=None,
+        lc_method="no_difficulty",
+        calibration=None,
         decoding=evaluate.decoding,
         kl_prompts=evaluate.kl_prompts,
-        eval_id=digest(described),
+        generation_id=digest(generation),
+        judgement_id="",
     )
+    return judged_by(generated, evaluate, folder)
+
+
+def _official(name: str) -> str:
+    from analysis.alpaca_eval_assets import REPOSITORY, REVISION
+
+    return f"hub:{REPOSITORY}@{REVISION}/{name}"
+
+
+def judged_by(evaluation: Evaluation, evaluate: Judging, folder: Path) -> Evaluation:
+    """The same responses under another judge or another formula for LC.
+
+    Raises:
+        JudgeError, ModelError, OSError: the judge or the calibration cannot be used; the message says why.
+    """
+    from analysis.judges.factory import judge_identity
+
+    config = None if evaluate.judge.kind == "none" else evaluate.judge
+    if config is not None:
+        located = {
+            key: _in_folder(value, folder)
+            for key in ("config", "model", "path")
+            if isinstance(value := getattr(config, key, None), str)
+        }
+        config = config.model_copy(update=located)
+    calibration = None if evaluate.calibration is None else Path(_in_folder(evaluate.calibration, folder))
+    method = evaluate.lc_method
+    if method == "auto":
+        official = evaluation.prompts_path is None and evaluation.baseline == ALPACA_EVAL_BASELINE
+        official = official and getattr(config, "config", None) == OFFICIAL_JUDGE
+        method = "length_controlled_v1" if official or calibration else "no_difficulty"
+    described = {
+        "baseline": evaluation.baseline_identity,
+        "judge": None
+        if config is None
+        else judge_identity(config, lambda name: resolve_model(name).identity),
+        "lc_method": method,
+        "calibration": None if calibration is None else hashlib.sha256(calibration.read_bytes()).hexdigest(),
+    }
+    return evaluation.model_copy(
+        update={
+            "judge": None if config is None else config.model_dump(mode="json"),
+            "lc_method": method,
+            "calibration": None if calibration is None else str(calibration),
+            "judgement_id": digest(described),
+        }
+    )
+
+
+def judge_name(judge: dict[str, Any] | None) -> str:
+    """`rubric`, `alpaca_eval weighted_alpaca_eval_gpt4_turbo`, ..."""
+    if judge is None:
+        return "none"
+    details = [str(judge[key]) for key in ("config", "model", "path") if judge.get(key)]
+    options = [key for key in ("both_orders",) if judge.get(key)]
+    if judge.get("repeats", 1) > 1:
+        options.append(f"{judge['repeats']} judgements each")
+    return " ".join([judge["kind"], *details]) + (f" ({', '.join(options)})" if options else "")

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adadpo.config import Decoding, TrainSettings
+from analysis.judges.config import KINDS, AlpacaEval, Import, RewardModel, Rubric
 from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
 from sweeps.metrics import METRICS
 from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
-JUDGES = ("rubric", "none")
+JUDGES = (*KINDS, "none")
 
 
 class Section(BaseModel):
@@ -38,13 +39,37 @@ class Data(Section):
     bad_rows: Literal["refuse", "skip"] = "refuse"
 
 
-class Evaluate(Section):
-    """How trained policies are compared with the untrained one."""
+class NoJudge(Section):
+    """The responses are generated and not judged."""
 
-    prompts: str = "builtin:instructions"
+    kind: Literal["none"]
+
+
+AnyJudge = Annotated[NoJudge | Rubric | AlpacaEval | RewardModel | Import, Field(discriminator="kind")]
+
+
+class Judging(Section):
+    """How responses become scores."""
+
+    judge: AnyJudge = Rubric(kind="rubric")  # a bare name stands for {kind: name}
+    # auto: length_controlled_v1 where it is AlpacaEval's own setting or a calibration is given, else no_difficulty
+    lc_method: Literal["auto", "length_controlled_v1", "joint_difficulty", "no_difficulty"] = "auto"
+    calibration: str | None = (
+        None  # AlpacaEval's df_gamed.csv as a file; None: from the hub, when it is needed
+    )
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+class Evaluate(Judging):
+    """How trained policies are compared with a baseline, by default the untrained one."""
+
+    prompts: str = "builtin:instructions"  # or alpaca_eval, or a JSON file
     limit: int | None = Field(default=None, gt=0)
-    baseline: str = "reference"
-    judge: str = "rubric"
+    baseline: str = "reference"  # or gpt4_1106_preview (AlpacaEval's), or a JSON file of model outputs
     decoding: Decoding = Decoding()
     kl_prompts: int | None = Field(default=None, ge=0)  # responses on which KL is estimated; None: all
 
@@ -172,6 +197,8 @@ def pydantic_problems(error: ValidationError, raw: Any, model: type[BaseModel]) 
     """Pydantic's errors as problems, with the choices and a suggestion."""
     for item in error.errors():
         location = _in_file(item["loc"], raw)
+        if item["type"] == "union_tag_invalid" and location[-1:] == ("judge",):
+            continue  # told with the choices by _semantic_problems
         if item["type"] == "extra_forbidden":
             key = item["loc"][-1]
             above = location[:-1] if location and str(location[-1]) == key else location
@@ -231,9 +258,11 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     evaluate = raw.get("evaluate")
     if isinstance(evaluate, dict):
         judge = evaluate.get("judge", "rubric")
-        if isinstance(judge, str) and judge not in JUDGES:
-            yield Problem(("evaluate", "judge"), f"unknown judge {judge!r}{suggest(judge, JUDGES)}")
-        if judge == "rubric" and evaluate.get("prompts", "builtin:instructions") == "alpaca_eval":
+        kind = judge.get("kind") if isinstance(judge, dict) else judge
+        if isinstance(kind, str) and kind not in JUDGES:
+            at = ("evaluate", "judge", "kind") if isinstance(judge, dict) else ("evaluate", "judge")
+            yield Problem(at, f"unknown judge {kind!r}{suggest(kind, JUDGES)}")
+        if kind == "rubric" and evaluate.get("prompts", "builtin:instructions") == "alpaca_eval":
             yield Problem(
                 ("evaluate", "judge"), "the rubric judge needs prompts with constraints; alpaca_eval has none"
             )
@@ -294,6 +323,11 @@ def _fields_at(model: type[BaseModel], location: Location, tagged: tuple[int | s
     }  # fmt: skip
     if location and str(location[-1]) in sections:
         fields = sections[str(location[-1])].model_fields
+    elif location and location[-1] == "judge":
+        kinds: dict[str, type[BaseModel]] = {
+            "rubric": Rubric, "alpaca_eval": AlpacaEval, "reward_model": RewardModel, "import": Import,
+        }  # fmt: skip
+        fields = next((kinds[str(tag)].model_fields for tag in tagged if str(tag) in kinds), {})
     elif location and location[-1] == "lora":
         from adadpo.config import Lora
 

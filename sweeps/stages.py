@@ -23,12 +23,19 @@ from filelock import FileLock
 
 from adadpo.data import DataError, load_pairs
 from adadpo.models import ModelError, resolve_model
+from analysis.judges import JudgeError
 from sweeps.errors import FailureError, SweepError
-from sweeps.evaluation import judge_outputs, load_prompts, score_annotations
+from sweeps.evaluation import (
+    judge_outputs,
+    load_baseline,
+    load_prompts,
+    open_judge,
+    score_annotations,
+)
 from sweeps.identity import digest
 from sweeps.lease import held
-from sweeps.prompts import baseline_outputs, prompt_messages
-from sweeps.provenance import provenance
+from sweeps.prompts import prompt_messages
+from sweeps.provenance import generator_versions, provenance
 from sweeps.resolve import Job, PlannedRun, Source
 from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json, write_whole
 
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from adadpo.policy import Base
     from adadpo.tokens import TokenPairs
     from adadpo.train import TrainingData
+    from analysis.judges import Judge
 
 OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
 SAME_FAILURES = 3  # the same failure this many times in a row stops the job: it would hit every run
@@ -97,21 +105,36 @@ class Workshop:
         """The evaluation prompts."""
         return load_prompts(self.job.evaluation)
 
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Who compares the responses with the baseline's."""
+        return open_judge(self.job.evaluation, self.job.sweep)
+
     def baseline(self, run: PlannedRun, on_progress: Callable[[int, int], None]) -> list[dict[str, Any]]:
         """The baseline's responses: a file's, or the untrained model's, generated once for all runs."""
         evaluation = self.job.evaluation
         if evaluation.baseline != "reference":
-            return baseline_outputs(Path(evaluation.baseline), self.prompts)
-        train = run.config.train
-        folder = self.store.baseline(digest([evaluation.eval_id, run.config.model, train.precision]))
+            return load_baseline(evaluation, self.prompts)
+        folder = self._baseline_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "outputs.json"
         with FileLock(folder / "lock"):  # workers that start together wait for the first one
             if not file.exists():
                 base = self.base(run)
                 outputs, _ = self.generate(base, base.model, f"{self.job.model} (untrained)", on_progress)
+                write_json(folder / "generation.json", {"versions": generator_versions()})
                 write_json(file, outputs)
         return list(read_json(file))
+
+    def baseline_versions(self, run: PlannedRun) -> dict[str, str]:
+        """Versions of what generated the baseline's responses; empty for a file's."""
+        if self.job.evaluation.baseline != "reference":
+            return {}
+        return dict(read_json(self._baseline_folder(run) / "generation.json")["versions"])
+
+    def _baseline_folder(self, run: PlannedRun) -> Path:
+        generation_id = self.job.evaluation.generation_id
+        return self.store.baseline(digest([generation_id, run.config.model, run.config.train.precision]))
 
     def generate(
         self, base: Base, policy: Any, generator: str, on_progress: Callable[[int, int], None]
@@ -218,7 +241,7 @@ def _run_stages(
         except DivergedError as error:
             log.warning("%s", error)
             _write_failure(folder, "diverged", stage, str(error), step=error.step, quantity=error.quantity)
-        except (SweepError, ModelError, DataError) as error:
+        except (SweepError, ModelError, DataError, JudgeError) as error:
             log.error("%s: %s", stage, error)
             raise error if isinstance(error, SweepError) else FailureError(str(error)) from error
         except OSError as error:
@@ -300,10 +323,11 @@ def _generate(
         responses[some],
         on_progress=lambda done, total: report("KL", done, total),
     )
-    target = folder.evaluation(job.evaluation.eval_id)
+    target = folder.generation(job.evaluation.eval_id)
     write_json(target / "config.json", job.evaluation.model_dump(mode="json"))
     described = {
         **kl_estimates(ratios),
+        "versions": generator_versions(),
         "mean_tokens": sum(len(response.token_ids) for response in responses) / len(responses),
         "finished_share": sum(response.finished for response in responses) / len(responses),
         "wall_seconds": time.time() - start,
@@ -315,31 +339,48 @@ def _generate(
 def _judge(
     workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    target = folder.evaluation(workshop.job.evaluation.eval_id)
+    evaluation = workshop.job.evaluation
+    target = folder.evaluation(evaluation.eval_id)
     baseline = workshop.baseline(run, lambda done, total: report("baseline", done, total))
-    outputs = read_json(target / "outputs.json")
-    annotations = judge_outputs(workshop.job.evaluation.judge, workshop.prompts, baseline, outputs)
+    outputs = read_json(folder.generation(evaluation.eval_id) / "outputs.json")
+    annotations, summary = judge_outputs(
+        workshop.judge,
+        workshop.prompts,
+        baseline,
+        outputs,
+        on_progress=lambda done, total: report("judge", done, total),
+    )
+    write_json(target / "config.json", evaluation.model_dump(mode="json"))
+    write_json(target / "judging.json", summary)
     write_json(target / "annotations.json", annotations)
 
 
 def _score(
     workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    target = folder.evaluation(workshop.job.evaluation.eval_id)
-    scores = score_annotations(read_json(target / "annotations.json"), read_json(target / "outputs.json"))
-    _note_evaluations(folder, read_json(folder.metrics), {workshop.job.evaluation.eval_id: scores})
+    evaluation = workshop.job.evaluation
+    target, generated = folder.evaluation(evaluation.eval_id), folder.generation(evaluation.eval_id)
+    scores = score_annotations(
+        evaluation,
+        read_json(target / "annotations.json"),
+        read_json(generated / "outputs.json"),
+        baseline=workshop.baseline(run, lambda done, total: report("baseline", done, total)),
+        versions=(read_json(generated / "generation.json")["versions"], workshop.baseline_versions(run)),
+    )
+    _note_evaluations(folder, read_json(folder.metrics), {evaluation.eval_id: scores})
     write_json(target / "scores.json", scores)
 
 
 def _note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
     """A line of the history for every evaluation: what it came to."""
-    scored = {path.parent.name: read_json(path) for path in folder.path.glob("eval/*/scores.json")} | new
+    finished = folder.path.glob("eval/*/*/scores.json")
+    scored = {f"{path.parent.parent.name}/{path.parent.name}": read_json(path) for path in finished} | new
     lines = [json.dumps(step) for step in load_history(folder)]
     for eval_id, scores in sorted(scored.items()):
-        generation = read_json(folder.evaluation(eval_id) / "generation.json")
+        generation = read_json(folder.generation(eval_id) / "generation.json")
         line = {"step": metrics["steps"], "evaluation": eval_id}
         line |= {name: value for name, value in metrics.items() if name.startswith("heldout_")}
-        line |= {name: value for name, value in generation.items() if name != "wall_seconds"}
+        line |= {name: v for name, v in generation.items() if name not in ("wall_seconds", "versions")}
         line |= {name: value for name, value in scores.items() if isinstance(value, int | float)}
         lines.append(json.dumps(line))
     write_whole(folder.history, "".join(line + "\n" for line in lines))

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.collect import run_row
 from sweeps.metrics import METRICS
 from sweeps.progress import label
+from sweeps.rows import run_rows
 from sweeps.store import read_json
 from sweeps.sweep import Sweep
 
@@ -20,8 +20,9 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
 
     states = sweep.states()
     primary = sweep.spec.compare.primary
-    working, failures = [], []
+    working, failures, quarantined = [], [], []
     values: dict[tuple[str, str], list[float]] = {}
+    rows = {row.run_id: row for row in run_rows(sweep)}
     for run in sweep.job.runs:
         folder, state = sweep.store.run(run.run_id), states[run.run_id]
         if state in ("running", "unknown"):
@@ -38,7 +39,9 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
         elif state in ("failed", "diverged"):
             failure = read_json(folder.failure)
             failures.append({"run": run.run_id, "label": label(run), "state": state, **failure})
-        elif state == "done" and (value := run_row(sweep, run).metrics[primary]) is not None:
+        elif (row := rows[run.run_id]).state == "quarantined":
+            quarantined.append({"run": run.run_id, "label": label(run), "reasons": row.flags})
+        elif (value := row.metrics[primary]) is not None:
             values.setdefault((run.setting, run.arm), []).append(value)
     cells = [
         {"setting": setting, "arm": arm, "n": len(found), "mean": mean(found), "sd": sd(found)}
@@ -52,6 +55,7 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
         "counts": dict(sweep.counts()),
         "working": working,
         "failures": failures,
+        "quarantined": quarantined,
         "metric": primary,
         "cells": cells,
     }
@@ -73,6 +77,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     if status["failures"]:
         again = f"  see: adadpo logs {status['sweep']} RUN; try again: adadpo retry {status['sweep']}"
         console.print(again, highlight=False, markup=False)
+    for run in status["quarantined"]:
+        said = f"  quarantined: {run['run']} {run['label']}: {'; '.join(run['reasons'])}"
+        console.print(said, highlight=False, markup=False)
     if status["cells"]:
         metric = next(metric for metric in METRICS if metric.name == status["metric"])
         arms = list(dict.fromkeys(cell["arm"] for cell in status["cells"]))

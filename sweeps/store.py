@@ -3,7 +3,8 @@
 <root>/<run_id>/                     one training run, shared by every sweep that contains it
     config.json provenance.json log.txt lease.json failure.json
     train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done)
-    eval/<eval_id>/   config.json, generation.json, outputs.json, annotations.json, scores.json   (last: done)
+    eval/<generation_id>/                 config.json, generation.json, outputs.json   (last: done)
+    eval/<generation_id>/<judgement_id>/  config.json, judging.json, annotations.json, scores.json   (last: done)
 <root>/baselines/<id>/outputs.json   the untrained model's responses
 <root>/sweeps/<name>/                spec.yaml, declared.json, seeds.json, study.journal, jobs/, results.json, ...
 """
@@ -27,7 +28,7 @@ STAGES = ("train", "generate", "judge", "score")
 FILES = {
     "train": ("history.jsonl", "metrics.json"),
     "generate": ("generation.json", "outputs.json"),
-    "judge": ("annotations.json",),
+    "judge": ("judging.json", "annotations.json"),
     "score": ("scores.json",),
 }
 
@@ -120,8 +121,12 @@ class RunFolder:
         """Who works on the run."""
         return Lease(self.path / "lease.json")
 
+    def generation(self, eval_id: str) -> Path:
+        """Folder of the responses that an evaluation judges; several judgements share it."""
+        return self.evaluation(eval_id).parent
+
     def evaluation(self, eval_id: str) -> Path:
-        """Folder of one evaluation."""
+        """Folder of one evaluation; its id is `<generation_id>/<judgement_id>`."""
         return self.path / "eval" / eval_id
 
     def last_file(self, stage: str, eval_id: str) -> Path:
@@ -133,7 +138,9 @@ class RunFolder:
         return all((self._folder(stage, eval_id) / name).exists() for name in reversed(FILES[stage]))
 
     def _folder(self, stage: str, eval_id: str) -> Path:
-        return self.train if stage == "train" else self.evaluation(eval_id)
+        if stage == "train":
+            return self.train
+        return self.generation(eval_id) if stage == "generate" else self.evaluation(eval_id)
 
     def state(self, eval_id: str) -> State:
         """Derived from the files, never stored."""

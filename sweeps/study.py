@@ -9,9 +9,11 @@ from typing import Any
 from filelock import FileLock
 
 from analysis.results import RunRow
-from sweeps.collect import run_row
 from sweeps.errors import FailureError
+from sweeps.rows import run_rows
 from sweeps.sweep import Sweep
+
+ENDED = ("done", "quarantined", "diverged", "failed")
 
 
 def storage_url(sweep: Sweep) -> str | None:
@@ -73,8 +75,8 @@ def _mirror(sweep: Sweep) -> int:
     import optuna
 
     storage, name = open_storage(sweep), sweep.spec.name
-    rows = [run_row(sweep, run) for run in sweep.job.runs]
-    wanted = [_trial(sweep, row) for row in rows if row.state in ("done", "diverged", "failed")]
+    rows = run_rows(sweep)
+    wanted = [_trial(sweep, row) for row in rows if row.state in ENDED]
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     known = [_content(trial) for trial in study.get_trials(deepcopy=False)]
     contents = [_content(trial) for trial in wanted]

@@ -10,7 +10,7 @@ import pytest
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from adadpo.methods import LOSSES, PRESETS
-from sweeps.collect import run_row
+from sweeps.rows import run_row
 
 EVALUATED = {
     *(f"heldout_{name}" for name in ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")),

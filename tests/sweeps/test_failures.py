@@ -170,13 +170,15 @@ def one_run(store: Path, small: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.json", "history.jsonl", "generation.json", "annotations.json", "scores.json"]
+    "name",
+    ["metrics.json", "history.jsonl", "generation.json", "judging.json", "annotations.json", "scores.json"],
 )
 def test_a_half_written_file_is_named_and_mended(store: Path, small: Path, name: str) -> None:
     """Cut in the middle (a dying disk): report and launch name it with code 1; deleted, its stage runs again."""
     before = contents(store)
     run, evaluation = one_run(store, small)
-    file = next(path for path in (run / "train" / name, evaluation / name) if path.exists())
+    places = (run / "train" / name, evaluation.parent / name, evaluation / name)
+    file = next(path for path in places if path.exists())
     text = file.read_text()
     file.write_text(text[: len(text) // 2])
     others = {path: what for path, what in files_of(store).items() if not path.startswith("sweeps/")}
@@ -200,7 +202,7 @@ def test_a_half_written_file_that_the_next_stage_needs(store: Path, small: Path,
     (evaluation / "scores.json").unlink()
     if name == "outputs.json":
         (evaluation / "annotations.json").unlink()
-    file = evaluation / name
+    file = evaluation.parent / name if name == "outputs.json" else evaluation / name
     file.write_text(file.read_text()[:-20])
     before = run_files(store, LAST_FILES)
     answer = adadpo("launch", small, "--store", store)

@@ -89,7 +89,7 @@ def test_the_evaluation_id_is_pinned(tmp_path: Path) -> None:
         prompts.write_text(json.dumps([{"instruction": "Say hello.", "constraints": [constraint]}]))
         text = SMALL.replace("  limit: 8\n", f"  prompts: {folder}.json\n")
         sweep = opened(write_sweep(tmp_path / folder / "sweep.yaml", text), tmp_path)
-        assert sweep.eval_id == "ffd9031decbd7b35"
+        assert sweep.eval_id == "ae7e84594b5b684d/d45e63b89a55087d"
 
 
 BASE = SMALL.replace("[0.05, 0.1]", "[0.1]").replace("[0, 1]", "[0]")

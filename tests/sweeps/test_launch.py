@@ -48,7 +48,9 @@ def test_every_run_has_every_file(finished: Path, small: Path) -> None:
         assert folder.stages_done(sweep.eval_id) == list(STAGES)
         names = {path.split("/", 1)[-1] for path in files_of(folder.path)}
         assert {"config.json", "provenance.json", "log.txt"} <= names
-        assert {f"{sweep.eval_id}/{name}" for name in ("config.json", "generation.json")} <= names
+        generation_id = sweep.job.evaluation.generation_id
+        assert {f"{generation_id}/{name}" for name in ("config.json", "generation.json")} <= names
+        assert {f"{sweep.eval_id}/{name}" for name in ("config.json", "judging.json")} <= names
         assert not {"lease.json", "failure.json"} & names
     leftovers = [path for path in finished.rglob("*") if path.name.endswith(".part")]
     assert leftovers == []

@@ -19,8 +19,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
-from sweeps.collect import run_row
 from sweeps.errors import FailureError
+from sweeps.rows import run_row
 from sweeps.store import write_json
 from sweeps.study import journal, mirror, open_storage
 from sweeps.sweep import Sweep

@@ -1,0 +1,105 @@
+"""`adadpo judge` and `adadpo assets`: judging again, and AlpacaEval's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sweeps.errors import FailureError, UserError
+from sweeps.store import open_store
+
+
+def judge(
+    sweep: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
+    ],
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="rubric; or keys as in a sweep file: '{kind: alpaca_eval, base_url: ...}'; or a YAML file of them.",
+        ),
+    ] = None,
+    lc_method: Annotated[
+        str, typer.Option(help="auto, length_controlled_v1, joint_difficulty or no_difficulty.")
+    ] = "auto",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="AlpacaEval's df_gamed.csv.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
+    ] = None,
+) -> None:
+    """Judge a sweep's responses again, without training; both judgements stay, the report shows both."""
+    from sweeps.launch import write_everything
+    from sweeps.rejudge import judge_again
+    from sweeps.sweep import open_sweep
+
+    out = Console(soft_wrap=True, emoji=False)
+    opened = open_sweep(sweep, open_store(store))
+    judging = _judging(
+        {"judge": _given(judge) if judge else opened.spec.evaluate.judge.model_dump(), "lc_method": lc_method}
+        | ({"calibration": str(calibration)} if calibration else {})
+    )
+    judge_again(opened, judging, Path.cwd(), out)
+    write_everything(opened, out)
+
+
+def assets(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="df_gamed.csv, alpaca_eval.json, ...")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch/--list", help="Fetch what is missing, or only say what is there.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Plain data on standard output.")] = False,
+) -> None:
+    """Fetch AlpacaEval's prompts, baseline and calibration from the hub into the cache, each checked by sha256."""
+    from adadpo.models import cache_folder
+    from analysis.alpaca_eval_assets import AssetError, fetch_assets, list_assets
+
+    try:
+        found = (fetch_assets if fetch else list_assets)(cache_folder(), names or None)
+    except AssetError as error:
+        raise FailureError(str(error)) from error
+    except ValueError as error:  # an unknown name
+        raise UserError(str(error)) from error
+    if as_json:
+        print(json.dumps([asset.model_dump() for asset in found], indent=1))
+        return
+    out = Console(soft_wrap=True, emoji=False)
+    for asset in found:
+        digest = f"sha256 {asset.sha256}" if asset.sha256 else "not fetched"
+        out.print(
+            f"{asset.status:8} {asset.name}  {digest}\n         {asset.path}", markup=False, highlight=False
+        )
+
+
+def _given(text: str) -> Any:
+    """A judge as it is given on the command line: a name, YAML, or a file of YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    source: str | Path = text
+    if not text.lstrip().startswith("{") and Path(text).suffix in (".yaml", ".yml", ".json"):
+        source = Path(text)
+    try:
+        return YAML(typ="safe", pure=True).load(source)
+    except (YAMLError, OSError) as error:
+        raise UserError(f"--judge {text!r}: {str(error).splitlines()[0]}") from error
+
+
+def _judging(raw: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from sweeps.spec import JUDGES, Judging
+
+    try:
+        return Judging.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise UserError(f"--judge, one of {', '.join(JUDGES)}: " + "; ".join(lines)) from error
