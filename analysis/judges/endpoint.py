@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -249,4 +250,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[0][:200]
+    said = re.sub(r"^Error code: \d+ - ", "", text.strip())  # the client's own prefix
+    return (said.splitlines() or ["no reason given"])[0][:200]
