@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
+from adadpo.methods import Method
 from sweeps.axes import AXES, parse_seeds, value_problem
 from sweeps.errors import UserError
 from sweeps.resolve import cells
@@ -360,6 +361,233 @@ def test_what_is_no_seed(seeds: Any) -> None:
     """numpy takes seeds below 2^32; more than 10,000 of them are a slip."""
     with pytest.raises(ValueError, match="seeds"):
         parse_seeds(seeds)
+
+
+def method_sweep(arms: str, grid: str) -> str:
+    """A sweep that compares its first two arms."""
+    first, second = re.findall(r"(\w+): \{", arms)[:2]
+    return (
+        PLAIN.replace("{dpo: {}, adadpo: {}}", arms).replace("{beta: [0.1]}", grid)
+        + f"compare: {{baseline: {first}, candidate: {second}}}\n"
+    )
+
+
+# hyperparameter -> a value of it, and the losses that use it
+HYPERPARAMETERS = {
+    "rdpo_alpha": ("0.1", ["rdpo"]),
+    "cpo_alpha": ("0.5", ["cpo"]),
+    "simpo_gamma": ("0.5", ["simpo"]),
+    "dpop_lambda": ("5", ["dpop"]),
+}
+EVERY_LOSS = ["dpo", "rdpo", "ipo", "cpo", "simpo", "orpo", "dpop", "sppo"]
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_a_hyperparameter_of_another_loss(tmp_path: Path, name: str, loss: str) -> None:
+    """Against the papers: each is in one loss only. Refused at its place in an arm and as an axis, else fine."""
+    value, users = HYPERPARAMETERS[name]
+    arm = method_sweep(
+        f"{{{loss}: {{{name}: {value}}}, other: {{method: {loss}}}}}", "{learning_rate: [1e-5]}"
+    )
+    axis = method_sweep(
+        f"{{{loss}: {{}}, other: {{loss: {loss}, balance: none}}}}",
+        f"{{learning_rate: [1e-5], {name}: [{value}]}}",
+    )
+    if loss in users:
+        loaded(tmp_path, arm)
+        loaded(tmp_path, axis)
+        return
+    reason = f"{name} has no effect on loss {loss}; {name} belongs to {users[0]}"
+    column = 10 + len(loss)  # of the options in "arms: {LOSS: {NAME: ..."
+    assert spec_errors(tmp_path, arm) == [f"3:{column}: arm '{loss}': {reason}"]
+    found = spec_errors(tmp_path, axis)
+    assert sorted(found) == sorted(
+        f"4:31: axis '{name}' cannot be used with arm '{arm}': {reason}" for arm in (loss, "other")
+    )
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+def test_options_of_balance(tmp_path: Path, loss: str) -> None:
+    """Against method.md section 3: nothing to balance without a balance, none for baselines, no reference for some."""
+    for option in (
+        "clip: 5",
+        "clip: null",
+        "normalization: mean",
+        "placement: gradient",
+        "balance_reference: true",
+    ):
+        name = option.partition(":")[0]
+        text = method_sweep(
+            f"{{a: {{loss: {loss}, {option}}}, b: {{loss: {loss}}}}}", "{learning_rate: [1e-5]}"
+        )
+        [message] = spec_errors(tmp_path, text)
+        assert message.startswith("3:")
+        assert f"arm 'a': {name} has no effect with balance: none" in message
+    balanced = f"{{a: {{loss: {loss}, balance: per_token}}, b: {{loss: {loss}}}}}"
+    if loss in ("dpop", "sppo"):
+        [message] = spec_errors(tmp_path, method_sweep(balanced, "{learning_rate: [1e-5]}"))
+        assert message.startswith("3:")
+        assert (
+            f"balance per_token is not defined for loss {loss}, a baseline only; it is for dpo, rdpo"
+            in message
+        )
+        return
+    loaded(tmp_path, method_sweep(balanced, "{learning_rate: [1e-5]}"))
+    both = balanced.replace(f"b: {{loss: {loss}", f"b: {{method: ada{loss}, clip: null")
+    text = method_sweep(both, "{balance_reference: [true, false]}")
+    if loss in ("dpo", "rdpo", "ipo"):
+        loaded(tmp_path, text)
+    else:
+        assert spec_errors(tmp_path, text) == [
+            f"4:8: axis 'balance_reference' cannot be used with arm '{arm}': balance_reference has no effect on loss "
+            f"{loss}, which has no reference model; remove it"
+            for arm in "ab"
+        ]
+
+
+def methods_of(tmp_path: Path, text: str) -> dict[tuple[str, str], Any]:
+    """Arm and setting -> the method that is trained."""
+    sweep = opened(write_sweep(tmp_path / "sweep.yaml", text), tmp_path / "store")
+    return {(run.arm, run.setting): run.config.method for run in sweep.job.runs}
+
+
+def test_loss_as_an_axis(tmp_path: Path) -> None:
+    """Against methods made by hand: every arm with every loss, beta the loss's own."""
+    text = method_sweep("{base: {method: dpo}, ada: {method: adadpo, clip: 3}}", "{loss: [dpo, simpo, orpo]}")
+    found = methods_of(tmp_path, text)
+    expected = {}
+    for loss, beta in (("dpo", 0.1), ("simpo", 2.0), ("orpo", 0.1)):
+        expected["base", f"loss={loss}"] = Method(loss=loss, beta=beta, balance="none")
+        expected["ada", f"loss={loss}"] = Method(loss=loss, beta=beta, balance="per_token", clip=3)
+    assert found == expected
+
+
+def test_what_an_arm_starts_from(tmp_path: Path) -> None:
+    """Against the presets: `method`, else `loss` (a base loss), else the arm's name; options go on top."""
+    arms = (
+        "{adasimpo: {}, b: {method: adasimpo}, c: {loss: simpo}, d: {loss: simpo, balance: per_token, clip: 2}, "
+        "e: {method: adadpo, loss: ipo}}"
+    )
+    found = methods_of(tmp_path, method_sweep(arms, "{beta: [1.5]}"))
+    simpo = Method(loss="simpo", beta=1.5)
+    assert {arm: method for (arm, _), method in found.items()} == {
+        "adasimpo": Method(loss="simpo", beta=1.5, balance="per_token"),
+        "b": Method(loss="simpo", beta=1.5, balance="per_token"),
+        "c": simpo,
+        "d": Method(loss="simpo", beta=1.5, balance="per_token", clip=2),
+        "e": Method(loss="ipo", beta=1.5, balance="per_token"),
+    }
+
+
+ABLATION = (
+    "{base: {method: dpo}, sequence: {method: dpo, balance: sequence, clip: null}, "
+    "per_token: {method: adadpo, clip: null}, clipped: {method: adadpo}}"
+)
+
+
+def test_an_ablation_of_the_balance(tmp_path: Path) -> None:
+    """Against the four stages of method.md section 5, for three losses at two settings: 24 different runs."""
+    text = method_sweep(ABLATION, "{loss: [dpo, ipo, simpo], learning_rate: [1e-5, 2e-5]}")
+    found = methods_of(tmp_path, text)
+    assert len(found) == 24
+    assert len(set(map(repr, found.values()))) == 12
+    assert [
+        (
+            found[arm, "loss=simpo learning_rate=1e-05"].balance,
+            found[arm, "loss=simpo learning_rate=1e-05"].clip,
+        )
+        for arm in ("sequence", "per_token", "clipped")
+    ] == [("sequence", None), ("per_token", None), ("per_token", 10.0)]
+    checked = adadpo("check", tmp_path / "sweep.yaml", "--store", tmp_path / "store")
+    assert checked.code == 0, checked.err
+
+
+# arms, grid -> the problems
+COMBINATIONS: dict[str, tuple[str, str, list[str]]] = {
+    "a loss that cannot be balanced": (
+        "{base: {method: dpo}, ada: {method: adadpo}}",
+        "{loss: [dpo, dpop]}",
+        [
+            "4:8: axis 'loss' cannot be used with arm 'ada': balance per_token is not defined for loss dpop, a "
+            "baseline only; it is for dpo, rdpo, ipo, cpo, simpo, orpo"
+        ],
+    ),
+    "two axes that are possible alone": (
+        "{a: {method: adadpo}, b: {method: adadpo, clip: null}}",
+        "{loss: [dpo, simpo], balance_reference: [false, true]}",
+        [
+            f"4:7: loss=simpo balance_reference=False cannot be used with arm '{arm}': balance_reference has no "
+            "effect on loss simpo, which has no reference model; remove it"
+            for arm in "ab"
+        ],
+    ),
+    "the same without that combination": (
+        "{a: {method: adadpo}, b: {method: adadpo, clip: null}}",
+        "{loss: [dpo, ipo], balance_reference: [false, true]}",
+        [],
+    ),
+    "excluded": (
+        "{a: {method: simpo}, b: {method: adasimpo}}",
+        "{loss: [simpo, dpo], simpo_gamma: [0.5], exclude: [{loss: dpo}]}",
+        [],
+    ),
+    "not excluded": (
+        "{a: {method: simpo}, b: {method: adasimpo}}",
+        "{loss: [simpo, dpo], simpo_gamma: [0.5]}",
+        [
+            f"4:7: loss=dpo simpo_gamma=0.5 cannot be used with arm '{arm}': simpo_gamma has no effect on loss dpo; "
+            "simpo_gamma belongs to simpo"
+            for arm in "ab"
+        ],
+    ),
+    "in the second grid of a union": (
+        "{a: {method: simpo}, b: {method: adasimpo}}",
+        "[{loss: [simpo], simpo_gamma: [0.5]}, {loss: [dpo], simpo_gamma: [1.0]}]",
+        [
+            f"4:45: loss=dpo simpo_gamma=1.0 cannot be used with arm '{arm}': simpo_gamma has no effect on loss dpo; "
+            "simpo_gamma belongs to simpo"
+            for arm in "ab"
+        ],
+    ),
+    "a loss with its own beta": (
+        "{a: {method: dpo}, b: {method: adadpo}}",
+        "{zip: {loss: [dpo, simpo], beta: [0.1, 2.0]}}",
+        [],
+    ),
+    "an arm's own loss": (
+        "{a: {loss: simpo}, b: {method: dpo}}",
+        "{loss: [dpo, simpo]}",
+        ["4:8: axis 'loss' is fixed by arm 'a': it cannot be both"],
+    ),
+    "no loss of ours": (
+        "{a: {loss: smpo}, b: {loss: adasimpo}}",
+        "{loss: [[dpo], 1, smpo]}",
+        [
+            "3:18: arm 'a': unknown method 'smpo'; did you mean 'simpo'?",
+            "3:35: loss must be 'dpo', 'rdpo'",
+            "4:8: axis 'loss' is fixed by arm 'a': it cannot be both",
+            "4:8: axis 'loss' is fixed by arm 'b': it cannot be both",
+            "4:15: grid.loss[0] must be 'dpo', 'rdpo'",
+            "4:22: grid.loss[1] must be 'dpo', 'rdpo'",
+            "4:25: grid.loss[2] must be 'dpo', 'rdpo'",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COMBINATIONS)
+def test_combinations_of_methods(tmp_path: Path, case: str) -> None:
+    """Against messages and places written by hand: what no arm can train is told, what all can is fine."""
+    arms, axes, expected = COMBINATIONS[case]
+    text = method_sweep(arms, axes)
+    if not expected:
+        loaded(tmp_path, text)
+        return
+    found = spec_errors(tmp_path, text)
+    assert len(found) == len(expected), found
+    for line, start in zip(found, expected, strict=True):
+        assert line.startswith(start)
 
 
 def labels(tmp_path: Path, text: str) -> list[str]:
