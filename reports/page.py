@@ -7,7 +7,18 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.results import Results
-from reports import cells, comparisons, curves, declaration, design, figures, methods, runs, samples
+from reports import (
+    cells,
+    comparisons,
+    curves,
+    declaration,
+    design,
+    figures,
+    judgements,
+    methods,
+    runs,
+    samples,
+)
 from reports.lookup import metric_named, primary_comparison
 from reports.shown import finalize
 
@@ -47,6 +58,7 @@ def render_html(results: Results) -> str:
             test=comparisons.primary_test(results),
             differences=figures.differences_figure(results, primary, metric) if primary else None,
             other_comparisons=comparisons.other_comparisons(results),
+            judgements=judgements.judgements_of(results),
             curves=curves.curve_figures(results),
             samples=samples.samples_of(results),
             runs=runs.run_table(results),
