@@ -129,9 +129,15 @@ def row_logps(model: Any, input_ids: Tensor, attention_mask: Tensor, completion_
 
 
 def score_tokens(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Log p(target) from hidden states [N, H] and ids [N]: float32 [N], nats."""
-    logits = _rescale(model.get_output_embeddings()(hidden).float(), model.config.get_text_config())
-    return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
+    """Log p(target) from hidden states [N, H] and ids [N]: [N], nats, float32 (float64 for a float64 model)."""
+    return torch.log_softmax(token_logits(model, hidden), dim=-1).gather(1, targets[:, None]).squeeze(1)
+
+
+def token_logits(model: Any, hidden: Tensor) -> Tensor:
+    """What the softmax is taken of, from hidden states [N, H]: [N, vocabulary], at least float32."""
+    logits = model.get_output_embeddings()(hidden)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _rescale(wide, model.config.get_text_config())
 
 
 def _rescale(logits: Tensor, config: Any) -> Tensor:
