@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 import adadpo
 from adadpo.config import Decoding, Lora, RunConfig, TrainSettings
-from adadpo.methods import BALANCE_OPTIONS, PRESETS, Method, make_method
+from adadpo.methods import (
+    BALANCE_OPTIONS,
+    LOSS_OPTIONS,
+    LOSSES,
+    NOT_IMPLEMENTED,
+    PRESETS,
+    Method,
+    make_method,
+)
 
 
 class TestMethods:
@@ -60,6 +68,71 @@ class TestMethods:
         assert set(BALANCE_OPTIONS) < set(make_method("adadpo").identity())
         for name in PRESETS:
             assert Method(**make_method(name).identity()) == make_method(name)
+
+    def test_every_loss_of_the_table(self) -> None:
+        """Against method.md section 3: six losses with an Ada form, two baselines, none whose formula is unverified."""
+        assert list(PRESETS) == [
+            "dpo", "adadpo", "rdpo", "adardpo", "ipo", "adaipo", "cpo", "adacpo", "simpo", "adasimpo", "orpo",
+            "adaorpo", "dpop", "sppo",
+        ]  # fmt: skip
+        assert {name for name, loss in LOSSES.items() if not loss.needs_reference} == {"cpo", "simpo", "orpo"}
+        assert set(NOT_IMPLEMENTED) == {"Balanced-DPO", "SGDPO"}
+
+    @pytest.mark.parametrize(
+        ("name", "beta", "options"),
+        [("dpo", 0.1, {}), ("rdpo", 0.1, {"rdpo_alpha": 0.05}), ("ipo", 0.1, {}), ("cpo", 0.1, {"cpo_alpha": 1.0}),
+         ("simpo", 2.0, {"simpo_gamma": 1.0}), ("orpo", 0.1, {}), ("dpop", 0.3, {"dpop_lambda": 50.0}),
+         ("sppo", 0.001, {})],
+    )  # fmt: skip
+    def test_defaults_and_identity(self, name: str, beta: float, options: dict[str, float]) -> None:
+        """Against the papers and SimPO's repository: what identifies a base loss is its own hyperparameters."""
+        expected = {"loss": name, "beta": beta, **options, "balance": "none"}
+        assert make_method(name).identity() == expected
+        assert make_method(name, beta=7).identity() == {**expected, "beta": 7}
+        if LOSSES[name].can_balance:
+            ada = {"balance": "per_token", "clip": 10.0, "normalization": "geometric", "placement": "margin"}
+            if LOSSES[name].needs_reference:
+                ada["balance_reference"] = False
+            assert make_method(f"ada{name}").identity() == {**expected, **ada}
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_hyperparameters_of_other_losses_are_refused(self, name: str) -> None:
+        """Against the losses' own lists: refused by name, also at its default value, with the loss it belongs to."""
+        own = LOSSES[PRESETS[name]["loss"]].hyperparameters
+        for option in LOSS_OPTIONS:
+            if option in own:
+                assert make_method(name, **{option: 0.25}).identity()[option] == 0.25
+                continue
+            default = Method.model_fields[option].default
+            owner = option.partition("_")[0]
+            with pytest.raises(
+                ValidationError, match=f"{option} has no effect on loss .*; {option} belongs to {owner}"
+            ):
+                make_method(name, **{option: default})
+
+    @pytest.mark.parametrize("name", ["dpop", "sppo"])
+    def test_baselines_are_not_balanced(self, name: str) -> None:
+        """Against the table: a balance of one's own making would not be the published method."""
+        with pytest.raises(
+            ValidationError, match=f"balance sequence is not defined for loss {name}, a baseline only"
+        ):
+            make_method(name, balance="sequence")
+        with pytest.raises(ValueError, match=f"unknown method 'ada{name}'"):
+            make_method(f"ada{name}")
+
+    @pytest.mark.parametrize("name", ["adacpo", "adasimpo", "adaorpo"])
+    def test_no_reference_to_balance_by(self, name: str) -> None:
+        """Against losses that have none."""
+        with pytest.raises(
+            ValidationError, match=r"balance_reference has no effect on loss .* no reference model"
+        ):
+            make_method(name, balance_reference=True)
+
+    def test_a_loss_that_is_no_name(self) -> None:
+        """Against the field in the message, whatever a file holds there."""
+        for loss in (["dpo"], {"dpo": 1}, 3, None, "kto"):
+            with pytest.raises(ValidationError, match="loss"):
+                Method(loss=loss)
 
     def test_frozen(self) -> None:
         """Against accidental edits: a method is part of a run's identity."""
