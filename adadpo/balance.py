@@ -31,9 +31,9 @@ class Balance(NamedTuple):
 def balanced_log_probability(method: Method, logps: Tensor, lengths: Tensor) -> Tensor:
     """Log p of the probability that goes into the ratio: the sequence's, or the typical token's exp(s / n).
 
-    With "per_token" the rule above holds for every loss in exp(s / n), with "sequence" in exp(s) for scores of sums. The
-    sensitivity of a score of means to exp(s) has 1 / n in it, which the ratio exp(s_w - s_l) leaves out: there
-    responses of equal length are balanced.
+    With "per_token" the rule above holds in exp(s / n) for every loss. With "sequence" it holds in exp(s) for scores of
+    sums; the sensitivity of a score of means to exp(s) has 1 / n in it, which the ratio exp(s_w - s_l) leaves out, so
+    that responses of equal length are balanced (for ORPO, of one token).
 
     Args:
         method: its `balance` is "sequence" or "per_token".
