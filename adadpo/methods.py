@@ -97,7 +97,7 @@ LOSSES: dict[LossName, Loss] = {
     ),
 }
 # Cited by the AdaDPO paper, but their formulas could not be read in a primary source, and nobody guesses them.
-NOT_IMPLEMENTED = {"Balanced-DPO": "arXiv 2502.20847", "SGDPO": "ACL Findings 2025"}
+NOT_IMPLEMENTED = {"balanced-dpo": "Balanced-DPO, arXiv 2502.20847", "sgdpo": "SGDPO, ACL Findings 2025"}
 
 # Hyperparameters that belong to some losses only.
 LOSS_OPTIONS = tuple(name for loss in LOSSES.values() for name in loss.hyperparameters)
@@ -200,6 +200,8 @@ def make_method(name: str, **hyperparameters: Any) -> Method:
     Raises:
         ValueError: the name is not a preset, or a hyperparameter is unknown or impossible (pydantic's).
     """
+    if name.lower() in NOT_IMPLEMENTED:
+        raise ValueError(f"{NOT_IMPLEMENTED[name.lower()]}, is not implemented: its formula is not verified")
     if name not in PRESETS:
         raise ValueError(f"unknown method {name!r}; choose one of {', '.join(PRESETS)}")
     return Method(**{**PRESETS[name], **hyperparameters})

@@ -8,10 +8,7 @@ without it, simulated annotations of the same size. Both functions get the same 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import sys
 import tempfile
@@ -22,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from machine import machine
 
 from analysis import joint_difficulty, length_controlled_win_rate, read_calibration
 from analysis.length_control import fit_length_control, lc_data
@@ -42,7 +40,7 @@ def main(result_file: Path, data: Path | None) -> None:
         else "annotations of 40 leaderboard models, reconstructed calibration",
         "models": len(runs),
         "rows": sum(map(len, runs.values())),
-        "machine": machine(),
+        "machine": machine("numpy", "pandas", "scipy", "scikit-learn", "alpaca-eval"),
         **one_win_rate(runs, calibration, gamed),
     }
     for name, given in {"length_controlled_v1": calibration, "no_difficulty": None}.items():
@@ -171,24 +169,6 @@ def annotations(model: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
             rows["index"], rows["len_1"], rows["len_2"], rows["preference"], strict=True
         )
     ]
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-        "python": platform.python_version(),
-        **{
-            name: importlib.metadata.version(name)
-            for name in ("numpy", "pandas", "scipy", "scikit-learn", "alpaca-eval")
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from adadpo.config import TrainSettings
-from adadpo.methods import PRESETS, Method, make_method
+from adadpo.methods import NOT_IMPLEMENTED, PRESETS, Method, make_method
 from sweeps.errors import suggest
 from sweeps.yamlfile import Location, Problem
 
@@ -43,12 +43,12 @@ def arm_problems(arms: Any) -> Iterator[Problem]:
         preset = preset_of(name, options)
         if not isinstance(preset, str) or preset not in PRESETS:
             key = next((key for key in ("method", "loss") if key in options), None)
-            yield Problem(
-                (*at, key) if key else at,
-                f"arm {name!r}: unknown method {preset!r}{suggest(str(preset), [*PRESETS])}"
-                + ("" if key else " (or give it as 'method:')"),
-                key is None,
-            )
+            if known := NOT_IMPLEMENTED.get(str(preset).lower()):
+                reason = f"{known}, is not implemented: its formula is not verified"
+            else:
+                reason = f"unknown method {preset!r}{suggest(str(preset), [*PRESETS])}"
+                reason += "" if key else " (or give it as 'method:')"
+            yield Problem((*at, key) if key else at, f"arm {name!r}: {reason}", key is None)
             continue
         given = {key: value for key, value in options.items() if key != "method"}
         yield from _option_problems(preset, given, at)
