@@ -9,6 +9,7 @@ every pair is then shown the other way round.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -74,13 +75,13 @@ def _judge(
     name = annotators.name if config.model is None else f"{annotators.name} ({config.model})"
     if not prompts:
         return Judgement([], summary_of("alpaca_eval", [], annotator=name))
-    done_before = 0
     total = len(prompts) * config.repeats * (2 if config.both_orders else 1)
 
     def progress(done: int) -> None:
-        on_progress(min(done_before + done, total), total)
+        on_progress(len(passes) * len(prompts) + done, total)
 
     passes: list[Pass] = []
+    unreadable: list[str] = []
     details: list[list[dict[str, Any]]] = []
     with alpaca_eval_as_guest() as package:
         asking = Asking(setup, package.utils.prompt_to_chatml, progress)
@@ -92,12 +93,11 @@ def _judge(
                         {"instruction": prompt["instruction"], "output_1": first, "output_2": second}
                         for prompt, first, second in zip(prompts, *texts, strict=True)
                     ]
-                    annotated, first_shown = _one_pass(
-                        package, annotators, rows, partial(asking, repeat=repeat)
-                    )
+                    asking.finished = 0
+                    complete = partial(asking, repeat=repeat)
+                    annotated, first_shown = _one_pass(package, annotators, rows, complete, unreadable)
                     passes.append(_as_pass(order, annotated, first_shown))
                     details.append(annotated)
-                    done_before += len(prompts)
                     progress(0)
         finally:
             asking.close()
@@ -120,7 +120,8 @@ def _judge(
         models=annotators.models(config.model),
         equal_answers=sum(first == second for first, second in zip(baseline, candidate, strict=True)),
         **asking.counts(),
-        answers_unreadable=max(0, _missing(passes) - sum(asking.failures.values())),
+        answers_unreadable=len(unreadable),
+        unreadable_examples=sorted(set(unreadable))[:3],
         position_bias=position_bias(passes),
         noise=judge_noise(passes),
     )
@@ -139,7 +140,11 @@ def _judge(
 
 
 def _one_pass(
-    package: Any, annotators: Annotators, rows: list[dict[str, Any]], complete: Callable[..., dict[str, Any]]
+    package: Any,
+    annotators: Annotators,
+    rows: list[dict[str, Any]],
+    complete: Callable[..., dict[str, Any]],
+    unreadable: list[str],
 ) -> tuple[list[dict[str, Any]], list[bool]]:
     """Every pair judged once by alpaca_eval, and whether `output_1` was shown first; both in the rows' order."""
     import pandas as pd
@@ -151,8 +156,7 @@ def _one_pass(
         def SingleAnnotator(self) -> Callable[..., Any]:
             def build(**settings: Any) -> Any:
                 single = evaluator.SinglePairwiseAnnotator(**{**settings, "fn_completions": complete})
-                # A draw is 0 to some parsers, which the switch of orders would turn into 3.
-                single.fn_completion_parser = partial(_with_draws, single.fn_completion_parser)
+                single.fn_completion_parser = partial(_parsed, single.fn_completion_parser, unreadable)
                 return single
 
             return build
@@ -168,8 +172,21 @@ def _one_pass(
     return [found[row["instruction"]] for row in rows], [not flag for flag in switched]
 
 
-def _with_draws(parse: Callable[[Any], Sequence[Any]], completion: Any) -> list[Any]:
-    return [1.5 if value == 0 else value for value in parse(completion)]
+def _parsed(parse: Callable[[Any], Sequence[Any]], unreadable: list[str], completion: Any) -> list[Any]:
+    """What the configuration's parser makes of an answer; an answer it cannot read is noted, one never had is not."""
+    try:
+        found = [_preference(value) for value in parse(completion)]
+    except Exception:  # parsers of any kind, on answers of any kind
+        found = []
+    if completion and (not found or math.nan in found):
+        unreadable.append(str(completion["text"] if isinstance(completion, dict) else completion)[:200])
+    return found
+
+
+def _preference(value: Any) -> float:
+    """In [1, 2], or NaN. A draw is 0 to some parsers, which the switch of orders would turn into 3."""
+    number = 1.5 if value == 0 else float(value)
+    return number if 1 <= number <= 2 else math.nan
 
 
 def _as_pass(order: int, annotated: Sequence[Mapping[str, Any]], first_shown: Sequence[bool]) -> Pass:
@@ -183,10 +200,6 @@ def _as_pass(order: int, annotated: Sequence[Mapping[str, Any]], first_shown: Se
             for row, first in zip(annotated, first_shown, strict=True)
         ],
     )
-
-
-def _missing(passes: Sequence[Pass]) -> int:
-    return sum(preference is None for one in passes for preference in one.preferences)
 
 
 def _number(value: Any) -> float | None:

@@ -45,6 +45,7 @@ class Asking:
     setup: Setup
     prompt_to_chatml: Callable[[str], list[dict[str, str]]]
     progress: Callable[[int], None]
+    finished: int = 0  # in this pass over the pairs, by all annotators of a pool
     cached: int = 0
     asked: int = 0
     failures: Counter[str] = field(default_factory=Counter)
@@ -105,12 +106,13 @@ class Asking:
         with ThreadPoolExecutor(self.setup.config.concurrency, thread_name_prefix="judge") as pool:
             places: dict[Future[Any], int] = {pool.submit(one, prompt): i for i, prompt in enumerate(prompts)}
             try:
-                for done, future in enumerate(as_completed(places), start=1):
+                for future in as_completed(places):
                     answer, reason = future.result()
                     found[places[future]] = answer
                     self._count(answer, reason)
                     self._stop_if_hopeless()
-                    self.progress(done)
+                    self.finished += 1
+                    self.progress(self.finished)
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)

@@ -38,7 +38,10 @@ class Scored(NamedTuple):
 class Scorer(Protocol):
     """Scores answers; `adadpo.reward_model.RewardModel` is one."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The model's, for annotations."""
+        ...
 
     def __call__(
         self, prompts: Sequence[Sequence[Message]], answers: Sequence[str], on_progress: Progress

@@ -83,7 +83,7 @@ class Spending:
     def spent(self) -> Spent:
         """The state of the ledger."""
         ledger = self._read()
-        return Spent(ledger["charged"], sum(ledger["open"].values()))
+        return Spent(ledger["charged"], float(sum(ledger["open"].values())))
 
     def reserve(self, highest: float) -> str:
         """Enter a request's highest price; waits for this process's other requests when it may fit after them.

@@ -92,6 +92,7 @@ def choice_for(body: dict[str, Any], prompt: str, fault: str | None, turn: int) 
         shares = {"m": share, "M": 1 - share}
         if fault == "wrong tokens":
             shares = {"Both": 0.9, "The": 0.1}
+            message["content"] = "Both"
         top = [
             {"token": token, "logprob": math.log(value), "bytes": list(token.encode())}
             for token, value in sorted(shares.items(), key=lambda item: -item[1])

@@ -91,9 +91,19 @@ class TestAgainstThePackage:
             "draws:\n  prompt_template: draws/template.txt\n  fn_completions: openai_completions\n"
             "  completions_kwargs: {model_name: m, max_tokens: 5}\n  fn_completion_parser: eval_parser\n"
         )
+        judge = api_judge(server.url, tmp_path, config=str(folder))
         server.told(content="0")
-        found = judge_pairs(api_judge(server.url, tmp_path, config=str(folder)), 4)
-        assert {row["preference"] for row in found.annotations} == {1.5}
+        assert {row["preference"] for row in judge_pairs(judge, 4).annotations} == {1.5}
+        # What is no preference at all is missing, and shown.
+        judge = api_judge(server.url, tmp_path, config=str(folder), model="another")
+        server.told(content="7")
+        found = judge_pairs(judge, 4)
+        assert (
+            found.summary["missing"]
+            == found.summary["answers_unreadable"]
+            == 4 - found.summary["equal_answers"]
+        )
+        assert found.summary["unreadable_examples"] == ["7"]
 
     def test_a_folder_is_its_content(self, server: JudgeServer, tmp_path: Path) -> None:
         import alpaca_eval.constants

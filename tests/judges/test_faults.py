@@ -123,6 +123,7 @@ class TestLastingFaults:
         found = judged(server.url, tmp_path, 3)
         assert found.annotations[1]["preference"] is None
         assert found.summary["answers_unreadable"] == 1
+        assert found.summary["unreadable_examples"] == ["Both"]
         assert judged(server.url, tmp_path, 3).annotations == found.annotations
         assert server.stats()["requests"] == 3
 

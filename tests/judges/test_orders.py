@@ -94,7 +94,7 @@ class TestJudgeNoise:
         rng = np.random.default_rng(1)
         pairs, sd = 60, 0.15
         win_rates, said = [], []
-        for _ in range(300):
+        for _ in range(200):
             passes = [
                 Pass(order, (0.5 + rng.normal(0, sd, pairs)).tolist(), [order == 0] * pairs)
                 for order in range(orders)
@@ -102,5 +102,5 @@ class TestJudgeNoise:
             ]
             win_rates.append(100 * fmean(value for value in mean_preferences(passes) if value is not None))
             said.append(judge_noise(passes)["win_rate_variance"])
-        # The variance of 300 draws has a relative SD of sqrt(2 / 299) = 0.08.
-        assert fmean(said) == pytest.approx(pvariance(win_rates), rel=0.25)
+        # The variance of 200 draws has a relative SD of sqrt(2 / 199) = 0.1.
+        assert fmean(said) == pytest.approx(pvariance(win_rates), rel=0.3)

@@ -5,16 +5,21 @@ The model is a tiny random Llama whose output layer is solved so that good answe
 
 from __future__ import annotations
 
+import json
 import math
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from contract import BAD, GOOD, PROMPTS, JudgeContract
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaForSequenceClassification,
+)
 
 from adadpo.built_in import build_tiny
 from adadpo.models import ModelError, resolve_model
@@ -164,9 +169,6 @@ class TestRefusals:
             loaded(folder.parent / "base")
 
     def test_nor_one_whose_output_layer_was_never_trained(self, folder: Path, tmp_path: Path) -> None:
-        import json
-        import shutil
-
         copy = Path(shutil.copytree(folder.parent / "base", tmp_path / "copy"))
         config = json.loads((copy / "config.json").read_text())
         config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
@@ -174,21 +176,13 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"its weights lack score\.weight"):
             loaded(copy)
 
-    def test_the_hub_out_of_reach_is_said_in_plain_words(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        code = (
-            "from adadpo.models import ModelError, resolve_model\n"
-            "from adadpo.reward_model import load_reward_model\n"
-            "try: load_reward_model(resolve_model('no-such-org/no-such-model@v1'))\n"
-            "except ModelError as error: print(error)\n"
-        )
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when the hub's library is imported
-        monkeypatch.setenv("HF_HOME", str(tmp_path))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.startswith(
-            "model 'no-such-org/no-such-model' at revision 'v1' could not be loaded"
-        )
+    def test_the_hub_out_of_reach_is_said_in_plain_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: Any, **__: Any) -> None:
+            raise OSError("We couldn't connect to the hub")
+
+        monkeypatch.setattr(AutoConfig, "from_pretrained", refused)
+        with pytest.raises(ModelError, match=r"model 'no-org/no-model' at revision 'v1' could not be loaded"):
+            load_reward_model(resolve_model("no-org/no-model@v1"))
 
     def test_the_identity_is_the_content_of_the_folder(self, folder: Path) -> None:
         config = RewardModelConfig(kind="reward_model", model=str(folder))
