@@ -89,8 +89,7 @@ def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
         elif row.state == "quarantined":
             scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
             reason = "quarantined: " + "; ".join(quarantine_reasons(scores))
-        elif folder.failure.exists():
-            failure = read_json(folder.failure)
+        elif failure := folder.failed(sweep.eval_id):
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
         else:
             done = folder.stages_done(sweep.eval_id)

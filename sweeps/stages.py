@@ -186,7 +186,7 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
                 on_end(run, "busy")
                 continue
             # Another process may have finished it between planning and now.
-            if folder.state(job.evaluation.eval_id) != "done" and not folder.failure.exists():
+            if folder.state(job.evaluation.eval_id) != "done" and not folder.failed(job.evaluation.eval_id):
 
                 def report(
                     stage: str, done: int, total: int, run: PlannedRun = run, lease: Any = lease
@@ -254,7 +254,9 @@ def _run_stages(
             if _disk_is_full(error, folder.path):
                 raise FailureError(f"{stage}: no space left on the disk of {folder.path}") from error
             first_line = (str(error).splitlines() or [""])[0]
-            _write_failure(folder, _kind(error), stage, f"{type(error).__name__}: {first_line}")
+            of = {"train": None, "generate": workshop.job.evaluation.generation_id}.get(stage, eval_id)
+            message = f"{type(error).__name__}: {first_line}"
+            _write_failure(folder, _kind(error), stage, message, evaluation=of)
 
 
 def _disk_is_full(error: Exception, folder: Path) -> bool:

@@ -10,7 +10,6 @@ from rich.table import Table
 from sweeps.metrics import METRICS
 from sweeps.progress import label
 from sweeps.rows import run_rows
-from sweeps.store import read_json
 from sweeps.sweep import Sweep
 
 
@@ -37,7 +36,7 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
                 }
             )
         elif state in ("failed", "diverged"):
-            failure = read_json(folder.failure)
+            failure = folder.failed(sweep.eval_id) or {}
             failures.append({"run": run.run_id, "label": label(run), "state": state, **failure})
         elif (row := rows[run.run_id]).state == "quarantined":
             quarantined.append({"run": run.run_id, "label": label(run), "reasons": row.flags})

@@ -149,9 +149,15 @@ class RunFolder:
         holder = holder_state(self.lease)
         if holder == "alive":
             return "running"
-        if self.failure.exists():
-            return "diverged" if read_json(self.failure)["kind"] == "diverged" else "failed"
+        if failure := self.failed(eval_id):
+            return "diverged" if failure["kind"] == "diverged" else "failed"
         return "unknown" if holder == "unknown" else "waiting"
+
+    def failed(self, eval_id: str) -> dict[str, Any] | None:
+        """Why this evaluation has no result; how another one failed says nothing about it."""
+        failure: dict[str, Any] | None = read_json(self.failure) if self.failure.exists() else None
+        of = failure.get("evaluation") if failure else None  # None: training, on which every evaluation rests
+        return failure if of is None or f"{eval_id}/".startswith(f"{of}/") else None
 
     def stages_done(self, eval_id: str) -> list[str]:
         """The finished stages, in order."""
