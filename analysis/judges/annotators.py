@@ -127,8 +127,6 @@ def _read_yaml(file: Path) -> dict[str, dict[str, Any]]:
 def _template(settings: Mapping[str, Any], file: Path, name: str) -> str:
     """A template's text; as in alpaca_eval its path is relative to the parent of the configuration's folder."""
     given: str = settings["prompt_template"]
-    if "{output_1}" in given:
-        return given
     path = file.parents[1] / given
     try:
         text = path.read_text(encoding="utf-8")
