@@ -1,0 +1,115 @@
+"""The table of the family, from the results of two sweeps; one Markdown file.
+
+.venv/bin/adadpo launch sweeps/configs/family.yaml
+.venv/bin/adadpo launch bench/family_baselines.yaml
+.venv/bin/adadpo audit sweeps/configs/family.yaml
+.venv/bin/python bench/family.py runs/sweeps bench/results/family.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import fmean, stdev
+
+from machine import machine
+
+from adadpo.methods import LOSSES
+from analysis.results import Results, RunRow
+from reports import load_results
+
+METRICS = {
+    "length_controlled_win_rate": ("LC", 1),
+    "win_rate": ("WR", 1),
+    "reward_accuracy": ("held-out accuracy", 3),
+    "kl": ("KL", 2),
+    "log_gradient_ratio": ("log gradient ratio", 3),
+}
+
+
+def main(folder: Path, file: Path) -> None:
+    family = load_results(folder / "family" / "results.json")
+    baselines = load_results(folder / "family-baselines" / "results.json")
+    rows = [
+        line for loss in dict.fromkeys(_loss(run) for run in family.runs) for line in _lines(family, loss)
+    ]
+    rows += [_line(baselines, LOSSES[arm].title, _runs(baselines, _of_arm(arm))) for arm in ("dpop", "sppo")]  # type: ignore[index]
+    header = ["method", "runs", *(label for label, _ in METRICS.values()), "LC: Ada minus base, per setting"]
+    table = [header, ["---"] * len(header), *rows]
+    settings = family.comparisons[0]
+    text = f"""# The whole family with and without per-token balance
+
+`sweeps/configs/family.yaml` ({_count(family)}) and `bench/family_baselines.yaml` ({_count(baselines)}), made by the
+commands at the head of `bench/family.py`. {_machine()}
+
+Model {family.evaluation.model}, data {family.evaluation.data}, judge {family.evaluation.judge}, \
+{family.evaluation.n_prompts} prompts, LC by `{family.evaluation.lc_method}`. Each method at its own default
+hyperparameters, learning rates {", ".join(f"{v:g}" for v in family.axes["learning_rate"])}, seeds \
+{", ".join(map(str, family.seeds))}. Mean ± SD over runs: learning rates and seeds together, so the SD is not that of
+seeds alone. WR and LC in points, KL in nats per response, the gradient ratio over training.
+
+{chr(10).join("| " + " | ".join(row) + " |" for row in table)}
+
+**Declared test**, over {len(settings.differences)} settings (loss x learning rate): {family.verdict}
+
+A single loss has {len(family.axes["learning_rate"])} settings here: no test could reach p < .05 for it, so its
+difference stands without one. A small model, small data and a rubric judge: this shows that the family runs and what
+the measurements look like, not which method is better on real tasks.
+"""
+    file.write_text(text)
+    print(text)
+
+
+def _lines(results: Results, loss: str) -> list[list[str]]:
+    return [
+        _line(
+            results,
+            ("" if arm == "base" else "Ada") + LOSSES[loss].title,  # type: ignore[index]
+            _runs(results, lambda run, arm=arm: run.arm == arm and _loss(run) == loss),  # type: ignore[misc]
+            _differences(results, loss) if arm == "ada" else "",
+        )
+        for arm in ("base", "ada")
+    ]
+
+
+def _line(results: Results, name: str, runs: list[RunRow], differences: str = "") -> list[str]:
+    shown = []
+    for metric, (_, decimals) in METRICS.items():
+        values = [value for run in runs if (value := run.metrics[metric]) is not None]
+        spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
+        missing = f" ({len(values)} of {len(runs)})" if len(values) < len(runs) else ""
+        shown.append(f"{fmean(values):.{decimals}f}{spread}{missing}" if values else "none")
+    return [name, str(len(runs)), *shown, differences]
+
+
+def _differences(results: Results, loss: str) -> str:
+    found = [each for each in results.comparisons[0].differences if f"loss={loss} " in each.setting + " "]
+    return ", ".join("none" if each.mean is None else f"{each.mean:+.1f}" for each in found)
+
+
+def _runs(results: Results, keep: Callable[[RunRow], bool]) -> list[RunRow]:
+    return [run for run in results.runs if keep(run)]
+
+
+def _of_arm(arm: str) -> Callable[[RunRow], bool]:
+    return lambda run: run.arm == arm
+
+
+def _loss(run: RunRow) -> str:
+    return str(run.hyperparameters["loss"])
+
+
+def _count(results: Results) -> str:
+    states: Iterable[str] = (f"{n} {state}" for state, n in results.counts.items())
+    return f"{len(results.runs)} runs: {', '.join(states)}"
+
+
+def _machine() -> str:
+    found = machine("torch", "transformers", "trl", "peft")
+    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "transformers", "trl", "peft"))
+    return f"Machine: {found['cpu']}, {found['cores']} cores, {found.get('gpu', 'no GPU')}; {versions}."
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
