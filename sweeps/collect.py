@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from analysis.results import Curve, Evaluation, Failure, Results, RunRow, Sample
+from sweeps.evaluation import quarantine_reasons
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
-from sweeps.rows import HELDOUT, quarantine_reasons, run_rows
+from sweeps.rows import HELDOUT, run_rows, run_scores
 from sweeps.stages import load_history
 from sweeps.store import STAGES, read_json, write_whole
 from sweeps.sweep import Sweep
@@ -28,7 +29,8 @@ def collect(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
     from analysis import analyse
 
-    rows = run_rows(sweep)
+    scores = run_scores(sweep)
+    rows = run_rows(sweep, scores=scores)
     changes = sweep.declaration_changes()
     declared = sweep.declared()
     found = analyse(
@@ -54,12 +56,12 @@ def collect(sweep: Sweep) -> Results:
         seeds=sweep.seeds,
         metrics=list(METRICS),
         counts=dict(Counter(row.state for row in rows)),
-        failures=list(_failures(sweep, rows)),
+        failures=list(_failures(sweep, rows, scores)),
         runs=rows,
         cells=list(found.cells),
         comparisons=list(found.comparisons),
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
-        samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm)],
+        samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
         provenance=_provenance(sweep),
     )
@@ -78,17 +80,15 @@ def write_results(sweep: Sweep) -> Path:
     return write_report(results, sweep.folder / "report.html")
 
 
-def _failures(sweep: Sweep, rows: list[RunRow]) -> Iterable[Failure]:
+def _failures(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Any]) -> Iterable[Failure]:
     for row in rows:
         folder = sweep.store.run(row.run_id)
         if row.state == "done":
             if row.metrics[sweep.spec.compare.primary] is not None:
                 continue
-            scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
-            reason = f"no {sweep.spec.compare.primary}: {scores['reason']}"
+            reason = f"no {sweep.spec.compare.primary}: {scores[row.run_id]['reason']}"
         elif row.state == "quarantined":
-            scores = read_json(folder.evaluation(sweep.eval_id) / "scores.json")
-            reason = "quarantined: " + "; ".join(quarantine_reasons(scores))
+            reason = "quarantined: " + "; ".join(quarantine_reasons(scores[row.run_id]))
         elif failure := folder.failed(sweep.eval_id):
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
         else:
@@ -120,9 +120,9 @@ def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
             )
 
 
-def _samples(sweep: Sweep, arm: str) -> Iterable[Sample]:
-    """Prompts of an arm's first evaluated run on which the responses differ; draws only when there is nothing else."""
-    run = next((run for run in sweep.select("done") if run.arm == arm), None)
+def _samples(sweep: Sweep, arm: str, rows: list[RunRow]) -> Iterable[Sample]:
+    """Prompts of an arm's first run that counts on which the responses differ; draws only when there is no other."""
+    run = next((row for row in rows if row.arm == arm and row.state == "done"), None)
     if run is None:
         return
     annotations = read_json(sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "annotations.json")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from analysis.judges import Judge
     from analysis.judges.config import RewardModel
     from analysis.judges.rewards import Scorer
+    from analysis.prompt_bootstrap import PromptBootstrap
 
 # The draws depend on the number of prompts alone, so every run of a sweep has the same.
 BOOTSTRAP_SEED = 0
@@ -131,11 +132,11 @@ def score_annotations(
     baseline: Records,
     versions: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
 ) -> dict[str, Any]:
-    """What an evaluation comes to; undefined is None, with its reason.
+    """What an evaluation comes to; undefined is None, with its reason, and WR never stands in for LC.
 
     Args:
         evaluation: says which formula length control uses. `joint_difficulty` needs every run of the sweep, so its LC
-            is not here; see `joint.py`.
+            is not here but in `joint.py`.
         annotations: by the judge; empty without one.
         outputs: of the policy.
         baseline: of the baseline.
@@ -159,53 +160,65 @@ def score_annotations(
         }
     raw = win_rate(annotations)
     scores |= {
+        "annotator": annotations[0]["annotator"],
         "win_rate": raw.win_rate,
-        "win_rate_se": raw.standard_error,
         "wins": raw.n_wins,
         "losses": raw.n_losses,
         "draws": raw.n_draws,
         "unjudged": raw.n_missing,
         "baseline_mean_length": sum(len(row["output_1"]) for row in annotations) / len(annotations),
     }
+    scores |= length_controlled(annotations, calibration_of(evaluation))
     if evaluation.lc_method == "joint_difficulty":
+        absent = ("length_controlled_win_rate", "lc_minus_wr")
+        scores |= {f"{name}{error}": None for name in absent for error in ("", "_se")}
         scores |= {
-            "length_controlled_win_rate": None,
             "lc_method": "joint_difficulty",
             "reason": "joint difficulty is fitted from all runs of a sweep",
         }
-    else:
-        scores |= length_controlled(annotations, _calibration(evaluation))
     return scores | {"integrity": _integrity(annotations, outputs, baseline, scores, versions)}
 
 
 def length_controlled(annotations: Records, calibration: Any) -> dict[str, Any]:
-    """LC and its margin over WR with their standard errors by the prompt bootstrap, in percentage points."""
-    import numpy as np
+    """LC, its margin over WR, and the standard errors of all three by the prompt bootstrap, in percentage points."""
+    from analysis.calibration import CalibrationError
+    from analysis.prompt_bootstrap import bootstrap_estimate
 
-    from analysis import length_controlled_win_rate
-    from analysis.prompt_bootstrap import bootstrap_estimate, prompt_bootstrap
-
-    found = length_controlled_win_rate(annotations, calibration)
+    reason = None
+    try:
+        bootstrap = _bootstrap(annotations, calibration)
+    except CalibrationError as error:  # prompts that it does not know: WR is defined, LC is not
+        reason, bootstrap = str(error), _bootstrap(annotations, None)
     scores: dict[str, Any] = {
-        "length_controlled_win_rate": found.length_controlled_win_rate,
-        "lc_method": found.lc_method,
-        "calibration": found.calibration,
-        "reason": found.reason,
+        "lc_method": "no_difficulty" if calibration is None else calibration.method,
+        "calibration": None if calibration is None else calibration.fingerprint,
     }
-    bootstrap = prompt_bootstrap(
-        {"run": annotations},
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-        calibration=calibration,
-        replicates=REPLICATES,
-    )
+    judged = sum(row["preference"] is not None for row in annotations)
+    win_rate_se = bootstrap_estimate(bootstrap, "run", "win_rate").standard_error
+    # Every draw of a single preference is the same, which is no spread of 0.
+    scores["win_rate_se"] = win_rate_se if judged > 1 else None
     for metric in ("length_controlled_win_rate", "lc_minus_wr"):
         estimate = bootstrap_estimate(bootstrap, "run", metric)
-        scores[metric] = estimate.estimate
-        scores[f"{metric}_se"] = estimate.standard_error
-    return scores
+        scores[metric] = None if reason else estimate.estimate
+        scores[f"{metric}_se"] = None if reason else estimate.standard_error
+    return scores | {"reason": reason or bootstrap.reasons.get("run") or estimate.reason}
 
 
-def _calibration(evaluation: Evaluation) -> Any:
+def _bootstrap(annotations: Records, calibration: Any) -> PromptBootstrap:
+    import numpy as np
+
+    from analysis.prompt_bootstrap import prompt_bootstrap
+
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    return prompt_bootstrap({"run": annotations}, rng=rng, calibration=calibration, replicates=REPLICATES)
+
+
+def calibration_of(evaluation: Evaluation) -> Any:
+    """What length control needs to know beside the annotations; None where the formula needs nothing.
+
+    Raises:
+        FailureError: it cannot be had or does not fit the prompts.
+    """
     from analysis.alpaca_eval_assets import (
         CALIBRATION,
         PROMPTS,
@@ -226,6 +239,12 @@ def _calibration(evaluation: Evaluation) -> Any:
         return read_calibration(Path(evaluation.calibration), instructions=read_instructions(prompts))
     except (AssetError, CalibrationError, OSError) as error:
         raise FailureError(f"calibration: {error}") from error
+
+
+def quarantine_reasons(scores: Mapping[str, Any]) -> list[str]:
+    """Why an evaluation must not count; empty when it does."""
+    flags = scores.get("integrity", {}).get("flags", [])
+    return [flag["message"] for flag in flags if flag["severity"] == "quarantine"]
 
 
 def _integrity(

@@ -7,7 +7,8 @@ from typing import Any
 
 from analysis.results import RunRow, RunState
 from sweeps.errors import FailureError
-from sweeps.evaluation import length_controlled
+from sweeps.evaluation import quarantine_reasons
+from sweeps.joint import with_joint_lc
 from sweeps.metrics import METRICS
 from sweeps.resolve import Evaluation, PlannedRun
 from sweeps.stages import history_lines, load_history
@@ -25,20 +26,41 @@ JUDGED = [
 ]
 
 
-def run_rows(sweep: Sweep, evaluation: Evaluation | None = None) -> list[RunRow]:
-    """Every planned run, in the order of the plan; under another evaluation of the same responses, if one is given."""
+def run_rows(
+    sweep: Sweep,
+    evaluation: Evaluation | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[RunRow]:
+    """Every planned run, in the order of the plan.
+
+    Args:
+        sweep: whose runs.
+        evaluation: another one of the same responses; None: the sweep's own.
+        scores: of `run_scores`, where the caller has them.
+    """
+    scores = run_scores(sweep, evaluation) if scores is None else scores
+    return [run_row(sweep, run, evaluation, scores.get(run.run_id)) for run in sweep.job.runs]
+
+
+def run_scores(sweep: Sweep, evaluation: Evaluation | None = None) -> dict[str, dict[str, Any]]:
+    """Run id -> what its evaluation came to, with what only all runs together tell; of every run that has one."""
     evaluation = evaluation or sweep.job.evaluation
-    joint = joint_scores(sweep, evaluation) if evaluation.lc_method == "joint_difficulty" else {}
-    return [run_row(sweep, run, evaluation, joint.get(run.run_id, {})) for run in sweep.job.runs]
+    scores = {
+        run.run_id: read_json(folder.evaluation(evaluation.eval_id) / "scores.json")
+        for run in sweep.job.runs
+        if (folder := sweep.store.run(run.run_id)).state(evaluation.eval_id) == "done"
+    }
+    scores = _one_judge(scores)
+    return with_joint_lc(sweep, evaluation, scores) if evaluation.lc_method == "joint_difficulty" else scores
 
 
 def run_row(
     sweep: Sweep,
     run: PlannedRun,
     evaluation: Evaluation | None = None,
-    more_scores: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any] | None = None,
 ) -> RunRow:
-    """One line of the table; `more_scores` are those that only the whole sweep gives."""
+    """One line of the table; `scores`: of `run_scores`, else the run's own alone."""
     eval_id = (evaluation or sweep.job.evaluation).eval_id
     folder = sweep.store.run(run.run_id)
     state: str = folder.state(eval_id)
@@ -61,7 +83,7 @@ def run_row(
         wall = metrics["wall_seconds"]
     if state == "done":
         generation = read_json(folder.generation(eval_id) / "generation.json")
-        scores = {**read_json(folder.evaluation(eval_id) / "scores.json"), **(more_scores or {})}
+        scores = scores or read_json(folder.evaluation(eval_id) / "scores.json")
         values |= {name: generation.get(name) for name in KL_ESTIMATES}
         values["mean_length"] = scores["mean_length"]
         wall = (wall or 0.0) + generation["wall_seconds"]
@@ -83,35 +105,18 @@ def run_row(
     )
 
 
-def quarantine_reasons(scores: Mapping[str, Any]) -> list[str]:
-    """Why an evaluation must not count; empty when it does."""
-    flags = scores.get("integrity", {}).get("flags", [])
-    return [flag["message"] for flag in flags if flag["severity"] == "quarantine"]
-
-
-def joint_scores(sweep: Sweep, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Run id -> LC by difficulties fitted from all runs of the sweep that count, and its integrity."""
-    from analysis import joint_difficulty
-    from analysis.integrity import check_integrity
-
-    annotations: dict[str, list[dict[str, Any]]] = {}
-    scores: dict[str, dict[str, Any]] = {}
-    for run in sweep.job.runs:
-        folder = sweep.store.run(run.run_id)
-        if folder.state(evaluation.eval_id) == "done":
-            target = folder.evaluation(evaluation.eval_id)
-            scores[run.run_id] = read_json(target / "scores.json")
-            if not quarantine_reasons(scores[run.run_id]):
-                annotations[run.run_id] = read_json(target / "annotations.json")
-    if len(annotations) < 2:
-        return {}
-    calibration = joint_difficulty(annotations.values())
-    found: dict[str, dict[str, Any]] = {}
-    for run_id, rows in annotations.items():
-        found[run_id] = length_controlled(rows, calibration)
-        lc, method = found[run_id]["length_controlled_win_rate"], found[run_id]["lc_method"]
-        gate = check_integrity(rows, lc=lc, wr=scores[run_id]["win_rate"], lc_method=method)
-        found[run_id]["integrity"] = {**gate.model_dump(mode="json"), "quarantined": gate.quarantined}
+def _one_judge(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Imported annotations may be of several judges: then none of the runs counts, since none is the odd one out."""
+    judges = sorted({name for one in scores.values() if (name := one.get("annotator"))})
+    if len(judges) < 2:
+        return scores
+    message = f"the runs were judged by several judges: {', '.join(judges)}"
+    flag = {"name": "several_judges_of_runs", "severity": "quarantine", "message": message, "values": {}}
+    found = {}
+    for run_id, one in scores.items():
+        gate = one.get("integrity", {})
+        gate = {**gate, "flags": [flag, *gate.get("flags", [])], "quarantined": True}
+        found[run_id] = {**one, "integrity": gate}
     return found
 
 

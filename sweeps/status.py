@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sweeps.evaluation import quarantine_reasons
 from sweeps.metrics import METRICS
 from sweeps.progress import label
-from sweeps.rows import run_rows
+from sweeps.rows import run_rows, run_scores
 from sweeps.sweep import Sweep
 
 
@@ -21,7 +22,8 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
     primary = sweep.spec.compare.primary
     working, failures, quarantined = [], [], []
     values: dict[tuple[str, str], list[float]] = {}
-    rows = {row.run_id: row for row in run_rows(sweep)}
+    scores = run_scores(sweep)
+    rows = {row.run_id: row for row in run_rows(sweep, scores=scores)}
     for run in sweep.job.runs:
         folder, state = sweep.store.run(run.run_id), states[run.run_id]
         if state in ("running", "unknown"):
@@ -39,7 +41,8 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
             failure = folder.failed(sweep.eval_id) or {}
             failures.append({"run": run.run_id, "label": label(run), "state": state, **failure})
         elif (row := rows[run.run_id]).state == "quarantined":
-            quarantined.append({"run": run.run_id, "label": label(run), "reasons": row.flags})
+            reasons = quarantine_reasons(scores[run.run_id])
+            quarantined.append({"run": run.run_id, "label": label(run), "reasons": reasons})
         elif (value := row.metrics[primary]) is not None:
             values.setdefault((run.setting, run.arm), []).append(value)
     cells = [

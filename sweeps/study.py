@@ -96,7 +96,7 @@ def _content(trial: Any) -> tuple[Any, ...]:
 def _trial(sweep: Sweep, row: RunRow) -> Any:
     from optuna.trial import TrialState, create_trial
 
-    value = row.metrics[sweep.spec.compare.primary]
+    value = row.metrics[sweep.spec.compare.primary] if row.state == "done" else None
     params, distributions = _parameters(sweep, row)
     return create_trial(
         state=TrialState.COMPLETE if value is not None else TrialState.FAIL,
