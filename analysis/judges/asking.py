@@ -14,7 +14,7 @@ from typing import Any
 from analysis.judges import JudgeError
 from analysis.judges.answers import AnswerStore, answer_key
 from analysis.judges.config import AlpacaEval, Prices
-from analysis.judges.endpoint import Endpoint, Failed, Stopped, Waits
+from analysis.judges.endpoint import Endpoint, Failed, Stopped, Unavailable, Waits
 from analysis.judges.questions import QuestionError, parameters, question
 from analysis.judges.spending import Spending, price, prices_of
 
@@ -49,6 +49,7 @@ class Asking:
     cached: int = 0
     asked: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    unavailable: int = 0  # of the failures: those of questions that may be answered later
     _endpoints: dict[str | None, Endpoint] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,12 +71,12 @@ class Asking:
         store = AnswerStore(self.setup.folder / "answers")
         stop = threading.Event()
 
-        def one(prompt: str) -> tuple[dict[str, Any] | None, str | None]:
+        def one(prompt: str) -> tuple[dict[str, Any] | None, Exception | None]:
             """An answer and whether it was `cached`, or the reason that there is none."""
             try:
                 request = question(prompt, asked, repeat, self.prompt_to_chatml)
             except QuestionError as error:
-                return None, str(error)
+                return None, error
             key = answer_key(request, repeat)
             if (answer := store.get(key)) is not None:
                 return answer | {"cached": True}, None
@@ -89,7 +90,7 @@ class Asking:
                         request, spending=spending, prices=prices, stop=stop, seed=key
                     )
                 except Failed as error:
-                    return None, str(error)
+                    return None, error
                 except Stopped:
                     return None, None
                 store.put(key, answer)
@@ -119,9 +120,10 @@ class Asking:
                 raise
         return found
 
-    def _count(self, answer: dict[str, Any] | None, reason: str | None) -> None:
+    def _count(self, answer: dict[str, Any] | None, reason: Exception | None) -> None:
         if reason is not None:
-            self.failures[reason] += 1
+            self.failures[str(reason)] += 1
+            self.unavailable += isinstance(reason, Unavailable)
         elif answer is not None and answer.pop("cached"):
             self.cached += 1
         else:
@@ -155,6 +157,7 @@ class Asking:
             "answers_asked": self.asked,
             "answers_cached": self.cached,
             "answers_failed": sum(self.failures.values()),
+            "answers_unavailable": self.unavailable,
             "failures": dict(sorted(self.failures.items())),
             "requests": sum(endpoint.attempts for endpoint in self._endpoints.values()),
             "faults": dict(sorted(faults.items())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -45,6 +46,16 @@ class AlpacaEval(Section):
     prices: Prices | None = None  # None: known for OpenAI's judges
     timeout: float = Field(default=60.0, gt=0)  # seconds for one answer
     attempts: int = Field(default=6, ge=1)  # for one answer
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # Not repeated: it may be the key itself.
+            raise ValueError(
+                "api_key_env is the name of an environment variable (letters, digits, _), never a key"
+            )
+        return value
 
     @field_validator("base_url")
     @classmethod

@@ -47,7 +47,11 @@ class Unusable(Exception):
 
 
 class Failed(Exception):
-    """No answer after every attempt, or none that trying again could bring; other questions may do better."""
+    """No answer, and trying again could not bring one; other questions may do better."""
+
+
+class Unavailable(Failed):
+    """No answer after every attempt; later there may be one."""
 
 
 class Stopped(Exception):
@@ -118,7 +122,7 @@ class Endpoint:
             `choice` (as alpaca_eval keeps it, with `text` and `total_tokens`), `usage`, `seconds`, `served_by`.
 
         Raises:
-            Failed: this question has no answer.
+            Failed: this question has no answer; `Unavailable`: it has none now.
             Stopped: `stop` was set.
             JudgeError: no question can have one (key refused, no such model, quota), or the cost cap is reached.
         """
@@ -152,7 +156,7 @@ class Endpoint:
                 raise Failed(fault.reason)
             if attempt + 1 < self._attempts:
                 stop.wait(self._waits.seconds(attempt, fault.retry_after, rng))
-        raise Failed(fault.reason)
+        raise Unavailable(fault.reason)
 
     def _once(self, request: Mapping[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
