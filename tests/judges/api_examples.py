@@ -24,7 +24,7 @@ def answers_of(number: int, words: int = 3) -> list[str]:
 
 
 def api_config(url: str, **changes: Any) -> AlpacaEval:
-    given = {"kind": "alpaca_eval", "config": OFFICIAL, "base_url": url, "timeout": 0.5, "attempts": 4}
+    given = {"kind": "alpaca_eval", "config": OFFICIAL, "base_url": url, "timeout": 20, "attempts": 4}
     return AlpacaEval.model_validate(given | changes)
 
 

@@ -43,7 +43,7 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeSe
     port_file = tmp_path_factory.mktemp("server") / "port"
     process = subprocess.Popen([sys.executable, "-m", "judge_server", str(port_file)], cwd=HERE)
     try:
-        for _ in range(500):
+        for _ in range(3000):
             if port_file.exists():
                 break
             time.sleep(0.02)

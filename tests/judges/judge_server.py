@@ -171,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "quota":
             self.send_json(429, {"error": {"message": "no money left", "code": "insufficient_quota"}})
         elif fault == "hang":
-            time.sleep(1.5)
+            time.sleep(4)
         elif fault == "drop":
             self.connection.close()
             self.close_connection = True

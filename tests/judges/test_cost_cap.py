@@ -68,7 +68,7 @@ class TestCapOverHttp:
 
     def test_attempts_of_unknown_end_count_as_highest(self, server: JudgeServer, tmp_path: Path) -> None:
         server.told(faults={"number 1?": ["hang", "malformed"]})
-        found = judge_pairs(api_judge(server.url, tmp_path, max_cost=1.0), 3)
+        found = judge_pairs(api_judge(server.url, tmp_path, max_cost=1.0, timeout=1.5), 3)
         assert found.summary["account_charged"] == pytest.approx(charged(server), abs=1e-12)
         assert 0.02 < found.summary["account_unknown"] < 0.04  # two requests at 0.016 or less
 

@@ -54,7 +54,7 @@ class TestTransientFaults:
         number = len(TRANSIENT)
         calm = judged(server.url, tmp_path / "calm", number)
         server.told(faults={f"number {i}?": [fault] for i, fault in enumerate(TRANSIENT)})
-        stormy = judged(server.url, tmp_path / "stormy", number)
+        stormy = judged(server.url, tmp_path / "stormy", number, timeout=1.5)
         assert [row["preference"] for row in stormy.annotations] == [
             row["preference"] for row in calm.annotations
         ]
@@ -212,9 +212,7 @@ class TestCache:
 class TestConcurrency:
     def test_as_many_requests_at_once_as_asked_for(self, server: JudgeServer, tmp_path: Path) -> None:
         server.told(delay=0.15)
-        start = time.monotonic()
         judged(server.url, tmp_path, 24, concurrency=8)
-        assert time.monotonic() - start < 24 * 0.15
         assert 4 <= server.stats()["most_under_way"] <= 8
 
 

@@ -18,7 +18,7 @@ def test_a_killed_judging_goes_on_without_paying_twice(server: JudgeServer, tmp_
     command = [sys.executable, "-m", "judge_once", server.url, str(tmp_path), str(PAIRS)]
     process = subprocess.Popen(command, cwd=HERE)
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if server.stats()["answered"] >= 12:
                 break
             time.sleep(0.02)
