@@ -94,9 +94,22 @@ class Decoding(Settings):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=256, gt=0)
     seed: int = Field(default=0, ge=0)
-    batch_size: int = Field(
-        default=32, gt=0
-    )  # prompts at a time: it decides which random numbers a prompt gets
+    # Prompts at a time. With transformers it decides which random numbers a prompt gets; with vllm it does not, and
+    # hundreds keep the engine busy.
+    batch_size: int = Field(default=32, gt=0)
+    engine: Literal["transformers", "vllm"] = "transformers"
+
+    @model_validator(mode="after")
+    def _vllm_takes_the_temperature(self) -> Decoding:
+        """VLLM raises a temperature below 0.01 to 0.01 with no more than a warning, and refuses one above 2."""
+        if self.engine == "vllm" and self.temperature != 0 and not 0.01 <= self.temperature <= 2:
+            raise ValueError(f"temperature {self.temperature:g}: engine vllm takes 0 or from 0.01 to 2")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_engine(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Evaluations by transformers are what they were before there was a choice."""
+        return {key: v for key, v in serialize(self).items() if key != "engine" or v != "transformers"}
 
 
 class RunConfig(Settings):

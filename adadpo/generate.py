@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 
 from adadpo.config import Decoding
 from adadpo.data import Text
 from adadpo.logprobs import row_logps
+from adadpo.responses import Progress, Response, cut_response, derived_seed, in_batches
 from adadpo.tokens import encode
-
-Progress = Callable[[int, int], None]  # done, total
 
 # A model's own generation settings (Qwen2.5 brings repetition_penalty 1.05) would bend the distribution unseen.
 PLAIN = {
@@ -28,26 +27,19 @@ PLAIN = {
 }
 
 
-@dataclass(frozen=True)
-class Response:
-    """One generated response."""
-
-    text: str
-    token_ids: list[int]  # the end token included when the model produced one
-    finished: bool  # False: cut at max_new_tokens
-
-
 def generate(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Text],
     decoding: Decoding,
     on_progress: Progress = lambda done, total: None,
+    partial: Path | None = None,
 ) -> list[Response]:
-    """Responses in the order of the prompts.
+    """Responses of transformers in the order of the prompts.
 
     Prompts are batched by length. Each batch has a random state of its own, made of the decoding's seed and the
-    batch's place: two models that give equal probabilities give equal responses, whatever ran before.
+    batch's place: two models that give equal probabilities give equal responses, whatever ran before. A call that was
+    killed and is made again with the same `partial` gives what it would have given.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -55,23 +47,26 @@ def generate(
         prompts: text or messages.
         decoding: temperature 0 is greedy; no top-k or penalty is ever applied, whatever the model declares.
         on_progress: called with prompts done and prompts in all.
+        partial: file that keeps finished batches, see `in_batches`; None: nothing is kept. Of one model only.
+
+    Returns:
+        One response per prompt.
+
+    Raises:
+        DataError: a prompt cannot be tokenised as the model needs it, see `encode`.
+        OSError: the partial file cannot be read or written.
+        ValueError: the decoding is another engine's.
     """
+    if decoding.engine != "transformers":
+        raise ValueError(f"decoding.engine is {decoding.engine!r}: not for transformers to answer")
     ids = [encode(tokenizer, prompt, generation_prompt=True) for prompt in prompts]
-    order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     ends = end_tokens(model, tokenizer)
-    responses: list[Response | None] = [None] * len(ids)
-    for number, start in enumerate(range(0, len(order), decoding.batch_size)):
-        indices = order[start : start + decoding.batch_size]
-        input_ids, attention_mask = pad_left([ids[i] for i in indices], tokenizer.pad_token_id)
-        seed = int.from_bytes(hashlib.sha256(f"{decoding.seed}/{number}".encode()).digest()[:4])
-        sampling = {
-            "do_sample": True,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": 0,
-        }
+    sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+
+    def answer(number: int, places: list[int]) -> list[Response]:
+        input_ids, attention_mask = pad_left([ids[i] for i in places], tokenizer.pad_token_id)
         with torch.random.fork_rng(), torch.inference_mode():
-            torch.manual_seed(seed)
+            torch.manual_seed(derived_seed(decoding.seed, number))
             sequences = model.generate(
                 input_ids=input_ids.to(model.device),
                 attention_mask=attention_mask.to(model.device),
@@ -81,10 +76,11 @@ def generate(
                 **PLAIN,
                 **(sampling if decoding.temperature > 0 else {"do_sample": False}),
             )
-        for index, row in zip(indices, sequences[:, input_ids.shape[1] :].tolist(), strict=True):
-            responses[index] = _response(row, ends, tokenizer)
-        on_progress(min(start + decoding.batch_size, len(order)), len(order))
-    return [response for response in responses if response is not None]
+        return [cut_response(row, ends, tokenizer) for row in sequences[:, input_ids.shape[1] :].tolist()]
+
+    # Another version or precision rounds otherwise: half of the responses from each would be nobody's.
+    made_by = [torch.__version__, transformers.__version__, str(model.dtype), model.device.type, ends]
+    return in_batches(ids, decoding, answer, made_by, on_progress=on_progress, partial=partial)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -134,9 +130,3 @@ def token_log_ratios(
             found[i] = difference[line, -len(rows[i][1]) :]
         on_progress(min(start + batch_size, len(order)), len(order))
     return found
-
-
-def _response(row: list[int], ends: Sequence[int], tokenizer: Any) -> Response:
-    end = next((place for place, token in enumerate(row) if token in ends), None)
-    token_ids = row if end is None else row[: end + 1]
-    return Response(tokenizer.decode(token_ids, skip_special_tokens=True).strip(), token_ids, end is not None)

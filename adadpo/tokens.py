@@ -1,4 +1,4 @@
-"""Preference pairs as token ids, the way TRL's DPOTrainer makes them."""
+"""Preference pairs as token ids, the way TRL's DPOTrainer makes them, except that BOS is never doubled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from adadpo.data import BadRow, DataError, Pair, Text
+from adadpo.data import BadRow, DataError, Message, Pair, Text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def tokenize_pairs(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> To
         max_length: tokens of prompt + response; a longer response is cut at its end by the collator.
 
     Raises:
-        DataError: no pair is left.
+        DataError: no pair is left, or the tokenizer cannot render one, see `encode`.
     """
     prompts: list[list[int]] = []
     chosen: list[list[int]] = []
@@ -69,18 +69,58 @@ def tokenize_pairs(pairs: Sequence[Pair], tokenizer: Any, max_length: int) -> To
 
 
 def encode(tokenizer: Any, text: Text, *, generation_prompt: bool = False) -> list[int]:
-    """Ids of a text, or of a conversation through the chat template (it brings its own BOS: none is added)."""
+    """Ids of a text, or of a conversation through the chat template; never two BOS tokens at the start.
+
+    A conversation has the BOS that its template writes, none is added. A text has the one that the tokenizer adds,
+    where it adds one; a text that begins with BOS itself (rendered from a template before) keeps only that one.
+
+    Args:
+        tokenizer: of the model.
+        text: text or messages.
+        generation_prompt: end a conversation with the template's opening of an answer.
+
+    Returns:
+        Token ids.
+
+    Raises:
+        DataError: there is no chat template for a conversation, it refuses it, or two BOS tokens remain.
+    """
     if isinstance(text, str):
-        return list(tokenizer(text)["input_ids"])
+        ids = list(tokenizer(text)["input_ids"])
+        if _doubled(ids, tokenizer) and text.startswith(tokenizer.bos_token) and _adds_bos(tokenizer):
+            ids = ids[1:]
+    else:
+        ids = _render(tokenizer, text, generation_prompt)
+    if _doubled(ids, tokenizer):
+        if isinstance(text, str):
+            cause = f"the tokenizer adds it twice, or the text begins with two: {text[:40]!r}"
+        else:
+            begin = text[0]["content"][:40]
+            cause = f"its chat template writes it twice, or the first message begins with it: {begin!r}"
+        raise DataError(
+            f"tokenizer {tokenizer.name_or_path}: two BOS tokens {tokenizer.bos_token} at the start: {cause}"
+        )
+    return ids
+
+
+def _render(tokenizer: Any, messages: list[Message], generation_prompt: bool) -> list[int]:
     if tokenizer.chat_template is None:
         raise DataError("the data are conversations but the tokenizer has no chat template")
     try:
         encoded = tokenizer.apply_chat_template(
-            text, add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
+            messages, add_generation_prompt=generation_prompt, tokenize=True, return_dict=True
         )
     except TemplateError as error:  # many templates refuse a system message
         raise DataError(f"the tokenizer's chat template refuses a conversation: {error}") from error
     return list(encoded["input_ids"])
+
+
+def _doubled(ids: Sequence[int], tokenizer: Any) -> bool:
+    return tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    return list(tokenizer("")["input_ids"])[:1] == [tokenizer.bos_token_id]
 
 
 def _join(prompt: Text, response: Text, tokenizer: Any) -> Text:

@@ -15,8 +15,9 @@ from transformers import GenerationConfig
 
 from adadpo.config import Decoding, Lora, TrainSettings
 from adadpo.divergence import kl_estimates
-from adadpo.generate import Response, end_tokens, generate, pad_left, token_log_ratios
+from adadpo.generate import end_tokens, generate, pad_left, token_log_ratios
 from adadpo.policy import Base, fresh_policy
+from adadpo.responses import Response, cut_response
 from adadpo.tokens import encode
 
 PROMPTS = [
@@ -90,10 +91,8 @@ class TestGreedy:
 
     def test_the_text_has_no_special_tokens(self, fresh_model: Any, base: Base) -> None:
         """Against the tokenizer's decoding, without the end token and outer spaces."""
-        from adadpo.generate import _response
-
         ids = [*base.tokenizer(" Drink water. ")["input_ids"], base.tokenizer.eos_token_id, 0, 0]
-        found = _response(ids, [base.tokenizer.eos_token_id], base.tokenizer)
+        found = cut_response(ids, [base.tokenizer.eos_token_id], base.tokenizer)
         assert (found.text, found.token_ids, found.finished) == ("Drink water.", ids[:-2], True)
 
     def test_a_model_s_own_settings_do_not_leak_in(self, lively: Any, base: Base) -> None:
@@ -107,12 +106,40 @@ class TestGreedy:
             )  # fmt: skip
             assert ids_of(generate(lively, base.tokenizer, PROMPTS, decoding)) == ids_of(plain)
 
+    def test_another_engine_s_decoding(self, base: Base) -> None:
+        """Against responses that would carry the other engine's name."""
+        with pytest.raises(ValueError, match=r"decoding\.engine is 'vllm'"):
+            generate(base.model, base.tokenizer, PROMPTS, Decoding(engine="vllm"))
+
     def test_nothing_to_do(self, base: Base) -> None:
         """Against an empty list."""
         assert generate(base.model, base.tokenizer, [], GREEDY) == []
 
 
 class TestSampling:
+    # NEVER change these without raising sweeps' IDENTITY_VERSION: results on people's disks came from such draws.
+    # By generate itself before it could resume, torch 2.13 and transformers 5.23 on a CPU.
+    GOLDEN = (
+        [352, 169, 159, 376, 278, 91, 119, 251, 378, 78],
+        [213, 117, 393, 51, 40, 408, 88, 64, 147, 383],
+        [24, 104, 444, 405, 275, 439, 231, 168, 404, 397],
+        [351, 271, 216, 137, 5, 177, 112, 403, 78, 218],
+        [364, 436, 169, 175, 159, 183, 270, 357, 2],
+    )
+    GOLDEN_IN_PAIRS = (
+        [182, 9, 373, 281, 129, 251, 98, 215, 235, 370],
+        [213, 414, 275, 281, 363, 254, 103, 128, 31, 175],
+        [441, 324, 449, 226, 254, 232, 91, 91, 447, 437],
+        [351, 395, 263, 405, 31, 152, 46, 6, 204, 131],
+        [221, 164, 111, 356, 51, 60, 115, 335, 284, 264],
+    )
+
+    def test_a_seed_s_draws_are_pinned(self, lively: Any, base: Base) -> None:
+        """Golden responses, in one batch and in three."""
+        assert ids_of(generate(lively, base.tokenizer, PROMPTS, SAMPLED)) == [*self.GOLDEN]
+        pairs = SAMPLED.model_copy(update={"batch_size": 2, "temperature": 0.8, "top_p": 0.9})
+        assert ids_of(generate(lively, base.tokenizer, PROMPTS, pairs)) == [*self.GOLDEN_IN_PAIRS]
+
     def test_one_seed_repeats_and_another_differs(self, lively: Any, base: Base) -> None:
         """Against itself; in one batch and in several, of which each has numbers of its own."""
         for batch_size in (2, 32):

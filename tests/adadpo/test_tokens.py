@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pytest
@@ -162,6 +163,86 @@ class TestTemplates:
             DataError, match="chat template refuses a conversation: System role not supported"
         ):
             tokenize_pairs(chats(1), bos_tokenizer, 100)
+
+
+class TestDoubleBos:
+    """SimPO's authors met it: Llama 3's template writes BOS, its tokenizer adds one to every text."""
+
+    LLAMA3 = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]\n\n{{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n\n{% endif %}"
+    )
+    RENDERED = "<|im_start|>[user]\n\nGive me a tip.<|im_end|>[assistant]\n\n"
+    MESSAGES: ClassVar[list[dict[str, str]]] = [{"role": "user", "content": "Give me a tip."}]
+
+    @pytest.fixture
+    def llama3(self, bos_tokenizer: Any) -> Any:
+        bos_tokenizer.chat_template = self.LLAMA3
+        return bos_tokenizer
+
+    def test_one_however_the_prompt_comes(self, llama3: Any) -> None:
+        """Against BOS + the ids of the rest; the tokenizer alone makes two of what the template wrote."""
+        bos = llama3.bos_token_id
+        assert llama3(self.RENDERED)["input_ids"][:3].count(bos) == 2
+        rest = llama3(self.RENDERED.removeprefix("<|im_start|>"), add_special_tokens=False)["input_ids"]
+        assert encode(llama3, self.MESSAGES, generation_prompt=True) == [bos, *rest]
+        assert encode(llama3, self.RENDERED) == [bos, *rest]
+        assert encode(llama3, self.RENDERED.removeprefix("<|im_start|>")) == [bos, *rest]
+        assert encode(llama3, "a").count(bos) == 1
+
+    @pytest.mark.parametrize("kind", ["chat", "rendered", "plain"])
+    def test_one_in_every_pair(self, llama3: Any, kind: str) -> None:
+        """Against counting: one at the prompt's start, none in a response, the same ids whichever way they come."""
+        answers = ("Drink water.", "Go for a walk.")
+        if kind == "chat":
+            pair = Pair(self.MESSAGES, *([{"role": "assistant", "content": text}] for text in answers))
+        else:
+            start = self.RENDERED if kind == "rendered" else self.RENDERED.removeprefix("<|im_start|>")
+            pair = Pair(start, *answers)
+        row = tokenize_pairs([pair], llama3, 1024).rows()[0]
+        assert row["prompt_ids"] == encode(llama3, self.MESSAGES, generation_prompt=True)
+        assert row["prompt_ids"].count(llama3.bos_token_id) == 1
+        for name, text in zip(("chosen_ids", "rejected_ids"), answers, strict=True):
+            assert row[name] == llama3(text + "<|im_end|>", add_special_tokens=False)["input_ids"]
+
+    def test_a_template_that_doubles_it(self, llama3: Any) -> None:
+        """Against the tokenizer's name and the token in the message: in prompts and in pairs."""
+        llama3.chat_template = "{{ bos_token }}" + self.LLAMA3
+        name = re.escape(llama3.name_or_path)
+        match = rf"tokenizer {name}: two BOS tokens <\|im_start\|> at the start: its chat template writes it twice"
+        with pytest.raises(DataError, match=match):
+            encode(llama3, self.MESSAGES)
+        with pytest.raises(DataError, match=match):
+            tokenize_pairs(chats(1), llama3, 1024)
+
+    def test_a_message_that_brings_it(self, llama3: Any) -> None:
+        """Against a template that writes BOS and the message with nothing between; other places of it are allowed."""
+        content = [{"role": "user", "content": "<|im_start|>Hi"}]
+        assert encode(llama3, content).count(llama3.bos_token_id) == 2
+        llama3.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}"
+        with pytest.raises(DataError, match=r"or the first message begins with it: '<\|im_start\|>Hi'"):
+            encode(llama3, content)
+
+    def test_texts_with_two(self, llama3: Any, tokenizer: Any) -> None:
+        """Against a text with two of its own, with a tokenizer that adds one and with one that adds none."""
+        match = re.escape("or the text begins with two: '<|im_start|><|im_start|>Hi'")
+        for each in (llama3, tokenizer):
+            with pytest.raises(DataError, match=match):
+                encode(each, "<|im_start|><|im_start|>Hi")
+
+    def test_a_tokenizer_that_adds_two(self, llama3: Any) -> None:
+        """Against post-processing with BOS twice: no text brings either."""
+        llama3.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<|im_start|> <|im_start|> $A", special_tokens=[("<|im_start|>", llama3.bos_token_id)]
+        )
+        with pytest.raises(DataError, match="the tokenizer adds it twice"):
+            encode(llama3, "Hi")
+
+    def test_no_bos_at_all(self, llama3: Any) -> None:
+        """Against Qwen's tokenizers, which declare none: nothing is checked and nothing removed."""
+        expected = llama3("<|im_start|>Hi")["input_ids"]
+        llama3.bos_token = None
+        assert encode(llama3, "<|im_start|>Hi") == expected
 
 
 def test_surrogates_never_reach_the_tokenizer(tmp_path: Any, tokenizer: Any) -> None:
