@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from adadpo.models import cache_folder
 from sweeps.errors import FailureError
+from sweeps.identity import file_digest
+from sweeps.judging import ALPACA_EVAL_BASELINE, Evaluation, judgement_id
 from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts
-from sweeps.resolve import ALPACA_EVAL_BASELINE, Evaluation
 
 if TYPE_CHECKING:
     from analysis.judges import Judge
@@ -48,8 +49,13 @@ def load_baseline(evaluation: Evaluation, prompts: Records) -> list[dict[str, An
     """
     from analysis.alpaca_eval_assets import BASELINE
 
-    official = evaluation.baseline == ALPACA_EVAL_BASELINE
-    return baseline_outputs(asset(BASELINE) if official else Path(evaluation.baseline), prompts)
+    if evaluation.baseline == ALPACA_EVAL_BASELINE:
+        return baseline_outputs(asset(BASELINE), prompts)
+    path = Path(evaluation.baseline)
+    outputs = baseline_outputs(path, prompts)
+    if f"sha256:{file_digest(path)}" != evaluation.baseline_identity:
+        raise FailureError(f"{path} changed since the runs were planned; launch again")
+    return outputs
 
 
 def asset(name: str) -> Path:
@@ -77,6 +83,7 @@ def open_judge(evaluation: Evaluation, account: str) -> Judge | None:
 
     Raises:
         JudgeError: a package that it needs is missing.
+        FailureError: it is not the one that was planned: another version of a package, a file that changed.
     """
     from analysis.judges.config import judge_config
     from analysis.judges.factory import make_judge
@@ -84,6 +91,10 @@ def open_judge(evaluation: Evaluation, account: str) -> Judge | None:
     if evaluation.judge is None:
         return None
     config = judge_config(evaluation.judge)
+    if judgement_id(evaluation, config) != evaluation.judgement_id:
+        raise FailureError(
+            f"the judge {evaluation.judge_name} changed since the runs were planned; launch again"
+        )
     return make_judge(config, cache=cache_folder(), account=account, load_reward_model=_reward_model)
 
 
@@ -109,7 +120,32 @@ def judge_outputs(
         candidate_name=outputs[0]["generator"],
         on_progress=on_progress,
     )
+    _require_answers(found.summary)
     return found.annotations, found.summary
+
+
+def _require_answers(summary: Mapping[str, Any]) -> None:
+    """A judge that is down makes no judgement: kept, it would be quarantined for good.
+
+    What cannot be answered later either (an answer that nobody can read, a refused question) is the judgement's own.
+
+    Raises:
+        JudgeError: it left so much unanswered that the evaluation would not count.
+    """
+    from analysis.integrity import MAX_MISSING_SHARE
+    from analysis.judges import JudgeError
+
+    failed = summary.get("answers_failed", 0)
+    if not failed:
+        return
+    questions = failed + summary.get("answers_asked", 0) + summary.get("answers_cached", 0)
+    if failed == questions or summary["answers_unavailable"] > MAX_MISSING_SHARE * questions:
+        reasons = summary["failures"]
+        raise JudgeError(
+            f"the judge left {failed} of {questions} questions without an answer "
+            f"({max(reasons, key=reasons.__getitem__)}); the answers it gave are kept, the same command asks for "
+            "the rest"
+        )
 
 
 def _reward_model(config: RewardModel) -> Scorer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from adadpo.config import RunConfig
@@ -21,6 +22,11 @@ def digest(value: Any) -> str:
     """First 16 hex digits of sha256 over the canonical JSON and the identity version."""
     text = canonical_json({"identity_version": IDENTITY_VERSION, "value": value})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_id(config: RunConfig) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.errors import FailureError
 from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, length_controlled, quarantine_reasons
-from sweeps.resolve import Evaluation
+from sweeps.judging import Evaluation
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from rich.console import Console
 from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
-from analysis.judges import JudgeError
-from sweeps.errors import FailureError, UserError
-from sweeps.evaluation import asset, open_judge
+from sweeps.errors import FailureError
 from sweeps.plan import smallest_p
+from sweeps.readiness import require_evaluation, require_training_packages
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
 
@@ -68,27 +65,16 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     console.print(f"report: {page}", markup=False, highlight=False)
 
 
-TRAINING_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "safetensors")
-
-
 def _prepare(sweep: Sweep, console: Console) -> None:
-    """Fetch and convert the model before any run starts, so that a missing one costs nothing."""
-    missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UserError(f"training needs {', '.join(missing)}: pip install 'adadpo[train]'")
+    """Fetch what every run needs before any starts, so that what is missing costs nothing."""
+    require_training_packages()
+    require_evaluation(sweep.job.evaluation, console)
     source = resolve_model(sweep.job.model)
     try:
         with console.status(f"preparing {escape(source.name)} (downloads once)"):
             prepare_model(source)
     except ModelError as error:
         raise FailureError(str(error)) from error
-    for name in sweep.job.evaluation.needs_assets:
-        with console.status(f"fetching AlpacaEval's {escape(name)} (once)"):
-            asset(name)
-    try:
-        open_judge(sweep.job.evaluation, sweep.spec.name)
-    except JudgeError as error:
-        raise UserError(f"evaluate.judge: {error}") from error
 
 
 def _dispatch(sweep: Sweep, console: Console) -> None:

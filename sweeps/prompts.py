@@ -49,6 +49,27 @@ def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
     return content[:limit]
 
 
+def require_constraints(prompts: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Make sure that the rubric judge can judge the answers to some prompts.
+
+    Raises:
+        UserError: a prompt has no constraints, or one that is not valid.
+    """
+    from analysis.judges.verifier import validate
+
+    for number, prompt in enumerate(prompts, start=1):
+        constraints = prompt.get("constraints")
+        if not isinstance(constraints, list) or not constraints:
+            raise UserError(
+                f"{name}: the rubric judge needs 'constraints' in every prompt; prompt {number} has none"
+            )
+        for constraint in constraints:
+            try:
+                validate(constraint)
+            except ValueError as error:
+                raise UserError(f"{name}: prompt {number}: {error}") from error
+
+
 def prompt_messages(prompt: Mapping[str, Any]) -> Text:
     """The conversation that a prompt starts: its `prompt` messages, else its instruction as the user's turn."""
     messages: Text | None = prompt.get("prompt")

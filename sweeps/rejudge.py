@@ -14,8 +14,8 @@ from rich.console import Console
 
 from analysis.results import Judgement
 from sweeps.errors import UserError
+from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
-from sweeps.resolve import Evaluation, judged_by
 from sweeps.rows import run_rows
 from sweeps.spec import Judging
 from sweeps.store import read_json, write_json

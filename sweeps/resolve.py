@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from adadpo.config import Decoding, RunConfig, TrainSettings
+from adadpo.config import RunConfig, TrainSettings
 from adadpo.data import DataError, DataSource, Pairs, load_pairs
 from adadpo.methods import make_method
 from adadpo.models import ModelError, ModelSource, resolve_model
@@ -19,14 +18,13 @@ from analysis.judges import JudgeError
 from sweeps.axes import METHOD_AXES, axes_of, cells_of, preset_of
 from sweeps.data import builtin_instructions_path
 from sweeps.errors import FailureError, UserError
-from sweeps.identity import digest, run_id
-from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts
-from sweeps.spec import Judging, SweepSpec
-from sweeps.yamlfile import Problem, YamlFile
+from sweeps.identity import digest, file_digest, run_id
+from sweeps.judging import ALPACA_EVAL_BASELINE, Evaluation, judged_by
+from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts, require_constraints
+from sweeps.spec import SweepSpec
+from sweeps.yamlfile import Problem, YamlFile, in_folder
 
 BUILTIN = "builtin:instructions"
-ALPACA_EVAL_BASELINE = "gpt4_1106_preview"
-OFFICIAL_JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 
 
 class Fixed(BaseModel):
@@ -48,48 +46,6 @@ class Source(Fixed):
     def open(self) -> DataSource:
         """For reading."""
         return DataSource(**self.model_dump())
-
-
-class Evaluation(Fixed):
-    """How every run of the sweep is evaluated."""
-
-    prompts: str  # as the user wrote it
-    prompts_path: str | None  # None: AlpacaEval's, in the cache
-    prompts_identity: str
-    limit: int | None
-    baseline: str
-    baseline_identity: str
-    judge: dict[str, Any] | None  # a `JudgeConfig`; None: the responses are not judged
-    lc_method: Literal["length_controlled_v1", "joint_difficulty", "no_difficulty"]
-    calibration: str | None  # a file; None: AlpacaEval's, in the cache
-    decoding: Decoding
-    kl_prompts: int | None
-    generation_id: str  # of what decides the responses
-    judgement_id: str  # of what decides their scores
-
-    @property
-    def eval_id(self) -> str:
-        """Where a run's results of this evaluation are, below `eval/`."""
-        return f"{self.generation_id}/{self.judgement_id}"
-
-    @property
-    def judge_name(self) -> str:
-        """For people."""
-        return judge_name(self.judge)
-
-    @property
-    def needs_assets(self) -> list[str]:
-        """AlpacaEval's files that have to be in the cache."""
-        from analysis.alpaca_eval_assets import BASELINE, CALIBRATION, PROMPTS
-
-        needed = []
-        if self.prompts_path is None:
-            needed.append(PROMPTS)
-        if self.baseline == ALPACA_EVAL_BASELINE:
-            needed.append(BASELINE)
-        if self.lc_method == "length_controlled_v1" and not self.calibration:
-            needed += [PROMPTS, CALIBRATION]
-        return list(dict.fromkeys(needed))
 
 
 class PlannedRun(Fixed):
@@ -135,7 +91,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
     """
     folder, problems = file.folder, []
     try:
-        model: ModelSource | None = resolve_model(_in_folder(spec.model, folder))
+        model: ModelSource | None = resolve_model(in_folder(spec.model, folder))
     except (ModelError, OSError, RuntimeError) as error:  # not a path: too long, or ~somebody unknown here
         model = None
         problems.append(Problem(("model",), str(error)))
@@ -176,7 +132,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
     return Job(
         sweep=spec.name,
         store=str(store),
-        model=_in_folder(spec.model, folder),
+        model=in_folder(spec.model, folder),
         train=train,
         heldout=heldout,
         bad_rows=spec.data.bad_rows,
@@ -245,16 +201,6 @@ def _run(
     )
 
 
-def _in_folder(name: str, folder: Path) -> str:
-    """A relative path that exists beside the sweep file becomes absolute; every other name stays."""
-    try:
-        path = folder / Path(name).expanduser()
-        looks_like_path = name.startswith((".", "~", "/")) or path.suffix in (".json", ".jsonl")
-        return str(path) if looks_like_path or path.exists() else name
-    except (OSError, RuntimeError):  # too long for a path, or ~somebody who is not a user here
-        return name
-
-
 def _train_source(spec: SweepSpec, folder: Path) -> Source:
     data = spec.data
     if data.source == BUILTIN:
@@ -277,7 +223,7 @@ def _heldout_source(spec: SweepSpec, folder: Path) -> Source | None:
 
 
 def _source(name: str, split: str, revision: str, limit: int | None, folder: Path) -> Source:
-    location = _in_folder(name, folder)
+    location = in_folder(name, folder)
     if Path(location).suffix in (".json", ".jsonl"):
         return Source(name=name, kind="file", location=location, limit=limit)
     if name.startswith("builtin:"):
@@ -294,30 +240,17 @@ def _prompts_path(spec: SweepSpec, folder: Path) -> Path | None:
     prompts = spec.evaluate.prompts
     if prompts == "alpaca_eval":
         return None
-    return (
-        builtin_instructions_path("evaluation") if prompts == BUILTIN else Path(_in_folder(prompts, folder))
-    )
+    return builtin_instructions_path("evaluation") if prompts == BUILTIN else Path(in_folder(prompts, folder))
 
 
 def _prompts(spec: SweepSpec, folder: Path) -> list[dict[str, Any]] | None:
     """The prompts, if they are here; the rubric judge's constraints are checked."""
-    from analysis.judges.verifier import validate
-
     path, evaluate = _prompts_path(spec, folder), spec.evaluate
     if path is None:
         return None
     prompts = read_prompts(path, evaluate.limit)
-    for number, prompt in enumerate(prompts if evaluate.judge.kind == "rubric" else (), start=1):
-        constraints = prompt.get("constraints")
-        if not isinstance(constraints, list) or not constraints:
-            raise UserError(
-                f"{evaluate.prompts}: the rubric judge needs 'constraints' in every prompt; prompt {number} has none"
-            )
-        for constraint in constraints:
-            try:
-                validate(constraint)
-            except ValueError as error:
-                raise UserError(f"{evaluate.prompts}: prompt {number}: {error}") from error
+    if evaluate.judge.kind == "rubric":
+        require_constraints(prompts, evaluate.prompts)
     return prompts
 
 
@@ -330,9 +263,9 @@ def _baseline(spec: SweepSpec, folder: Path, prompts: list[dict[str, Any]] | Non
         from analysis.alpaca_eval_assets import BASELINE
 
         return baseline, _official(BASELINE)
-    path = Path(_in_folder(baseline, folder))
+    path = Path(in_folder(baseline, folder))
     baseline_outputs(path, prompts or [])
-    return str(path), f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return str(path), f"sha256:{file_digest(path)}"
 
 
 def _evaluation(
@@ -376,54 +309,3 @@ def _official(name: str) -> str:
     from analysis.alpaca_eval_assets import REPOSITORY, REVISION
 
     return f"hub:{REPOSITORY}@{REVISION}/{name}"
-
-
-def judged_by(evaluation: Evaluation, evaluate: Judging, folder: Path) -> Evaluation:
-    """The same responses under another judge or another formula for LC.
-
-    Raises:
-        JudgeError, ModelError, OSError: the judge or the calibration cannot be used; the message says why.
-    """
-    from analysis.judges.factory import judge_identity
-
-    config = None if evaluate.judge.kind == "none" else evaluate.judge
-    if config is not None:
-        located = {
-            key: _in_folder(value, folder)
-            for key in ("config", "model", "path")
-            if isinstance(value := getattr(config, key, None), str)
-        }
-        config = config.model_copy(update=located)
-    calibration = None if evaluate.calibration is None else Path(_in_folder(evaluate.calibration, folder))
-    method = evaluate.lc_method
-    if method == "auto":
-        official = evaluation.prompts_path is None and evaluation.baseline == ALPACA_EVAL_BASELINE
-        official = official and getattr(config, "config", None) == OFFICIAL_JUDGE
-        method = "length_controlled_v1" if official or calibration else "no_difficulty"
-    described = {
-        "baseline": evaluation.baseline_identity,
-        "judge": None
-        if config is None
-        else judge_identity(config, lambda name: resolve_model(name).identity),
-        "lc_method": method,
-        "calibration": None if calibration is None else hashlib.sha256(calibration.read_bytes()).hexdigest(),
-    }
-    return evaluation.model_copy(
-        update={
-            "judge": None if config is None else config.model_dump(mode="json"),
-            "lc_method": method,
-            "calibration": None if calibration is None else str(calibration),
-            "judgement_id": digest(described),
-        }
-    )
-
-
-def judge_name(judge: dict[str, Any] | None) -> str:
-    """`rubric`, `alpaca_eval weighted_alpaca_eval_gpt4_turbo`, ..."""
-    if judge is None:
-        return "none"
-    details = [str(judge[key]) for key in ("config", "model", "path") if judge.get(key)]
-    options = [key for key in ("both_orders",) if judge.get(key)]
-    if judge.get("repeats", 1) > 1:
-        options.append(f"{judge['repeats']} judgements each")
-    return " ".join([judge["kind"], *details]) + (f" ({', '.join(options)})" if options else "")

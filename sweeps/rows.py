@@ -9,8 +9,9 @@ from analysis.results import RunRow, RunState
 from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
 from sweeps.joint import with_joint_lc
+from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
-from sweeps.resolve import Evaluation, PlannedRun
+from sweeps.resolve import PlannedRun
 from sweeps.stages import history_lines, load_history
 from sweeps.store import read_json
 from sweeps.sweep import Sweep

@@ -130,3 +130,13 @@ def _scalar(node: Any) -> Any:
         if isinstance(node, kind):
             return kind(node)
     return str(node)  # a date or a tagged value: validation will say what was expected instead
+
+
+def in_folder(name: str, folder: Path) -> str:
+    """A relative path that exists beside the sweep file becomes absolute; every other name stays."""
+    try:
+        path = folder / Path(name).expanduser()
+        looks_like_path = name.startswith((".", "~", "/")) or path.suffix in (".json", ".jsonl")
+        return str(path) if looks_like_path or path.exists() else name
+    except (OSError, RuntimeError):  # too long for a path, or ~somebody who is not a user here
+        return name

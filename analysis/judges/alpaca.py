@@ -25,12 +25,13 @@ from analysis.judges import (
     no_progress,
     summary_of,
 )
-from analysis.judges.annotators import Annotators, read_annotators
-from analysis.judges.asking import Asking, Setup
+from analysis.judges.annotators import Annotators, kwargs_of, read_annotators
+from analysis.judges.asking import Asking, Setup, asked_prices, asked_url
 from analysis.judges.config import AlpacaEval
-from analysis.judges.endpoint import Waits
+from analysis.judges.endpoint import Endpoint, Waits
 from analysis.judges.guest import alpaca_eval_as_guest
 from analysis.judges.orders import Pass, judge_noise, mean_preferences, position_bias
+from analysis.judges.questions import parameters
 
 SEED = 0  # alpaca_eval's default, with which its leaderboards were made
 _log = logging.getLogger(__name__)
@@ -57,6 +58,20 @@ def alpaca_eval_judge(
         _judge,
         Setup(config, folder, account, os.environ if environment is None else environment, waits or Waits()),
     )
+
+
+def require_ready(config: AlpacaEval, environment: Mapping[str, str]) -> None:
+    """Fail where the judge could not start, with nothing asked and nothing paid.
+
+    Raises:
+        JudgeError: the package, the key or the prices under a cap are missing.
+    """
+    for settings in read_annotators(config.config).settings.values():
+        kwargs = kwargs_of(settings)
+        asked_prices(config, parameters(kwargs, config.model)["model"], kwargs)
+        Endpoint(config, asked_url(config, kwargs), environment, Waits()).close()
+    with alpaca_eval_as_guest():
+        pass  # its import is what may fail
 
 
 def _judge(

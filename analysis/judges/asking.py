@@ -38,6 +38,27 @@ class Setup:
         return Spending(self.folder / "spending" / f"{self.account}.json", self.config.max_cost)
 
 
+def asked_prices(config: AlpacaEval, model: str, kwargs: Mapping[str, Any]) -> Prices | None:
+    """What an annotator's model costs; None where it is not known and nothing is capped.
+
+    Raises:
+        JudgeError: it is not known, but the cost is capped.
+    """
+    prices = prices_of(model, config.prices, kwargs)
+    if prices is None and config.max_cost is not None:
+        raise JudgeError(
+            f"max_cost needs the prices of {model!r}: give prices: {{input: ..., output: ...}} in "
+            "dollars per million tokens"
+        )
+    return prices
+
+
+def asked_url(config: AlpacaEval, kwargs: Mapping[str, Any]) -> str | None:
+    """Where an annotator is asked: the configuration's own address, unless the judge names another."""
+    url: str | None = config.base_url or (kwargs.get("client_kwargs") or {}).get("base_url")
+    return url
+
+
 @dataclass
 class Asking:
     """The `fn_completions` of every annotator: prompts in, answers out, in threads, from the cache where they are."""
@@ -61,12 +82,7 @@ class Asking:
         """
         config = self.setup.config
         asked = parameters(kwargs, config.model)
-        prices = prices_of(asked["model"], config.prices, kwargs)
-        if prices is None and config.max_cost is not None:
-            raise JudgeError(
-                f"max_cost needs the prices of {asked['model']!r}: give prices: {{input: ..., output: ...}} in "
-                "dollars per million tokens"
-            )
+        prices = asked_prices(config, asked["model"], kwargs)
         spending = self.setup.spending() if prices is not None else None
         store = AnswerStore(self.setup.folder / "answers")
         stop = threading.Event()
@@ -139,8 +155,8 @@ class Asking:
             )
 
     def _endpoint(self, kwargs: Mapping[str, Any]) -> Endpoint:
-        """One connection pool per address: the configuration's own, unless the judge names another."""
-        base_url = self.setup.config.base_url or (kwargs.get("client_kwargs") or {}).get("base_url")
+        """One connection pool per address."""
+        base_url = asked_url(self.setup.config, kwargs)
         with self._opening:
             if base_url not in self._endpoints:
                 setup = self.setup

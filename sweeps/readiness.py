@@ -1,0 +1,63 @@
+"""Whether an evaluation can be carried out here: asked before any GPU hour or dollar is spent on it."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from rich.console import Console
+from rich.markup import escape
+
+from adadpo.models import ModelError, prepare_model, resolve_model
+from analysis.judges import JudgeError
+from analysis.judges.config import AlpacaEval, RewardModel, judge_config
+from sweeps.errors import FailureError, UserError
+from sweeps.evaluation import asset, calibration_of, load_baseline, load_prompts
+from sweeps.judging import Evaluation
+from sweeps.prompts import require_constraints
+
+TRAINING_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "safetensors")
+
+
+def require_training_packages() -> None:
+    """Fail where models cannot be trained or run.
+
+    Raises:
+        UserError: packages are missing.
+    """
+    if missing := [name for name in TRAINING_PACKAGES if find_spec(name) is None]:
+        raise UserError(f"training needs {', '.join(missing)}: pip install 'adadpo[train]'")
+
+
+def require_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Fetch what an evaluation reads, and fail where its judge could not start.
+
+    Raises:
+        UserError: the judge's package, key or prices are missing, or the prompts are not for it.
+        FailureError: a file or a model cannot be had, or does not fit the prompts.
+    """
+    config = None if evaluation.judge is None else judge_config(evaluation.judge)
+    if isinstance(config, AlpacaEval):
+        from analysis.judges.alpaca import require_ready
+
+        try:
+            require_ready(config, os.environ)
+        except JudgeError as error:
+            raise UserError(f"judge: {error}") from error
+    for name in evaluation.needs_assets:
+        with console.status(f"fetching AlpacaEval's {escape(name)} (once)"):
+            asset(name)
+    prompts = load_prompts(evaluation)
+    if evaluation.baseline != "reference":
+        load_baseline(evaluation, prompts)
+    if config is not None:
+        calibration_of(evaluation)
+        if config.kind == "rubric":
+            require_constraints(prompts, evaluation.prompts)
+    if isinstance(config, RewardModel):
+        require_training_packages()
+        try:
+            with console.status(f"preparing the judge {escape(config.model)} (downloads once)"):
+                prepare_model(resolve_model(config.model))
+        except ModelError as error:
+            raise FailureError(f"judge: {error}") from error
