@@ -28,9 +28,13 @@ from adadpo.tokens import TokenPairs
 Progress = Callable[[int, int], None]  # done, total
 # Elements of a block of logits: 64 MiB in float32, whatever the vocabulary and the batch.
 BLOCK = 2**24
-# Evaluation passes that parameter gradients may take by default: with the forward pass, under three in all.
-GRADIENT_PASSES = 1.5
+# Evaluation passes that parameter gradients may take by default. With the forward pass that is 2.2 by tokens; measured, it was
+# 2.3 (all weights of SmolLM2-135M) and 2.8 (its LoRA adapters): rows of one response use a machine less well.
+GRADIENT_PASSES = 1.2
 MOST_GRADIENT_PAIRS = 64
+# What a response's gradient costs beside its tokens, in tokens of a forward pass, when every weight is trained: the
+# gradient is as large as the model, and is written and read whole. Measured on a CPU (SmolLM2-135M: 200), rounded up.
+WEIGHTS_IN_TOKENS = 256
 
 
 class Responses(NamedTuple):
@@ -62,11 +66,12 @@ class Work(NamedTuple):
     evaluation: int  # one evaluation pass: `reference.pair_logps`
     forward: int
     backward: int
+    weights: int = 0  # what gradients cost by the number of trained weights, as tokens of a forward pass
 
     @property
     def passes(self) -> float:
         """In evaluation passes; a backward pass costs two forward passes (Kaplan et al. 2020, section 2.1)."""
-        return (self.forward + 2 * self.backward) / self.evaluation
+        return (self.forward + 2 * self.backward + self.weights) / self.evaluation
 
 
 def measure_pairs(
@@ -207,17 +212,22 @@ def _gradient(model: Any, batch: dict[str, Tensor], row: int, parameters: list[T
 
 
 def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """The inner product of two gradients, summed in float64: float64 []."""
+    """The inner product of two gradients, blocks in their own precision and their sum in float64: float64 []."""
     total = torch.zeros((), dtype=torch.float64)
     for left, right in zip(a, b, strict=False):
-        # Blocks: a copy of an embedding's whole gradient in float64 would be the largest tensor of all.
-        for x, y in zip(left.flatten().split(2**20), right.flatten().split(2**20), strict=True):
-            total += torch.dot(x.double(), y.double()).cpu()
+        # Not all in float64: the copy of an embedding's gradient would be the largest tensor there is.
+        for x, y in zip(left.flatten().split(2**16), right.flatten().split(2**16), strict=True):
+            total += torch.dot(x, y).cpu()
     return total
 
 
 def gradient_pairs(
-    pairs: TokenPairs, max_length: int, rng: np.random.Generator, passes: float = GRADIENT_PASSES
+    pairs: TokenPairs,
+    max_length: int,
+    rng: np.random.Generator,
+    *,
+    trained_share: float = 1.0,
+    passes: float = GRADIENT_PASSES,
 ) -> list[int]:
     """The pairs of which parameter gradients are measured: a random sample that costs at most so many passes.
 
@@ -227,22 +237,22 @@ def gradient_pairs(
         pairs: token ids.
         max_length: where responses are cut.
         rng: draws the order.
-        passes: in evaluation passes over all pairs, a backward pass counted as two forward passes.
+        trained_share: trainable parameters over all parameters.
+        passes: in evaluation passes over all pairs, counted as in `Work`.
 
     Returns:
         At most `MOST_GRADIENT_PAIRS` indices, in order of the draw; they may be none when there are few pairs.
     """
     chosen: list[int] = []
     for index in rng.permutation(len(pairs))[:MOST_GRADIENT_PAIRS].tolist():
-        work = work_of(pairs, max_length, [*chosen, index])
-        if work.passes - 1 > passes:
+        if work_of(pairs, max_length, [*chosen, index], trained_share).passes - 1 > passes:
             break
         chosen.append(index)
     return chosen
 
 
-def work_of(pairs: TokenPairs, max_length: int, indices: Sequence[int]) -> Work:
-    """What `measure_pairs` and `measure_gradients` of some pairs cost."""
+def work_of(pairs: TokenPairs, max_length: int, indices: Sequence[int], trained_share: float = 1.0) -> Work:
+    """What `measure_pairs`, and `measure_gradients` of some pairs, cost."""
     packed, rows = 0, []
     for prompt, chosen, rejected in zip(pairs.prompt_ids, pairs.chosen_ids, pairs.rejected_ids, strict=True):
         room = max_length - len(prompt)
@@ -250,7 +260,14 @@ def work_of(pairs: TokenPairs, max_length: int, indices: Sequence[int]) -> Work:
         packed += len(prompt) + responses
         rows.append(2 * len(prompt) + responses)
     gradients = sum(rows[index] for index in indices)
-    return Work(packed, packed + gradients, gradients)
+    weights = round(2 * len(indices) * WEIGHTS_IN_TOKENS * trained_share)
+    return Work(packed, packed + gradients, gradients, weights)
+
+
+def trained_share(model: Any) -> float:
+    """Trainable parameters over all parameters."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trained in sizes if trained) / sum(size for size, _ in sizes)
 
 
 def policy_in_training(base: Base, train: TrainSettings, seed: int, folder: Path | None) -> Any:

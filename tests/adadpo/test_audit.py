@@ -368,9 +368,9 @@ class TestCost:
                 output.register_hook(lambda _: seen.__setitem__("backward", seen["backward"] + tokens))
 
         model.get_input_embeddings().register_forward_hook(forward)
-        chosen = gradient_pairs(pairs, LENGTH, np.random.default_rng(0))
+        chosen = gradient_pairs(pairs, LENGTH, np.random.default_rng(0), trained_share=0)
         assert 0 < len(chosen) < len(pairs)
-        work = work_of(pairs, LENGTH, chosen)
+        work = work_of(pairs, LENGTH, chosen, trained_share=0)
         pair_logps(model, pairs, **OPTIONS)
         assert seen == {"forward": work.evaluation, "backward": 0}
         seen["forward"] = 0
@@ -388,7 +388,7 @@ class TestCost:
         found = gradient_pairs(pairs, 100, np.random.default_rng(seed))
         assert found == gradient_pairs(pairs, 100, np.random.default_rng(seed))
         assert len(set(found)) == len(found) <= 64
-        assert work_of(pairs, 100, found).passes <= 2.5 + 1e-9
+        assert work_of(pairs, 100, found).passes <= 2.2 + 1e-9
 
     def test_another_seed_gives_other_pairs(self) -> None:
         pairs = TokenPairs(*[[[1] * 10] * 200 for _ in range(3)], [], 0)
@@ -454,7 +454,11 @@ class TestPolicies:
 
 
 def test_inner_product_in_blocks() -> None:
-    """Against float64 in one piece, over tensors longer than a block."""
-    a, b = (torch.randn(2**20 + 7, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    expected = (a.double() * b.double()).sum().item() + 6.0
-    assert inner([a, torch.ones(3)], [b, 2 * torch.ones(3)]).item() == pytest.approx(expected, rel=1e-12)
+    """Against one sum in float64, over tensors longer than a block."""
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        a, b = (
+            torch.rand(2**17 + 7, dtype=dtype, generator=torch.Generator().manual_seed(i)) for i in (0, 1)
+        )
+        expected = (a.double() * b.double()).sum().item() + 6.0
+        found = inner([a, torch.ones(3, dtype=dtype)], [b, torch.full((3,), 2.0, dtype=dtype)])
+        assert found.item() == pytest.approx(expected, rel=tolerance)
