@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from sweeps.errors import FailureError, UserError
 from sweeps.store import open_store
+
+if TYPE_CHECKING:
+    from sweeps.spec import Judging
 
 
 def judge(
@@ -36,17 +39,21 @@ def judge(
 ) -> None:
     """Judge a sweep's responses again, without training; both judgements stay, the report shows both."""
     from sweeps.launch import write_everything
-    from sweeps.rejudge import judge_again
+    from sweeps.rejudge import judge_again, require_judged
     from sweeps.sweep import open_sweep
 
     out = Console(soft_wrap=True, emoji=False)
     opened = open_sweep(sweep, open_store(store))
-    judging = _judging(
-        {"judge": _given(judge) if judge else opened.spec.evaluate.judge.model_dump(), "lc_method": lc_method}
-        | ({"calibration": str(calibration)} if calibration else {})
-    )
-    judge_again(opened, judging, Path.cwd(), out)
+    if judge is None:
+        given, folder = opened.spec.evaluate.judge.model_dump(), opened.file.folder
+    else:
+        given, folder = _given(judge)
+    raw = {"judge": given, "lc_method": lc_method}
+    if calibration is not None:
+        raw["calibration"] = str(calibration.expanduser().absolute())
+    evaluation = judge_again(opened, _judging(raw), folder, out)
     write_everything(opened, out)
+    require_judged(opened, evaluation)
 
 
 def assets(
@@ -79,27 +86,36 @@ def assets(
         )
 
 
-def _given(text: str) -> Any:
-    """A judge as it is given on the command line: a name, YAML, or a file of YAML."""
+def _given(text: str) -> tuple[Any, Path]:
+    """A judge from the command line (a name, YAML, or a file of YAML), and where relative paths in it start."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    source: str | Path = text
+    file = None
     if not text.lstrip().startswith("{") and Path(text).suffix in (".yaml", ".yml", ".json"):
-        source = Path(text)
+        file = Path(text).expanduser().absolute()
     try:
-        return YAML(typ="safe", pure=True).load(source)
-    except (YAMLError, OSError) as error:
-        raise UserError(f"--judge {text!r}: {str(error).splitlines()[0]}") from error
+        content = text if file is None else file.read_text(encoding="utf-8")
+        return YAML(typ="safe", pure=True).load(content), Path.cwd() if file is None else file.parent
+    except (YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"--judge {text!r}: {(str(error).splitlines() or [''])[0]}") from error
 
 
-def _judging(raw: dict[str, Any]) -> Any:
+def _judging(raw: dict[str, Any]) -> Judging:
+    """The judge and its options.
+
+    Raises:
+        UserError: every problem of them.
+    """
     from pydantic import ValidationError
 
-    from sweeps.spec import JUDGES, Judging
+    from sweeps.spec import Judging, judge_problems, pydantic_problems
 
+    problems = list(judge_problems(raw["judge"]))
     try:
-        return Judging.model_validate(raw)
+        if not problems:
+            return Judging.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise UserError(f"--judge, one of {', '.join(JUDGES)}: " + "; ".join(lines)) from error
+        problems = list(pydantic_problems(error, raw, Judging))
+    said = [f"--{str(problem.location[0]).replace('_', '-')}: {problem.message}" for problem in problems]
+    raise UserError("; ".join(said))

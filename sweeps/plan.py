@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from sweeps.dispatch.jobs import slurm_script
 from sweeps.evaluation import load_baseline, load_prompts
+from sweeps.judging import Evaluation
+from sweeps.resolve import PlannedRun
 from sweeps.rows import run_row
 from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
@@ -53,26 +56,49 @@ def seconds_per_run(sweep: Sweep) -> float | None:
     return median(time for time in times if time is not None) if times else None
 
 
-def judging_cost(sweep: Sweep) -> dict[str, Any] | None:
-    """What judging the runs that have no judgement yet would cost; None where no API is asked.
+def judging_cost(
+    sweep: Sweep, evaluation: Evaluation | None = None, runs: Sequence[PlannedRun] | None = None
+) -> dict[str, Any] | None:
+    """What judging would cost; None where no API is asked. Nothing is fetched for it.
 
-    Raises:
-        FailureError: the evaluation's prompts cannot be had.
+    Args:
+        sweep: whose runs.
+        evaluation: None: the sweep's own.
+        runs: None: those that have no judgement yet.
     """
+    from adadpo.models import cache_folder
+    from analysis.alpaca_eval_assets import BASELINE, PROMPTS, list_assets
     from analysis.judges.config import AlpacaEval, judge_config
     from analysis.judges.estimate import estimate
 
-    evaluation = sweep.job.evaluation
+    evaluation = evaluation or sweep.job.evaluation
     config = None if evaluation.judge is None else judge_config(evaluation.judge)
     if not isinstance(config, AlpacaEval):
         return None
-    waiting = [run for run in sweep.job.runs if not sweep.store.run(run.run_id).has("judge", sweep.eval_id)]
+    eval_id = evaluation.eval_id
+    waiting = runs or [run for run in sweep.job.runs if not sweep.store.run(run.run_id).has("judge", eval_id)]
+    needed = [name for name in evaluation.needs_assets if name in (PROMPTS, BASELINE)]
+    absent = [asset.name for asset in list_assets(cache_folder(), needed) if asset.status != "present"]
+    if absent:
+        reason = f"AlpacaEval's {' and '.join(absent)} not here yet: adadpo assets"
+        return {"requests": None, "dollars": None, "max_cost": config.max_cost, "reason": reason}
     prompts = load_prompts(evaluation)
     baseline = None
     if evaluation.baseline != "reference":
         baseline = [row["output"] for row in load_baseline(evaluation, prompts)]
     tokens = evaluation.decoding.max_new_tokens
     return estimate(config, prompts, runs=len(waiting), answer_tokens=tokens, baseline=baseline).as_dict()
+
+
+def judging_lines(judging: dict[str, Any] | None) -> list[str]:
+    """`judging_cost` for people."""
+    if judging is None:
+        return []
+    requests = "" if judging["requests"] is None else f"at most {judging['requests']:,} requests, "
+    known = judging["dollars"] is not None
+    dollars = f"about ${judging['dollars']:.2f}" if known else "at a cost that is not known"
+    cap = "" if judging["max_cost"] is None else f", stopped before ${judging['max_cost']:.2f}"
+    return [f"  judging: {requests}{dollars}{cap} ({judging['reason']})"]
 
 
 def unpinned(sweep: Sweep) -> list[str]:
@@ -107,16 +133,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
             else "not known before the first run"
         )
         lines.append(f"  cost of the new runs: {cost}")
-    if judging := plan["judging"]:
-        dollars = (
-            "at a price that is not known"
-            if judging["dollars"] is None
-            else f"about ${judging['dollars']:.2f}"
-        )
-        cap = "" if judging["max_cost"] is None else f", stopped before ${judging['max_cost']:.2f}"
-        lines.append(
-            f"  judging: at most {judging['requests']:,} requests, {dollars}{cap} ({judging['reason']})"
-        )
+    lines += judging_lines(plan["judging"])
     lines.append(
         f"  what it can show: the exact signed-rank test over {plan['settings']} settings reaches p = "
         f"{plan['smallest_p']:.4g} at best; alpha is {plan['alpha']:g}"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from filelock import FileLock
+from pydantic import ValidationError
 from rich.console import Console
 
+from adadpo.models import ModelError
 from analysis.results import Judgement
-from sweeps.errors import UserError
+from sweeps.errors import FailureError, UserError
 from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
-from sweeps.rows import run_rows
+from sweeps.readiness import require_evaluation
+from sweeps.rows import run_rows, run_scores
 from sweeps.spec import Judging
-from sweeps.store import read_json, write_json
+from sweeps.store import RunFolder, read_json, write_json
 from sweeps.sweep import Sweep
 
 
@@ -37,67 +40,100 @@ def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) 
     """
     from analysis.judges import JudgeError
     from sweeps.dispatch.inline import launch_inline
+    from sweeps.plan import judging_cost, judging_lines
 
     sweep.store.require_writable()
     try:
         evaluation = judged_by(sweep.job.evaluation, judging, folder)
-    except (JudgeError, OSError) as error:
+    except (JudgeError, ModelError, OSError) as error:
         raise UserError(f"--judge: {error}") from error
     if evaluation.judge is None:
         raise UserError("--judge none judges nothing")
-    again = replace(sweep, job=sweep.job.model_copy(update={"evaluation": evaluation}))
-    generated = [
-        run for run in sweep.job.runs if sweep.store.run(run.run_id).has("generate", evaluation.eval_id)
-    ]
+    again = under(sweep, evaluation)
+    folders = {run.run_id: sweep.store.run(run.run_id) for run in sweep.job.runs}
+    generated = [run for run in sweep.job.runs if _has_responses(folders[run.run_id], evaluation)]
     if not generated:
         raise UserError(f"{sweep.spec.name} has no responses yet: adadpo launch {sweep.spec.name}")
+    for run in generated:  # asking for a judgement again is trying again
+        if folders[run.run_id].state(evaluation.eval_id) == "failed":
+            folders[run.run_id].clear_failure()
     waiting = {run.run_id for run in again.select("waiting")}
-    _remember(sweep, evaluation)
     runs = [run for run in generated if run.run_id in waiting]
-    console.print(
+    said = (
         f"{sweep.spec.name}: {len(generated)} of {len(sweep.job.runs)} runs have responses, {len(runs)} to judge by "
-        f"{evaluation.judge_name}",
-        markup=False,
-        highlight=False,
+        f"{evaluation.judge_name}"
     )
+    console.print(said, markup=False, highlight=False)
     if runs:
+        require_evaluation(evaluation, console)
+        for line in judging_lines(judging_cost(sweep, evaluation, runs)):
+            console.print(line, markup=False, highlight=False)
+        remember(sweep, evaluation)
         launch_inline(again, runs, console)
     return evaluation
 
 
+def require_judged(sweep: Sweep, evaluation: Evaluation) -> None:
+    """Say which runs have responses that could not be judged.
+
+    Raises:
+        FailureError: there are some.
+    """
+    if failed := under(sweep, evaluation).select("failed"):
+        raise FailureError(
+            f"{len(failed)} runs could not be judged by {evaluation.judge_name}: see adadpo logs "
+            f"{sweep.spec.name} {failed[0].run_id}; the same command tries them again"
+        )
+
+
+def under(sweep: Sweep, evaluation: Evaluation) -> Sweep:
+    """The sweep under another evaluation of its responses."""
+    return replace(sweep, job=sweep.job.model_copy(update={"evaluation": evaluation}))
+
+
+def _has_responses(folder: RunFolder, evaluation: Evaluation) -> bool:
+    """Without its training's files a run would be trained again, which judging must not do."""
+    return folder.has("train", evaluation.eval_id) and folder.has("generate", evaluation.eval_id)
+
+
 def judgements_of(sweep: Sweep) -> list[Judgement]:
-    """Every judgement of the sweep's responses, the declared one first."""
-    evaluations = [sweep.job.evaluation]
-    evaluations += [each for each in remembered(sweep) if each.eval_id != sweep.eval_id]
-    return [_judgement(sweep, evaluation) for evaluation in evaluations]
+    """Every judgement of the sweep's responses, the sweep file's own first; others only where a run has one."""
+    found = [_judgement(sweep, sweep.job.evaluation)]
+    for evaluation in remembered(sweep):
+        folders = [sweep.store.run(run.run_id) for run in sweep.job.runs]
+        if evaluation.eval_id != sweep.eval_id and any(f.done(evaluation.eval_id) for f in folders):
+            found.append(_judgement(sweep, evaluation))
+    return found
 
 
 def remembered(sweep: Sweep) -> list[Evaluation]:
     """The evaluations by which these responses were judged again."""
-    path = sweep.folder / "judgements.json"
-    found = [Evaluation(**each) for each in read_json(path)] if path.exists() else []
-    return [each for each in found if each.generation_id == sweep.job.evaluation.generation_id]
+    return [each for each in _known_to(sweep) if each.generation_id == sweep.job.evaluation.generation_id]
 
 
-def _remember(sweep: Sweep, evaluation: Evaluation) -> None:
-    path = sweep.folder / "judgements.json"
+def remember(sweep: Sweep, evaluation: Evaluation) -> None:
+    """Have the report show an evaluation also when the sweep file names another one."""
     with FileLock(sweep.folder / "judgements.lock"):
-        known = read_json(path) if path.exists() else []
-        others = [each for each in known if Evaluation(**each).eval_id != evaluation.eval_id]
-        write_json(path, [*others, evaluation.model_dump(mode="json")])
+        others = [each for each in _known_to(sweep) if each.eval_id != evaluation.eval_id]
+        known = [each.model_dump(mode="json") for each in (*others, evaluation)]
+        write_json(sweep.folder / "judgements.json", known)
+
+
+def _known_to(sweep: Sweep) -> list[Evaluation]:
+    path = sweep.folder / "judgements.json"
+    try:
+        return [Evaluation.model_validate(each) for each in read_json(path)] if path.exists() else []
+    except (ValidationError, TypeError) as error:
+        raise FailureError(
+            f"{path} is damaged; delete it, and judge again: no answer is paid twice"
+        ) from error
 
 
 def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
     from analysis import compare
-    from analysis.annotations import AnnotationError
 
-    declared, reason = sweep.declared(), None
-    try:
-        rows = run_rows(sweep, evaluation)
-    except AnnotationError as error:  # a judgement beside the declared one must not take the report away
-        if evaluation.eval_id == sweep.eval_id:
-            raise
-        rows, reason = [], str(error)
+    declared, scores = sweep.declared(), run_scores(sweep, evaluation)
+    rows = run_rows(sweep, evaluation, scores)
     is_declared = evaluation.eval_id == sweep.eval_id
     comparisons = compare(
         runs=rows,
@@ -118,15 +154,29 @@ def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
     summaries = list(_summaries(sweep, evaluation))
     return Judgement(
         eval_id=evaluation.eval_id,
-        judge=evaluation.judge_name,
+        judge=evaluation.judge_name + _against(sweep, evaluation),
         lc_method=evaluation.lc_method,
         declared=is_declared,
         counts=dict(Counter(row.state for row in rows)),
         means=means,
-        comparison=comparisons[0] if rows else None,
+        comparison=comparisons[0],
         judging=_totals(summaries),
-        reason=reason,
+        reason=_why_none(scores, [row.run_id for row in rows if row.state == "done"]),
     )
+
+
+def _against(sweep: Sweep, evaluation: Evaluation) -> str:
+    """The baseline, where it is not the sweep's own."""
+    if evaluation.baseline_identity == sweep.job.evaluation.baseline_identity:
+        return ""
+    return f" against {Path(evaluation.baseline).name}"
+
+
+def _why_none(scores: Mapping[str, Mapping[str, Any]], counting: list[str]) -> str | None:
+    """Why no run that counts has an LC, where that is so; None also where there is no such run."""
+    if any(scores[run_id]["length_controlled_win_rate"] is not None for run_id in counting):
+        return None
+    return next((scores[run_id]["reason"] for run_id in counting), None)
 
 
 def _known(rows: list[Any], name: str) -> list[float]:

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adadpo.config import Decoding, TrainSettings
-from analysis.judges.config import KINDS, AlpacaEval, Import, RewardModel, Rubric
+from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
 from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
 from sweeps.metrics import METRICS
 from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
 JUDGES = (*KINDS, "none")
+NO_JUDGE = ("union_tag_invalid", "union_tag_not_found", "model_attributes_type")  # pydantic's words
 
 
 class Section(BaseModel):
@@ -197,8 +198,8 @@ def pydantic_problems(error: ValidationError, raw: Any, model: type[BaseModel]) 
     """Pydantic's errors as problems, with the choices and a suggestion."""
     for item in error.errors():
         location = _in_file(item["loc"], raw)
-        if item["type"] == "union_tag_invalid" and location[-1:] == ("judge",):
-            continue  # told with the choices by _semantic_problems
+        if location[-1:] == ("judge",) and item["type"] in NO_JUDGE:
+            continue  # told with the choices by judge_problems
         if item["type"] == "extra_forbidden":
             key = item["loc"][-1]
             above = location[:-1] if location and str(location[-1]) == key else location
@@ -259,9 +260,7 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     if isinstance(evaluate, dict):
         judge = evaluate.get("judge", "rubric")
         kind = judge.get("kind") if isinstance(judge, dict) else judge
-        if isinstance(kind, str) and kind not in JUDGES:
-            at = ("evaluate", "judge", "kind") if isinstance(judge, dict) else ("evaluate", "judge")
-            yield Problem(at, f"unknown judge {kind!r}{suggest(kind, JUDGES)}")
+        yield from judge_problems(judge, ("evaluate", "judge"))
         if kind == "rubric" and evaluate.get("prompts", "builtin:instructions") == "alpaca_eval":
             yield Problem(
                 ("evaluate", "judge"), "the rubric judge needs prompts with constraints; alpaca_eval has none"
@@ -274,6 +273,21 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     launch = raw.get("launch")
     if isinstance(launch, dict) and launch.get("executor") == "slurm":
         yield from _slurm_problems(launch)
+
+
+def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:
+    """A judge that is none of those there are."""
+    named = {"kind": judge} if isinstance(judge, str) else judge
+    if not isinstance(named, dict):
+        yield Problem(
+            at,
+            f"judge: {named!r} is no judge; choose from {', '.join(JUDGES)}, or give a mapping with a kind",
+        )
+    elif "kind" not in named:
+        yield Problem(at, f"missing key 'kind' under judge; choose from {', '.join(JUDGES)}")
+    elif named["kind"] not in JUDGES:
+        where = (*at, "kind") if isinstance(judge, dict) else at
+        yield Problem(where, f"unknown judge {named['kind']!r}{suggest(str(named['kind']), JUDGES)}")
 
 
 def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
@@ -318,7 +332,7 @@ def _fields_at(model: type[BaseModel], location: Location, tagged: tuple[int | s
     """The keys that a section takes."""
     fields = model.model_fields
     sections: dict[str, type[BaseModel]] = {
-        "data": Data, "evaluate": Evaluate, "compare": Compare, "study": Study, "decoding": Decoding,
+        "data": Data, "evaluate": Evaluate, "compare": Compare, "study": Study, "decoding": Decoding, "prices": Prices,
         "launch": Local if "local" in tagged else Inline,
     }  # fmt: skip
     if location and str(location[-1]) in sections:
