@@ -195,6 +195,83 @@ class Judgement(Frozen):
     reason: str | None = None  # why there is no comparison
 
 
+# The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.
+AuditStageName = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
+AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
+
+
+class Quartiles(Frozen):
+    """A distribution over pairs; `low`, `median`, `high` are `None` when no pair has a value."""
+
+    n: int  # pairs that have a value
+    undefined: int  # measured pairs that have none
+    low: float | None  # first quartile
+    median: float | None
+    high: float | None  # third quartile
+    balanced: float | None = None  # share of the n within the audit's tolerance of ratio 1; None: not a ratio
+
+
+class AuditStage(Frozen):
+    """One stage of stabilisation, applied to one policy."""
+
+    name: AuditStageName
+    label: str  # e.g. "per-token ratio, clip 10"
+    trained: bool  # the arm's own
+    promised: list[AuditRatio]  # 1 by construction, where no bound on the coefficients is active
+    clipped_share: float | None  # of all pairs; None without pairs
+    log_ratios: dict[AuditRatio, list[float | None]]  # natural log, one per pair; None where undefined
+    summary: dict[AuditRatio, Quartiles]  # of log_ratios, in nats
+
+
+class AuditPoint(Frozen):
+    """One policy under one arm's loss: before training (step 0), a snapshot, or the end."""
+
+    arm: str
+    method: dict[str, Value]
+    run_id: str | None  # None: no run of a sweep
+    step: int
+    parameters: str  # which parameters the gradients are of
+    stages: list[AuditStage]
+    cosines: list[float | None]  # between the two terms' parameter gradients, one per pair of `gradient_pairs`
+    cosine: Quartiles
+
+
+class AuditCost(Frozen):
+    """Work for each policy, in tokens through the model."""
+
+    evaluation_tokens: int  # of one evaluation pass over the pairs
+    forward_tokens: int
+    backward_tokens: int
+    passes: float  # all of it in evaluation passes, a backward pass counted as two forward passes
+    seconds: float  # wall time of all policies
+    evaluation_seconds: float  # of these, the forward passes over all pairs: about one evaluation pass each
+
+
+class Audit(Frozen):
+    """A gradient audit: `audit.json` is this, serialised."""
+
+    audit_version: int = 1
+    target: str  # the sweep, or the model
+    model: str  # identity
+    data: str  # identity of the held-out pairs
+    pairs: int
+    truncated: int  # pairs of which a response is cut
+    left_out: list[str]  # rows that are not used, and why
+    gradient_pairs: list[int]  # positions of the pairs whose parameter gradients were measured
+    gradient_seed: int  # of their draw
+    precision: str  # of the passes: bfloat16 (autocast, as in training) or float32
+    device: str
+    max_length: int
+    setting: str | None  # of the audited runs
+    seed: int | None
+    tolerance: float  # a ratio counts as 1 within this factor, e.g. 0.05: from 1 / 1.05 to 1.05
+    points: list[AuditPoint]
+    missing: list[str]  # policies that are not there, and why
+    findings: list[str]  # which equalities held and which did not, in sentences
+    cost: AuditCost
+    versions: dict[str, str]
+
+
 class Results(Frozen):
     """Everything the report shows. `results.json` is this, serialised."""
 
@@ -218,4 +295,5 @@ class Results(Frozen):
     curves: list[Curve]
     samples: list[Sample]
     judgements: list[Judgement] = []  # the declared one first; empty in files older than judging again
+    audit: Audit | None = None  # None: not made; absent in older files
     provenance: dict[str, str]
