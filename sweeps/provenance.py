@@ -49,18 +49,20 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that a result may depend on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {package: version for package in PACKAGES if (version := _version(package)) is not None}
 
 
-def generator_versions() -> dict[str, str]:
+def generator_versions(engine: str) -> dict[str, str]:
     """Versions of what a model's responses come from: answers made by unlike ones are not compared."""
-    return {name: version for name, version in versions().items() if name in ("torch", "transformers")}
+    packages = ("torch", "transformers", *(["vllm"] if engine == "vllm" else []))
+    return {name: version for name in packages if (version := _version(name)) is not None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -311,6 +311,9 @@ def _process_problems(settings: TrainSettings, spec: SweepSpec) -> Iterator[Prob
         settings.accumulation_steps(spec.processes)
     except ValueError as error:
         yield Problem(("train", "batch_size"), str(error))
+    if spec.evaluate.decoding.engine == "vllm" and settings.lora and settings.precision == "float32":
+        place = ("evaluate", "decoding", "engine")
+        yield Problem(place, "vllm answers through adapters in bfloat16 only: train.precision is float32")
     if spec.processes > 1 and settings.forward != "trl":
         yield Problem(("train",), f"train.forward must be 'trl' when {spec.processes} processes train a run")
 

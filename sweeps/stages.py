@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from analysis.judges import Judge
 
 OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
+PARTIAL = "partial.jsonl"  # batches of responses that are done, of a generation that is not
 SAME_FAILURES = 3  # the same failure this many times in a row stops the job: it would hit every run
 
 
@@ -121,10 +122,18 @@ class Workshop:
         with FileLock(folder / "lock"):  # workers that start together wait for the first one
             if not file.exists():
                 base = self.base(run)
-                outputs, _ = self.generate(base, base.model, f"{self.job.model} (untrained)", on_progress)
-                write_json(folder / "generation.json", {"versions": generator_versions()})
+                partial = folder / PARTIAL
+                outputs, _ = self.generate(
+                    base, lambda: base.model, None, f"{self.job.model} (untrained)", partial, on_progress
+                )
+                write_json(folder / "generation.json", {"versions": self.versions()})
                 write_json(file, outputs)
+                partial.unlink(missing_ok=True)
         return list(read_json(file))
+
+    def versions(self) -> dict[str, str]:
+        """Of what generates responses here."""
+        return generator_versions(self.job.evaluation.decoding.engine)
 
     def baseline_versions(self, run: PlannedRun) -> dict[str, str]:
         """Versions of what generated the baseline's responses; empty for a file's."""
@@ -137,13 +146,35 @@ class Workshop:
         return self.store.baseline(digest([generation_id, run.config.model, run.config.train.precision]))
 
     def generate(
-        self, base: Base, policy: Any, generator: str, on_progress: Callable[[int, int], None]
+        self,
+        base: Base,
+        load: Callable[[], Any],
+        trained: Path | None,
+        generator: str,
+        partial: Path,
+        on_progress: Callable[[int, int], None],
     ) -> tuple[list[dict[str, Any]], list[Any]]:
-        """A model's responses in AlpacaEval's format, and as token ids."""
-        from adadpo.generate import generate
+        """A model's responses in AlpacaEval's format, and as token ids.
 
+        Args:
+            base: the untrained model.
+            load: gives the model that answers; vLLM reads it by itself, and wants the memory.
+            trained: folder of the run's adapter or model; None: the untrained model answers.
+            generator: what the responses' model is called.
+            partial: file of the batches that are done, for the next attempt; the caller deletes it.
+            on_progress: called with prompts done, and in all.
+        """
         messages = [prompt_messages(prompt) for prompt in self.prompts]
-        responses = generate(policy, base.tokenizer, messages, self.job.evaluation.decoding, on_progress)
+        decoding = self.job.evaluation.decoding
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if decoding.engine == "vllm":
+            from adadpo.generate_vllm import generate_vllm
+
+            responses = generate_vllm(base, trained, messages, decoding, on_progress, partial)
+        else:
+            from adadpo.generate import generate
+
+            responses = generate(load(), base.tokenizer, messages, decoding, on_progress, partial)
         outputs = [
             {
                 "instruction": prompt["instruction"],
@@ -285,6 +316,8 @@ def _train(
     for line in data.left_out:
         logging.getLogger("sweeps").warning("left out: %s", line)
     write_json(folder.path / "provenance.json", provenance(workshop.job, run))
+    for stale in folder.path.glob(f"eval/*/{PARTIAL}"):
+        stale.unlink()  # another training's responses
     metrics = train_run(
         base,
         run.config,
@@ -308,34 +341,42 @@ def _generate(
 
     start, job, base, settings = time.time(), workshop.job, workshop.base(run), run.config.train
     workshop.baseline(run, lambda done, total: report("baseline", done, total))
-    with quiet():
-        policy = load_policy(base, folder.train / ("adapter" if settings.lora else "model"), settings)
+    trained = folder.train / ("adapter" if settings.lora else "model")
+    target = folder.generation(job.evaluation.eval_id)
+
+    @cache
+    def policy() -> Any:
+        with quiet():
+            return load_policy(base, trained, settings)
+
     outputs, responses = workshop.generate(
         base,
         policy,
+        trained,
         f"{run.arm} {run.setting} seed={run.seed}",
+        target / PARTIAL,
         lambda done, total: report("generate", done, total),
     )
     some = slice(None, job.evaluation.kl_prompts)
     ratios = token_log_ratios(
-        policy,
+        policy(),
         base.model,
         base.tokenizer,
         [prompt_messages(prompt) for prompt in workshop.prompts[some]],
         responses[some],
         on_progress=lambda done, total: report("KL", done, total),
     )
-    target = folder.generation(job.evaluation.eval_id)
     write_json(target / "config.json", job.evaluation.model_dump(mode="json"))
     described = {
         **kl_estimates(ratios),
-        "versions": generator_versions(),
+        "versions": workshop.versions(),
         "mean_tokens": sum(len(response.token_ids) for response in responses) / len(responses),
         "finished_share": sum(response.finished for response in responses) / len(responses),
         "wall_seconds": time.time() - start,
     }
     write_json(target / "generation.json", described)
     write_json(target / "outputs.json", outputs)
+    (target / PARTIAL).unlink(missing_ok=True)
 
 
 def _judge(

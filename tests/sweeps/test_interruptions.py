@@ -90,3 +90,26 @@ def test_training_resumes_from_its_checkpoint(undisturbed: Path, tmp_path: Path)
         assert not list((tmp_path / store).glob("*/train/checkpoints"))
     assert contents(tmp_path / "store") == contents(tmp_path / "straight")
     assert {Path(path).name for path in files_of(tmp_path / "store" / run)} >= names
+
+
+@pytest.mark.parametrize(("moment", "where"), [(6, "baselines/*"), (10, "*/eval/*")])
+def test_generation_goes_on_from_its_finished_batches(tmp_path: Path, moment: int, where: str) -> None:
+    """Killed between batches: what is there is not generated again, and the bytes are those of a calm launch."""
+    file = write_sweep(tmp_path / "two.yaml", TWO.replace("batch_size: 8}", "batch_size: 2}"))
+    assert adadpo("launch", file, "--store", tmp_path / "calm").code == 0
+    killed = (
+        "progress",
+        moment,
+        signal.SIGKILL,
+    )  # 3 reports of training, then 4 batches each of baseline and policy
+    store = tmp_path / "store"
+    assert start(tmp_path / "log", "launch", file, "--store", store, interruption=killed).wait().code == -9
+    [partial] = store.glob(f"{where}/partial.jsonl")
+    batches = len(partial.read_text().splitlines())
+    assert 0 < batches < 4
+    answer = start(
+        tmp_path / "log", "launch", file, "--store", store, interruption=("progress", 99, 9)
+    ).wait()
+    assert answer.code == 0, answer.out
+    assert not list(store.rglob("partial.jsonl"))
+    assert contents(store) == contents(tmp_path / "calm")
