@@ -232,7 +232,7 @@ class AuditPoint(Frozen):
     step: int
     parameters: str  # which parameters the gradients are of
     stages: list[AuditStage]
-    cosines: list[float | None]  # between the two terms' parameter gradients, one per pair of `gradient_pairs`
+    cosines: list[float | None]  # of the two terms' parameter gradients, per pair of `gradient_pairs`
     cosine: Quartiles
 
 

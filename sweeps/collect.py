@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.results import Curve, Evaluation, Failure, Results, RunRow, Sample
+from sweeps.audit import read_audit
 from sweeps.evaluation import quarantine_reasons
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
@@ -42,6 +43,7 @@ def collect(sweep: Sweep) -> Results:
         arms=list(sweep.spec.arms),
         declaration_changed=changes,
     )
+    audit, not_shown = read_audit(sweep)
     first = {run.arm: run for run in reversed(sweep.job.runs)}
     return Results(
         sweep=sweep.spec.name,
@@ -63,7 +65,8 @@ def collect(sweep: Sweep) -> Results:
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
-        provenance=_provenance(sweep),
+        audit=audit,
+        provenance=_provenance(sweep) | ({"gradient audit": not_shown} if not_shown else {}),
     )
 
 
