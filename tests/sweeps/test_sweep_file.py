@@ -560,6 +560,14 @@ COMBINATIONS: dict[str, tuple[str, str, list[str]]] = {
         "{loss: [dpo, simpo]}",
         ["4:8: axis 'loss' is fixed by arm 'a': it cannot be both"],
     ),
+    "methods whose formulas nobody could verify": (
+        "{a: {method: SGDPO}, b: {loss: balanced-dpo}}",
+        "{beta: [0.1]}",
+        [
+            "3:20: arm 'a': SGDPO, ACL Findings 2025, is not implemented: its formula is not verified",
+            "3:38: arm 'b': Balanced-DPO, arXiv 2502.20847, is not implemented: its formula is not verified",
+        ],
+    ),
     "no loss of ours": (
         "{a: {loss: smpo}, b: {loss: adasimpo}}",
         "{loss: [[dpo], 1, smpo]}",
