@@ -1,0 +1,168 @@
+"""Settings and seeds both random: the guard beside the headline test, and the variance components."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from analysis.difference_table import Table, check_table
+from analysis.results import Alternative, Frozen, Interval
+
+METHOD = "two-way ANOVA of settings and seeds, t with Satterthwaite's degrees of freedom"
+
+# Mean squares that cancel to less than this share of themselves, or of the squared differences, are rounding.
+ROUNDING = 1e-12
+
+
+class VarianceComponents(Frozen):
+    """Variances of d_ks = mean + setting_k + seed_s + run_ks, in the metric's unit squared.
+
+    Unbiased, so that `setting` and `seed` may come out negative: a sign that they are small.
+    """
+
+    setting: float  # between settings: the arms differ more at some than at others
+    seed: float  # between seeds, shared by all settings: data order, initialisation
+    run: float  # what is left: training, decoding and judging of one pair of runs
+
+
+class CrossedTest(Frozen):
+    """Mean difference over settings and seeds, with the error that both kinds of sharing leave."""
+
+    interval: Interval | None  # of the mean; None where no pair is complete
+    standard_error: float | None
+    degrees_of_freedom: float | None
+    t: float | None
+    p_value: float | None  # None does not reject
+    alternative: Alternative
+    settings: int  # that the analysis uses
+    seeds: int
+    left_out_settings: list[int]  # positions; a gap in them
+    left_out_seeds: list[int]
+    components: VarianceComponents | None
+    reason: str | None  # why something is None
+
+
+def crossed_test(
+    differences: ArrayLike, *, alternative: Alternative = "two-sided", confidence: float = 0.95
+) -> CrossedTest:
+    """Test that the mean difference is 0 when both settings and seeds are samples.
+
+    Pairs of one setting share that setting, pairs of one seed share its data order: with MS_K, MS_S and MS_E the mean
+    squares of settings, seeds and the rest, SE^2 = (MS_K + MS_S - MS_E) / (K S), and Satterthwaite's degrees of
+    freedom are (MS_K + MS_S - MS_E)^2 / [MS_K^2 / (K-1) + MS_S^2 / (S-1) + MS_E^2 / ((K-1)(S-1))], at least
+    min(K, S) - 1. Nothing here sees what all pairs share, prompts and judge.
+
+    The mean squares need a table without gaps. Where some pairs are missing, either the settings or the seeds with a
+    gap are left out and named, whichever keeps more pairs, settings where both keep as many.
+
+    Args:
+        differences: candidate minus baseline [settings K, seeds S], in the metric's unit; NaN: no complete pair.
+        alternative: "greater": the mean is above 0.
+        confidence: of the two-sided interval, in (0, 1).
+
+    Returns:
+        Estimate and test. An estimated variance that is not positive gives neither error nor p; p = None does not
+        reject. Fewer than 2 settings or 2 seeds without a gap: the mean over complete pairs, and the reason.
+
+    Raises:
+        ValueError: not a table, a value that is infinite, an unknown alternative, a confidence outside (0, 1).
+
+    Source: Searle, Casella & McCulloch (1992), Variance Components (two-way random model without replication);
+    Satterthwaite (1946), Biometrics Bulletin 2:110; bound: with one component alone there are K - 1 or S - 1.
+    """
+    if alternative not in ("two-sided", "greater", "less"):
+        raise ValueError(f"alternative must be one of two-sided, greater, less, got {alternative!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    everything = check_table(differences)
+    table, without_settings, without_seeds = _complete(everything)
+    n_settings, n_seeds = table.shape
+    common = {
+        "alternative": alternative,
+        "settings": n_settings,
+        "seeds": n_seeds,
+        "left_out_settings": without_settings,
+        "left_out_seeds": without_seeds,
+    }
+    if n_settings < 2 or n_seeds < 2:
+        known = everything[~np.isnan(everything)]
+        reason = f"needs 2 settings and 2 seeds without a missing pair, has {n_settings} and {n_seeds}"
+        interval = _interval(float(known.mean()), None, confidence, reason) if len(known) else None
+        return _without(common, interval, None, reason)
+
+    mean = float(table.mean())
+    of_setting, of_seed = table.mean(axis=1) - mean, table.mean(axis=0) - mean
+    rest = table - mean - of_setting[:, None] - of_seed
+    ms_setting = n_seeds * float(of_setting @ of_setting) / (n_settings - 1)
+    ms_seed = n_settings * float(of_seed @ of_seed) / (n_seeds - 1)
+    df_run = (n_settings - 1) * (n_seeds - 1)
+    ms_run = float((rest**2).sum()) / df_run
+    components = VarianceComponents(
+        setting=(ms_setting - ms_run) / n_seeds, seed=(ms_seed - ms_run) / n_settings, run=ms_run
+    )
+
+    combined = ms_setting + ms_seed - ms_run
+    largest = float(np.abs(table).max())
+    if combined <= ROUNDING * (ms_setting + ms_seed + ms_run + ROUNDING * largest**2):
+        reason = "the estimated variance of the mean is not positive: no standard error, nothing is rejected"
+        return _without(common, _interval(mean, None, confidence, reason), components, reason)
+    se = math.sqrt(combined / table.size)
+    squares = ms_setting**2 / (n_settings - 1) + ms_seed**2 / (n_seeds - 1) + ms_run**2 / df_run
+    df = max(combined**2 / squares, min(n_settings, n_seeds) - 1.0)
+
+    from scipy.special import stdtr, stdtrit  # slow to import
+
+    t = mean / se
+    below, above = float(stdtr(df, t)), float(stdtr(df, -t))
+    p_value = {"two-sided": min(1.0, 2 * min(below, above)), "greater": above, "less": below}[alternative]
+    half = float(stdtrit(df, (1 + confidence) / 2)) * se
+    return CrossedTest(
+        interval=_interval(mean, half, confidence, None),
+        standard_error=se,
+        degrees_of_freedom=df,
+        t=t,
+        p_value=p_value,
+        components=components,
+        reason=None,
+        **common,
+    )
+
+
+def _complete(table: Table) -> tuple[Table, list[int], list[int]]:
+    """The part without gaps, and the settings and seeds that it leaves out."""
+    gaps = np.isnan(table)
+    settings, seeds = gaps.any(axis=1), gaps.any(axis=0)
+    # Of one row or column there is no test, so a part with two of each comes first.
+    by_setting, by_seed = table[~settings], table[:, ~seeds]
+    if (min(by_seed.shape) >= 2, by_seed.size) > (min(by_setting.shape) >= 2, by_setting.size):
+        return by_seed, [], np.flatnonzero(seeds).tolist()
+    return by_setting, np.flatnonzero(settings).tolist(), []
+
+
+def _interval(mean: float, half: float | None, confidence: float, reason: str | None) -> Interval:
+    return Interval(
+        estimate=mean,
+        low=None if half is None else mean - half,
+        high=None if half is None else mean + half,
+        confidence=confidence,
+        achieved=None,  # approximate: known by simulation alone
+        method=METHOD,
+        reason=reason,
+    )
+
+
+def _without(
+    common: dict[str, object], interval: Interval | None, components: VarianceComponents | None, reason: str
+) -> CrossedTest:
+    return CrossedTest(
+        interval=interval,
+        standard_error=None,
+        degrees_of_freedom=None,
+        t=None,
+        p_value=None,
+        components=components,
+        reason=reason,
+        **common,
+    )
