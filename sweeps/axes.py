@@ -55,8 +55,8 @@ def arm_problems(arms: Any) -> Iterator[Problem]:
 
 
 def preset_of(arm: str, options: dict[str, Any]) -> Any:
-    """What an arm starts from: `method: adasimpo`, or `loss: simpo`, or its own name."""
-    return options.get("method", options.get("loss", arm))
+    """What an arm starts from: `method: adasimpo`, else its own name where it is one, else `loss: simpo`."""
+    return options.get("method", arm if arm in PRESETS else options.get("loss", arm))
 
 
 def _option_problems(preset: str, given: dict[Any, Any], at: Location) -> Iterator[Problem]:
@@ -100,7 +100,7 @@ def grid_problems(grid: Any, arms: Any) -> Iterator[Problem]:
         cells = cells_of(part)
         if not cells:
             yield Problem(at, "the grid is empty: every combination is excluded")
-        yield from _cell_problems(cells, at, arms)
+        yield from _cell_problems(cells, part.get("zip", {}), at, arms)
 
 
 def _part_problems(part: dict[Any, Any], at: Location, arms: Any) -> Iterator[Problem]:
@@ -155,56 +155,39 @@ def _axis_problems(axis: Any, values: Any, at: Location, arms: Any) -> Iterator[
         options = options if isinstance(options, dict) else {}
         if axis in options:
             yield Problem(at, f"axis {axis!r} is fixed by arm {name!r}: it cannot be both", True)
-        elif axis in METHOD_AXES and (preset := str(preset_of(name, options))) in PRESETS:
-            yield from _unused_axis(axis, values, name, preset, options, at)
 
 
-def _unused_axis(
-    axis: str, values: list[Any], arm: str, preset: str, options: dict[str, Any], at: Location
-) -> Iterator[Problem]:
-    """An axis that an arm's loss does not use would make equal runs look like different ones."""
-    own = {key: value for key, value in options.items() if key in METHOD_AXES}
-    try:
-        make_method(preset, **own)
-    except ValidationError:
-        return  # told of the arm itself
-    for value in values:
-        try:
-            make_method(preset, **{**own, axis: value})
-        except ValidationError as error:
-            if any(item["type"] == "value_error" for item in error.errors()):
-                yield Problem(at, f"axis {axis!r} cannot be used with arm {arm!r}: {_reason(error)}", True)
-                return
-
-
-def _cell_problems(cells: list[Cell], at: Location, arms: Any) -> Iterator[Problem]:
-    """Combinations of axes that an arm's loss cannot have, though each value alone is possible."""
-    methods = {
-        tuple(cell.items()) for cell in ({k: v for k, v in c.items() if k in METHOD_AXES} for c in cells)
-    }
+def _cell_problems(cells: list[Cell], zipped: dict[str, Any], at: Location, arms: Any) -> Iterator[Problem]:
+    """Settings that an arm's loss cannot have; an axis that it does not use would make equal runs look different."""
+    methods = list(
+        {str(m): m for m in ({k: v for k, v in c.items() if k in METHOD_AXES} for c in cells)}.values()
+    )
     for name, options in arms.items() if isinstance(arms, dict) else ():
         options = options if isinstance(options, dict) else {}
         own = {key: value for key, value in options.items() if key in METHOD_AXES}
         preset = str(preset_of(name, options))
-        for method in sorted(methods, key=str) if preset in PRESETS else ():
-            try:
-                make_method(preset, **own)
-                make_method(preset, **{**own, **dict(method)})
-            except ValidationError as error:
-                if _alone_is_wrong(preset, own, dict(method)):
-                    break  # told of the arm or of the axis itself
-                cell = " ".join(f"{axis}={value}" for axis, value in method)
-                yield Problem(at, f"{cell} cannot be used with arm {name!r}: {_reason(error)}")
+        if preset not in PRESETS or _reason_against(preset, own):
+            continue  # told of the arm itself
+        for method in methods:
+            if reason := _reason_against(preset, {**own, **method}):
+                alone = [a for a, value in method.items() if _reason_against(preset, {**own, a: value})]
+                if alone:
+                    said = f"axis {alone[0]!r} cannot be used with arm {name!r}: {reason}"
+                    place = (*at, "zip", alone[0]) if alone[0] in zipped else (*at, alone[0])
+                    yield Problem(place, said, True)
+                else:
+                    cell = " ".join(f"{axis}={value}" for axis, value in method.items())
+                    yield Problem(at, f"{cell} cannot be used with arm {name!r}: {reason}")
                 break
 
 
-def _alone_is_wrong(preset: str, own: dict[str, Any], method: dict[str, Any]) -> bool:
+def _reason_against(preset: str, options: dict[str, Any]) -> str | None:
+    """Why there is no such method; None where there is one."""
     try:
-        for part in ({}, *({axis: value} for axis, value in method.items())):
-            make_method(preset, **{**own, **part})
-    except ValidationError:
-        return True
-    return False
+        make_method(preset, **options)
+    except ValidationError as error:
+        return _reason(error)
+    return None
 
 
 def value_problem(axis: str, value: Any, label: str | None = None) -> str | None:

@@ -550,6 +550,21 @@ COMBINATIONS: dict[str, tuple[str, str, list[str]]] = {
             for arm in "ab"
         ],
     ),
+    "an axis that another axis makes possible": (
+        "{a: {method: dpo, normalization: mean, balance: sequence}, b: {method: dpo}}",
+        "{balance: [sequence, per_token], clip: [5, 10]}",
+        ["4:8: axis 'balance' is fixed by arm 'a': it cannot be both"],
+    ),
+    "options of one loss beside the loss itself": (
+        "{a: {method: dpo}, b: {method: adadpo}}",
+        "{loss: [simpo], simpo_gamma: [0.5, 1.0]}",
+        [],
+    ),
+    "a useless axis in a zip": (
+        "{a: {method: dpo}, b: {method: adadpo}}",
+        "{zip: {beta: [0.1, 0.2], clip: [5, 10]}}",
+        ["4:32: axis 'clip' cannot be used with arm 'a': clip has no effect with balance: none"],
+    ),
     "a loss with its own beta": (
         "{a: {method: dpo}, b: {method: adadpo}}",
         "{zip: {loss: [dpo, simpo], beta: [0.1, 2.0]}}",
@@ -796,3 +811,16 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     # Other responses of the baseline, other evaluation.
     (folder / "baseline.json").write_text(json.dumps([output | {"output": "Ho"}]))
     assert opened(file, tmp_path / "store").eval_id != sweep.eval_id
+
+
+def test_a_preset_keeps_its_balance_under_another_loss(tmp_path: Path) -> None:
+    """An arm that is called adadpo is balanced, whatever its loss; any other name stands for nothing."""
+    text = PLAIN.replace("adadpo: {}", "adadpo: {loss: simpo}").replace("dpo: {}", "dpo: {loss: simpo}", 1)
+    methods = {
+        run.arm: run.config.method
+        for run in opened(write_sweep(tmp_path / "s.yaml", text), tmp_path).job.runs
+    }
+    assert {arm: (m.loss, m.balance) for arm, m in methods.items()} == {
+        "dpo": ("simpo", "none"),
+        "adadpo": ("simpo", "per_token"),
+    }
