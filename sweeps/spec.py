@@ -281,7 +281,7 @@ def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:
     if not isinstance(named, dict):
         yield Problem(
             at,
-            f"judge: {named!r} is no judge; choose from {', '.join(JUDGES)}, or give a mapping with a kind",
+            f"{named!r} is no judge; choose from {', '.join(JUDGES)}, or give a mapping with a kind",
         )
     elif "kind" not in named:
         yield Problem(at, f"missing key 'kind' under judge; choose from {', '.join(JUDGES)}")

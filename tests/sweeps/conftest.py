@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = adadpo("launch", write_sweep(folder / "two.yaml", TWO), "--store", folder / "store")
     assert answer.code == 0, answer.err
     return folder / "store"
+
+
+# The judge's server and its behaviour are those of the judges' own tests; "conftest" is taken as a name.
+_found = spec_from_file_location("judges_conftest", Path(__file__).parents[1] / "judges" / "conftest.py")
+assert _found is not None
+assert _found.loader is not None
+judges_conftest = module_from_spec(_found)
+_found.loader.exec_module(judges_conftest)
+running_server, server = judges_conftest.running_server, judges_conftest.server
+
+
+@pytest.fixture
+def two_runs(undisturbed: Path, tmp_path: Path) -> Path:
+    """A store with the two runs of `two.yaml`, trained but not judged, so that judging needs no training.
+
+    The tiny model hardly changes in two steps: the responses here are made up, so that there is something to judge.
+    """
+    store = Path(shutil.copytree(undisturbed, tmp_path / "two_runs"))
+    for number, file in enumerate(sorted(store.glob("*/eval/*/outputs.json"))):
+        rows = json.loads(file.read_text())
+        for place, row in enumerate(rows):
+            row["output"] = f"Response {place} of {number}" + " and on" * ((5 * place + 3 * number) % 7 // 2)
+        file.write_text(json.dumps(rows))
+        for judgement in (path for path in file.parent.iterdir() if path.is_dir()):
+            shutil.rmtree(judgement)
+    return store
