@@ -112,7 +112,7 @@ def test_tests_that_could_not_be_made() -> None:
 def test_unusable(bad: float) -> None:
     """p-values and levels out of range against ValueError with the place."""
     for adjust in (holm, benjamini_hochberg, benjamini_yekutieli, partial_conjunction):
-        with pytest.raises(ValueError, match="between 0 and 1, got .* at position 1"):
+        with pytest.raises(ValueError, match=r"between 0 and 1, got .* at position 1"):
             adjust([0.5, bad])
     with pytest.raises(ValueError, match="alpha"):
         partial_conjunction([0.5], bad)
