@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -45,6 +46,9 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
             quarantined.append({"run": run.run_id, "label": label(run), "reasons": reasons})
         elif (value := row.metrics[primary]) is not None:
             values.setdefault((run.setting, run.arm), []).append(value)
+    counts: Counter[str] = Counter(states.values())
+    counts["quarantined"] = len(quarantined)
+    counts["done"] -= len(quarantined)
     cells = [
         {"setting": setting, "arm": arm, "n": len(found), "mean": mean(found), "sd": sd(found)}
         for (setting, arm), found in values.items()
@@ -54,7 +58,7 @@ def make_status(sweep: Sweep) -> dict[str, Any]:
         "folder": str(sweep.folder),
         "runs": len(states),
         "seeds": sweep.seeds,
-        "counts": dict(sweep.counts()),
+        "counts": {state: count for state, count in counts.items() if count},
         "working": working,
         "failures": failures,
         "quarantined": quarantined,
