@@ -42,7 +42,7 @@ def make_stage(
     """
     rounded = {ratio: rounded_values(values) for ratio, values in log_ratios.items()}
     return AuditStage(
-        name=name,
+        stage=name,
         label=label,
         trained=trained,
         promised=list(promised),
@@ -109,64 +109,79 @@ def findings(points: Sequence[AuditPoint]) -> list[str]:
 
 def _about(point: AuditPoint) -> Iterator[str]:
     stage = trained_stage(point)
-    base = None if stage.name == "base" else next(each for each in point.stages if each.name == "base")
+    base = None if stage.stage == "base" else next(each for each in point.stages if each.stage == "base")
     when = "before training" if point.step == 0 else f"after step {point.step}"
-    made = "made the gradient ratio 1" if base else "left the gradient ratio at 1"
-    measured = {ratio: found for ratio, found in stage.summary.items() if found.n}
-    good = [_clause(ratio, stage, base, point) for ratio, found in measured.items() if held(found)]
-    bad = [_clause(ratio, stage, base, point) for ratio, found in measured.items() if not held(found)]
-    start = f"{point.arm}, {when}: the {stage.label} "
-    if good and bad:
-        yield f"{start}{made} {_listed(good)}; not {_listed(bad)}."
-    elif good:
-        yield f"{start}{made} {_listed(good)}."
+    measured = [ratio for ratio in PLACES if ratio in stage.summary and stage.summary[ratio].n]
+    good = [ratio for ratio in measured if held(stage.summary[ratio])]
+    bad = [ratio for ratio in measured if ratio not in good]
+    start = f"{point.arm}, {when}: with the {stage.label}, the gradient ratio was"
+    within = f"1 within {TOLERANCE:.0%}"
+    if good:
+        yield f"{start} {within} {_clauses(good, stage, base, point)}" + (
+            f"; it was not {_clauses(bad, stage, base, point)}." if bad else "."
+        )
     elif bad:
-        yield f"{start}did not {made.replace('made', 'make').replace('left', 'leave')}: {_listed(bad)}."
+        yield f"{start} not {within} {_clauses(bad, stage, base, point)}."
     else:
-        yield f"{start}has no ratio that is defined."
-    broken = [ratio for ratio in stage.promised if ratio in measured and not held(measured[ratio])]
+        yield f"{start} not defined for any pair."
+    broken = [ratio for ratio in stage.promised if ratio in bad]
     if broken:
         yield (
-            f"By construction it is 1 {_listed([PLACES[ratio] for ratio in broken])} where no clip is active; "
-            f"the clip was active for {share(stage.clipped_share or 0.0)} of pairs."
+            f"By construction it is 1 {_listed([PLACES[ratio] for ratio in broken])} where no bound is active; "
+            f"one was active for {share(stage.clipped_share or 0.0)} of the pairs."
         )
-    parameters = measured.get("parameters")
-    if parameters is None:
-        yield "Gradients in the parameters were not measured."
-    elif "probability" in measured and held(measured["probability"]):
-        moved = "carried over" if held(parameters) else "did not carry over"
-        yield f"So equality in probability space {moved} to the parameters."
+    if "parameters" not in measured:
+        yield "In parameter space nothing was measured."
+    elif base is not None and "probability" in good:
+        yield f"So equality in probability space {_carried(stage.summary['parameters'])}."
 
 
-def _clause(ratio: AuditRatio, stage: AuditStage, base: AuditStage | None, point: AuditPoint) -> str:
+def _carried(parameters: Quartiles) -> str:
+    assert parameters.median is not None  # n > 0
+    if held(parameters):
+        return "carried over to the parameters"
+    if abs(parameters.median) <= math.log1p(TOLERANCE):
+        return "reached the parameters in the median only: single pairs are not balanced there"
+    return "did not carry over to the parameters"
+
+
+def _clauses(
+    ratios: Sequence[AuditRatio], stage: AuditStage, base: AuditStage | None, point: AuditPoint
+) -> str:
+    """Where, with the numbers; places with the same numbers share them."""
+    places: dict[str, list[str]] = {}
+    for ratio in ratios:
+        places.setdefault(_numbers(ratio, stage, base, point), []).append(PLACES[ratio])
+    return _listed([f"{_listed(where)} ({numbers})" for numbers, where in places.items()])
+
+
+def _numbers(ratio: AuditRatio, stage: AuditStage, base: AuditStage | None, point: AuditPoint) -> str:
     found = stage.summary[ratio]
     assert found.median is not None  # n > 0
-    words = [f"median {ratio_text(found.median)}"]
+    words = [f"{share(found.balanced or 0.0)} of {found.n} pairs", f"median {ratio_text(found.median)}"]
+    if not held(found) and found.low is not None and found.high is not None:
+        words[-1] += f" [{ratio_text(found.low)}, {ratio_text(found.high)}]"
     before = None if base is None else base.summary[ratio].median
     if before is not None:
-        words[0] += f", {_compared(found.median, before)} the base loss's {ratio_text(before)}"
+        words.append(f"base loss {ratio_text(before)}")
     if ratio == "parameters" and point.cosine.median is not None:
         words.append(f"cosine {point.cosine.median:.2f}".replace("-", "\u2212"))
-    return f"{PLACES[ratio]} for {share(found.balanced or 0.0)} of {found.n} pairs ({'; '.join(words)})"
-
-
-def _compared(now: float, before: float) -> str:
-    if abs(abs(now) - abs(before)) < 0.005:
-        return "as far from 1 as"
-    return "closer to 1 than" if abs(now) < abs(before) else "further from 1 than"
+    return ", ".join(words)
 
 
 def _change(first: AuditPoint, last: AuditPoint) -> str:
     ends = [trained_stage(point).summary for point in (first, last)]
-    clauses = []
+    places: dict[str, list[str]] = {}
     for ratio, place in PLACES.items():
         medians = [end[ratio].median if ratio in end else None for end in ends]
         if medians[0] is not None and medians[1] is not None:
-            clauses.append(f"{place} from {ratio_text(medians[0])} to {ratio_text(medians[1])}")
+            course = f"from {ratio_text(medians[0])} to {ratio_text(medians[1])}"
+            places.setdefault(course, []).append(place)
     when = f"{last.arm}, from step {first.step} to step {last.step}"
-    return (
-        f"{when}: the median ratio went {_listed(clauses)}." if clauses else f"{when}: no ratio is defined."
-    )
+    if not places:
+        return f"{when}: no ratio is defined."
+    clauses = [f"{course} {_listed(where)}" for course, where in places.items()]
+    return f"{when}: the median ratio went {'; '.join(clauses)}."
 
 
 def _listed(clauses: Sequence[str]) -> str:

@@ -214,7 +214,7 @@ class Quartiles(Frozen):
 class AuditStage(Frozen):
     """One stage of stabilisation, applied to one policy."""
 
-    name: AuditStageName
+    stage: AuditStageName
     label: str  # e.g. "per-token ratio, clip 10"
     trained: bool  # the arm's own
     promised: list[AuditRatio]  # 1 by construction, where no bound on the coefficients is active

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.results import Results
 from reports import (
+    audit,
     cells,
     comparisons,
     curves,
@@ -60,6 +61,7 @@ def render_html(results: Results) -> str:
             other_comparisons=comparisons.other_comparisons(results),
             judgements=judgements.judgements_of(results),
             curves=curves.curve_figures(results),
+            audit=audit.audit_of(results),
             samples=samples.samples_of(results),
             runs=runs.run_table(results),
             runs_open=len(results.runs) <= runs.OPEN_UP_TO,

@@ -139,7 +139,7 @@ def _of_model(
     output: Path | None,
     options: Options,
 ) -> tuple[Audit, list[Path]]:
-    from reports.audit import write_audit_page
+    from reports.audit_page import write_audit_page
     from sweeps.audit import FILE, audit_model, write_audit
 
     path = output or Path(FILE)

@@ -6,6 +6,8 @@ import math
 from itertools import product
 from statistics import mean, stdev
 
+from audit_examples import make_audit
+
 from analysis.results import (
     Cell,
     Comparison,
@@ -263,6 +265,7 @@ def make_results(
         comparisons=comparisons,
         curves=curves,
         samples=[] if missing else make_samples(labels[0]),
+        audit=None if missing else make_audit(),
         provenance={
             "adadpo": "0.1.0",
             "torch": "2.9.0",

@@ -19,7 +19,7 @@ ATTACK = (
     "\"'><script>alert(1)</script><img src=http://evil.test/x onerror=alert(1)></style></svg>"
     "<!-- ]]> {{ 7 * 7 }} {% raw %} onload=alert(1) javascript:alert(1) &lt;b&gt;"
 )
-LITERALS = {"state", "alternative", "zero_method", "verdict_kind", "counts"}
+LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts"}
 TAGS = """
     html head meta link title style body header main section article h1 h2 h3 h4 p div span strong small ul li
     dl dt dd table caption thead tbody tr th td details summary figure figcaption svg desc g text line rect
@@ -108,7 +108,7 @@ def test_megabyte_strings_are_cut_visibly(results: Results) -> None:
     sample = Sample(
         arm="adadpo", setting="s", seed=0, instruction=long, baseline_output=long, output=long, preference=2
     )
-    html = render_html(results.model_copy(update={"samples": [sample], "verdict": long}))
+    html = render_html(results.model_copy(update={"samples": [sample], "verdict": long, "audit": None}))
     assert "Cut: the first 1,500 of 1,000,000 characters are shown." in html
     assert len(html) < 120_000
     everywhere = changed(make_results(2, (0,), 3), lambda text: text + " " + long)

@@ -27,6 +27,7 @@ SECTIONS = [
     "Paired differences",
     "Other metrics",
     "Training curves",
+    "Gradient audit",
     "Sample outputs",
     "All runs",
     "How to read this page",
