@@ -32,6 +32,7 @@ finally:
         ["plan", "small", "--store", "{store}"],
         ["status", "small", "--store", "{store}"],
         ["logs", "small", "--store", "{store}"],
+        ["audit", "--help"],
         ["score", "--help"],
         ["compare", "--help"],
     ],
@@ -69,6 +70,7 @@ def test_every_command_says_what_it_does() -> None:
         "extend",
         "report",
         "dashboard",
+        "audit",
         "score",
         "compare",
     ):
