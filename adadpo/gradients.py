@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]  # done, total
 # Elements of a block of logits: 64 MiB in float32, whatever the vocabulary and the batch.
 BLOCK = 2**24
 # Evaluation passes that parameter gradients may take by default. With the forward pass that is 2.2 by tokens; measured,
-# 2.3 (all weights of SmolLM2-135M) and 2.8 (its LoRA adapters): single responses use a machine less well than batches.
+# 2.2 (all weights of SmolLM2-135M) and 2.8 (its LoRA adapters): single responses use a machine less well than batches.
 GRADIENT_PASSES = 1.2
 MOST_GRADIENT_PAIRS = 64
 # What a response's gradient costs beside its tokens, in tokens of a forward pass, when every weight is trained: the
