@@ -192,7 +192,8 @@ class Judgement(Frozen):
     means: dict[str, dict[str, float | None]]  # arm -> metric -> mean over runs that count
     comparison: Comparison | None  # on the declared primary metric; exploratory unless `declared`
     judging: dict[str, Value]  # requests, cost in dollars, position bias, noise: what the judge reports
-    reason: str | None = None  # why there is no comparison
+    reason: str | None = None  # why no run that counts has a value
+    failures: list[Failure] = []  # runs that do not count here; of the declared one they are the results' own
 
 
 # The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.

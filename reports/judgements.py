@@ -7,74 +7,93 @@ from dataclasses import dataclass
 from analysis.results import Judgement, Results
 from reports.formats import interval, measure, number, p_value, titled
 from reports.lookup import arm_name, arms_in_order, metric_named
-from reports.shown import Column, Missing, Shown, Table, Tag, Whole
+from reports.shown import Column, Missing, Shown, Table, Tag, Whole, state_tag
 from reports.text import plural
 
+_RATES = ("length_controlled_win_rate", "win_rate")
 _FACTS = {
-    "answers_asked": ("answers asked for", 0),
-    "answers_cached": ("answers from the cache", 0),
-    "requests": ("requests", 0),
-    "dollars": ("dollars charged to the sweep", 2),
-    "truncated_pairs": ("pairs cut for the reward model", 0),
-    "missing": ("pairs without a preference", 0),
-    "position_bias_estimate": ("position bias (preference for the answer shown first, minus 0.5)", 3),
-    "position_bias_consistency": ("same preference in both orders (share)", 3),
-    "noise_within_pair_sd": ("judge's own noise (SD of a preference judged again)", 3),
-    "noise_win_rate_sd": ("of which in a run's win rate (points)", 2),
+    "answers_asked": ("Answers asked for", 0),
+    "answers_cached": ("Answers from the cache", 0),
+    "requests": ("Requests", 0),
+    "dollars": ("Dollars charged to the sweep by then", 2),
+    "truncated_pairs": ("Pairs cut for the reward model", 0),
+    "missing": ("Pairs without a preference", 0),
+    "position_bias_estimate": ("Position bias: preference for the answer shown first, minus 0.5", 3),
+    "position_bias_consistency": ("Share of pairs with the same preference in both orders", 3),
+    "noise_within_pair_sd": ("Judge's own noise: SD of a preference judged again", 3),
+    "noise_win_rate_sd": ("Of which in a run's win rate (points)", 2),
 }
 
 
 @dataclass(frozen=True)
 class Judgements:
-    """The section's parts; empty tables have no rows."""
+    """The section's parts, a column for each judgement; empty tables have no rows."""
 
     table: Table
     judging: Table
+    failures: Table  # of judgements beside the declared one, whose own stand with the design
     notes: Table
 
 
 def judgements_of(results: Results) -> Judgements | None:
     """The section; `None` where one judge judged once and nothing was noted."""
-    notes = _notes(results)
-    judging = _judging(results)
+    notes, judging = _notes(results), _judging(results)
     if len(results.judgements) < 2 and not judging.rows and not notes.rows:
         return None
-    return Judgements(_table(results), judging, notes)
+    return Judgements(_table(results), judging, _failures(results), notes)
+
+
+def _columns(results: Results) -> list[Column]:
+    return [Column(""), *(Column(each.judge) for each in results.judgements)]
 
 
 def _table(results: Results) -> Table:
-    metric = metric_named(results, results.declared.primary)
+    shown = results.judgements
     arms = [arm for arm in arms_in_order(results) if arm in results.arms]
-    rates = [each for each in results.metrics if each.name in ("win_rate", "length_controlled_win_rate")]
-    rows: list[list[Shown]] = []
-    for each in results.judgements:
-        reason = each.reason or "no run has a value"
-        row: list[Shown] = [
-            Whole(each.judge),
-            each.lc_method,
-            Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "judged again"),
-            str(each.counts.get("done", 0)),
-        ]
-        for rate in rates:
-            row += [measure(each.means.get(arm, {}).get(rate.name), rate, reason=reason) for arm in arms]
-        rows.append([*row, *_difference(each, metric.decimals, results.declared.alpha, reason)])
-    columns = [Column("Judge"), Column("LC method"), Column(""), Column("Runs", numeric=True)]
-    columns += [
-        Column((rate.label, ": ", arm_name(results, arm)), numeric=True) for rate in rates for arm in arms
+    rows: list[list[Shown]] = [
+        ["Judgement", *(_role(each) for each in shown)],
+        ["Folder in a run's eval/*", *(Whole(each.eval_id.rpartition("/")[2]) for each in shown)],
+        ["LC method", *(each.lc_method for each in shown)],
+        ["Runs that count", *(_counting(each) for each in shown)],
     ]
-    columns += [
-        Column(("Difference, ", titled(metric)), numeric=True),
-        Column("Interval", numeric=True),
-        Column("p", numeric=True),
-    ]
-    note = "Mean over the runs that count. Judges and LC methods are never pooled; only the declared one is tested."
-    return Table("The same responses under each judge", columns, rows, note)
+    for name in _RATES:
+        rate = metric_named(results, name)
+        for arm in arms:
+            values = [each.means.get(arm, {}).get(name) for each in shown]
+            cells = [
+                measure(value, rate, reason=_reason(each, name))
+                for each, value in zip(shown, values, strict=True)
+            ]
+            rows.append([(rate.label, ": ", arm_name(results, arm)), *cells])
+    metric = metric_named(results, results.declared.primary)
+    if metric.name in (*_RATES, "lc_minus_wr"):  # no judge has a say in any other
+        differences = [_difference(each, metric.decimals, results.declared.alpha) for each in shown]
+        for place, label in enumerate((f"Difference, {titled(metric)}", "Interval", "Wilcoxon signed-rank")):
+            rows.append([label, *(each[place] for each in differences)])
+    note = "Means over the runs that count. Judges and LC methods are never pooled; the declared judgement decides."
+    return Table("The same responses under each judge", _columns(results), rows, note)
 
 
-def _difference(each: Judgement, decimals: int, alpha: float, reason: str) -> list[Shown]:
+def _role(each: Judgement) -> Tag:
+    return Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "beside the declared one")
+
+
+def _counting(each: Judgement) -> str:
+    others = [f"{count} {state}" for state, count in each.counts.items() if state != "done"]
+    said = f"{each.counts.get('done', 0)} of {sum(each.counts.values())}"
+    return f"{said} ({', '.join(others)})" if others else said
+
+
+def _reason(each: Judgement, name: str) -> str:
+    if each.reason and name == "length_controlled_win_rate":
+        return each.reason
+    return "no run that counts has a value"
+
+
+def _difference(each: Judgement, decimals: int, alpha: float) -> list[Shown]:
     found = each.comparison
     if found is None or found.estimate is None:
-        return [Missing(reason)] * 3
+        return [Missing(each.reason or "no setting has a complete pair of runs")] * 3
     p: Shown = (
         p_value(found.test.p_value, alpha) if found.test else Missing(found.test_reason or "there is no test")
     )
@@ -83,17 +102,37 @@ def _difference(each: Judgement, decimals: int, alpha: float, reason: str) -> li
 
 def _judging(results: Results) -> Table:
     rows: list[list[Shown]] = []
-    for each in results.judgements:
-        for name, (label, decimals) in _FACTS.items():
-            value = each.judging.get(name)
-            if (
-                isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and (name != "missing" or value)
-            ):
-                rows.append([Whole(each.judge), label, number(float(value), decimals)])
-    columns = [Column("Judge"), Column("What"), Column("Value", numeric=True)]
-    return Table("How judging went, over all runs", columns, rows)
+    for name, (label, decimals) in _FACTS.items():
+        values = [_figure(each, name) for each in results.judgements]
+        if any(value is not None and (name != "missing" or value) for value in values):
+            rows.append(
+                [label, *(number(value, decimals, reason="no figure of this judge") for value in values)]
+            )
+    return Table("How judging went, over all runs", _columns(results), rows)
+
+
+def _figure(each: Judgement, name: str) -> float | None:
+    value = each.judging.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _failures(results: Results) -> Table:
+    rows: list[list[Shown]] = [
+        [
+            each.judge,
+            Whole(run.run_id),
+            arm_name(results, run.arm),
+            Whole(run.setting),
+            str(run.seed),
+            state_tag(run.state),
+            run.reason,
+        ]
+        for each in results.judgements
+        for run in each.failures
+    ]
+    columns = [Column("Judge"), Column("Run"), Column("Arm"), Column("Setting"), Column("Seed", numeric=True)]
+    columns += [Column("State"), Column("Reason")]
+    return Table("Runs without a result of a judge beside the declared one", columns, rows)
 
 
 def _notes(results: Results) -> Table:

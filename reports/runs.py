@@ -38,4 +38,4 @@ def _value(run: RunRow, metric: Metric) -> Shown:
     if value is None or metric.standard_error is None:
         return shown
     error = run.metrics.get(metric.standard_error)
-    return (shown, " ± ", measure(error, metric, reason="fewer than 2 responses"))
+    return (shown, " ± ", measure(error, metric, reason="too few responses, or no value in too many draws of them"))

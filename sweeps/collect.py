@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.results import Curve, Evaluation, Failure, Results, RunRow, Sample
+from analysis.results import Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
-from sweeps.evaluation import quarantine_reasons
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
-from sweeps.rows import HELDOUT, run_rows, run_scores
+from sweeps.rows import HELDOUT, failures_of, run_rows, run_scores
 from sweeps.stages import load_history
-from sweeps.store import STAGES, read_json, write_whole
+from sweeps.store import read_json, write_whole
 from sweeps.sweep import Sweep
 
 CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
@@ -58,7 +57,7 @@ def collect(sweep: Sweep) -> Results:
         seeds=sweep.seeds,
         metrics=list(METRICS),
         counts=dict(Counter(row.state for row in rows)),
-        failures=list(_failures(sweep, rows, scores)),
+        failures=failures_of(sweep, rows, scores),
         runs=rows,
         cells=list(found.cells),
         comparisons=list(found.comparisons),
@@ -81,25 +80,6 @@ def write_results(sweep: Sweep) -> Path:
     )
     write_tables(results, sweep.folder / "tables")
     return write_report(results, sweep.folder / "report.html")
-
-
-def _failures(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Any]) -> Iterable[Failure]:
-    for row in rows:
-        folder = sweep.store.run(row.run_id)
-        if row.state == "done":
-            if row.metrics[sweep.spec.compare.primary] is not None:
-                continue
-            reason = f"no {sweep.spec.compare.primary}: {scores[row.run_id]['reason']}"
-        elif row.state == "quarantined":
-            reason = "quarantined: " + "; ".join(quarantine_reasons(scores[row.run_id]))
-        elif failure := folder.failed(sweep.eval_id):
-            reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
-        else:
-            done = folder.stages_done(sweep.eval_id)
-            reason = f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
-        yield Failure(
-            run_id=row.run_id, arm=row.arm, setting=row.setting, seed=row.seed, state=row.state, reason=reason
-        )
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:

@@ -126,7 +126,7 @@ def judge_name(judge: dict[str, Any] | None) -> str:
         return "none"
     details = [str(judge[key]) for key in ("config", "model", "path") if judge.get(key)]
     details = [Path(each).name if Path(each).is_absolute() else each for each in details]
-    options = [key for key in ("both_orders",) if judge.get(key)]
+    options = ["both orders"] if judge.get("both_orders") else []
     if judge.get("repeats", 1) > 1:
         options.append(f"{judge['repeats']} judgements each")
     return " ".join([judge["kind"], *details]) + (f" ({', '.join(options)})" if options else "")

@@ -19,7 +19,7 @@ from sweeps.errors import FailureError, UserError
 from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
 from sweeps.readiness import require_evaluation
-from sweeps.rows import run_rows, run_scores
+from sweeps.rows import failures_of, run_rows, run_scores
 from sweeps.spec import Judging
 from sweeps.store import RunFolder, read_json, write_json
 from sweeps.sweep import Sweep
@@ -161,6 +161,7 @@ def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
         means=means,
         comparison=comparisons[0],
         judging=_totals(summaries),
+        failures=[] if is_declared else failures_of(under(sweep, evaluation), rows, scores),
         reason=_why_none(scores, [row.run_id for row in rows if row.state == "done"]),
     )
 

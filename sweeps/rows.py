@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.results import RunRow, RunState
+from analysis.results import Failure, RunRow, RunState
 from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
 from sweeps.joint import with_joint_lc
@@ -13,7 +13,7 @@ from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
 from sweeps.resolve import PlannedRun
 from sweeps.stages import history_lines, load_history
-from sweeps.store import read_json
+from sweeps.store import STAGES, read_json
 from sweeps.sweep import Sweep
 
 HELDOUT = ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")
@@ -104,6 +104,27 @@ def run_row(
         wall_seconds=wall,
         flags=flags,
     )
+
+
+def failures_of(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Mapping[str, Any]]) -> list[Failure]:
+    """Why runs have no value of the declared metric; of `run_rows` and `run_scores` under the sweep's evaluation."""
+    primary, found = sweep.spec.compare.primary, []
+    for row in rows:
+        folder = sweep.store.run(row.run_id)
+        if row.state == "done":
+            if row.metrics[primary] is not None:
+                continue
+            reason = f"no {primary}: {scores[row.run_id]['reason']}"
+        elif row.state == "quarantined":
+            reason = "quarantined: " + "; ".join(quarantine_reasons(scores[row.run_id]))
+        elif failure := folder.failed(sweep.eval_id):
+            reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
+        else:
+            done = folder.stages_done(sweep.eval_id)
+            reason = f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
+        run = {"run_id": row.run_id, "arm": row.arm, "setting": row.setting, "seed": row.seed}
+        found.append(Failure(**run, state=row.state, reason=reason))
+    return found
 
 
 def _one_judge(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
