@@ -9,6 +9,7 @@ from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.errors import FailureError
 from sweeps.plan import smallest_p
 from sweeps.readiness import require_evaluation, require_training_packages
+from sweeps.rejudge import remember
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
 
@@ -22,6 +23,8 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
     """
     sweep.store.require_writable()
     sweep.record()
+    if sweep.job.evaluation.judge is not None:
+        remember(sweep, sweep.job.evaluation)
     counts = sweep.counts()
     runs = sweep.select("waiting")
     elsewhere = counts["running"] + counts["unknown"]

@@ -68,14 +68,36 @@ class Sweep:
         return Declared(**compare.model_dump())
 
     def declaration_changes(self) -> list[str]:
-        """How the declared comparison differs from what was declared at launch, in words."""
+        """How the declared comparison and its evaluation differ from those at launch, in words."""
         path = self.folder / "declared.json"
         if not path.exists():
             return []
-        then, now = read_json(path)["compare"], self.declared().model_dump()
-        return [
+        content = read_json(path)
+        then, now = content["compare"], self.declared().model_dump()
+        changes = [
             f"{key}: {then[key]!r} at launch, now {now[key]!r}" for key in now if then.get(key) != now[key]
         ]
+        before, evaluation = content.get("evaluation"), self._declared_evaluation()
+        # Choosing the judge after its numbers are known is a choice of the result; without one none were known.
+        if before and before["judge"] != "none" and before != evaluation:
+            differing = [key for key in evaluation if before.get(key) != evaluation[key]]
+            named = [
+                key for key in differing if key != "id"
+            ] or differing  # an id also stands for files and versions
+            changes += [
+                f"evaluation's {key}: {before.get(key)!r} at launch, now {evaluation[key]!r}" for key in named
+            ]
+        return changes
+
+    def _declared_evaluation(self) -> dict[str, str]:
+        evaluation = self.job.evaluation
+        return {
+            "id": evaluation.eval_id,
+            "judge": evaluation.judge_name,
+            "lc_method": evaluation.lc_method,
+            "prompts": evaluation.prompts,
+            "baseline": evaluation.baseline,
+        }
 
     def record(self) -> None:
         """Write down what is launched; the declaration only the first time."""
@@ -86,6 +108,7 @@ class Sweep:
             compare = self.declared().model_dump()
             content = {
                 "compare": compare,
+                "evaluation": self._declared_evaluation(),
                 "seeds": self.seeds,
                 "digest": digest(compare),
                 "time": time.time(),

@@ -85,7 +85,7 @@ def test_two_judgements_side_by_side(rubric: Path, two: Path, server: Any, own_c
     assert declared.means != other.means
     assert other.comparison is not None
     assert not other.comparison.confirmatory
-    [evaluation] = remembered(opened(two, rubric))
+    evaluation = remembered(opened(two, rubric))[-1]
     for arm in ("dpo", "adadpo"):
         rows = [row for row in run_rows(opened(two, rubric), evaluation) if row.arm == arm]
         assert other.means[arm]["win_rate"] == rows[0].metrics["win_rate"]
@@ -178,6 +178,33 @@ def test_joint_difficulty_keeps_what_the_gate_saw(rubric: Path, two: Path, tmp_p
     assert failures[other.run_id] == f"no length_controlled_win_rate: {reason}"
     assert results(rubric).judgements[0].reason == reason
     assert adadpo("status", file, "--store", rubric).code == 0
+
+
+def test_another_judge_in_the_sweep_file(rubric: Path, two: Path, server: Any) -> None:
+    """Chosen after results exist: exploratory, with the change in words; the earlier judgement stays shown."""
+    file = write_sweep(two, TWO.replace("  limit: 8\n", f"  limit: 8\n  judge: {api(server.url)}\n"))
+    assert adadpo("launch", file, "--store", rubric).code == 0
+    found = results(rubric)
+    official = "alpaca_eval weighted_alpaca_eval_gpt4_turbo"
+    assert found.declaration_changed == [f"evaluation's judge: 'rubric' at launch, now '{official}'"]
+    assert not found.comparisons[0].confirmatory
+    assert [(each.judge, each.counts) for each in found.judgements] == [
+        (official, {"done": 2}),
+        ("rubric", {"done": 2}),
+    ]
+    assert "evaluation's judge: 'rubric' at launch" in adadpo("plan", file, "--store", rubric).out
+
+
+def test_a_first_judge_is_no_change(two_runs: Path, two: Path) -> None:
+    """Launched without a judge, nothing was known: the first one is the declared one."""
+    file = write_sweep(two, TWO.replace("  limit: 8\n", "  limit: 8\n  judge: none\n"))
+    assert adadpo("launch", file, "--store", two_runs).code == 0
+    assert results(two_runs).evaluation.lc_method == "not computed"
+    file = write_sweep(two, TWO)
+    assert adadpo("launch", file, "--store", two_runs).code == 0
+    found = results(two_runs)
+    assert (found.declaration_changed, found.counts) == ([], {"done": 2})
+    assert [each.judge for each in found.judgements] == ["rubric"]
 
 
 def test_while_runs_are_missing(two_runs: Path, two: Path, server: Any) -> None:
@@ -303,7 +330,7 @@ def test_a_reward_model(rubric: Path, two: Path, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     judgement = results(rubric).judgements[1]
     assert (judgement.judge, judgement.counts) == ("reward_model rm", {"done": 2})
-    [evaluation] = remembered(opened(two, rubric))
+    evaluation = remembered(opened(two, rubric))[-1]
     for file in rubric.glob(f"*/eval/{evaluation.eval_id}/annotations.json"):
         for row in read(file):
             gain = row["raw_completion"]["reward_2"] - row["raw_completion"]["reward_1"]
@@ -353,6 +380,6 @@ def test_names_that_are_markup(rubric: Path, two: Path, tmp_path: Path) -> None:
         (folder / f"{number}.json").write_text(json.dumps([row | {"annotator": evil} for row in rows]))
     answer = adadpo("judge", "two", "--judge", f'{{kind: import, path: "{folder}"}}', "--store", rubric)
     assert answer.code == 0, answer.err
-    assert "<script>" not in page(rubric).replace("<script>\n", "")
+    assert "<script>" not in page(rubric)
     assert "&lt;script&gt;alert(1)" in page(rubric)
     assert adadpo("judge", "two", "--lc-method", "[red]x[/red]", "--store", rubric).code == 2
