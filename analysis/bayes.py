@@ -7,21 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.results import Frozen
+from analysis.evidence import BayesianSignedRank as BayesianSignedRank
 from analysis.signed_rank import finite
-
-
-class BayesianSignedRank(Frozen):
-    """Posterior probabilities that a difference is most likely below, within and above +-rope; they add up to 1."""
-
-    n: int  # differences
-    rope: float  # half-width of practical equivalence, in the unit of the differences
-    p_below: float
-    p_within: float
-    p_above: float
-    prior_strength: float
-    draws: int
-    standard_error: float  # largest of the three, by the number of draws
 
 
 def bayesian_signed_rank(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from analysis.intervals import hodges_lehmann, mean, rank_biserial, sd, sign_test
-from analysis.results import Alternative, Comparison, Declared, Metric, RunRow, SeedValue, SettingDifference
+from analysis.difference_table import setting_differences
+from analysis.intervals import hodges_lehmann, rank_biserial, sign_test
+from analysis.results import Alternative, Comparison, Declared, Metric, RunRow
 from analysis.signed_rank import signed_rank_test
 from analysis.table import Pair, as_runs, check_planned, index_runs, pair_by_setting
 
@@ -136,15 +136,3 @@ def compare_pairs(
         missing_pairs=missing,
         confirmatory=confirmatory,
     )
-
-
-def setting_differences(pairs: Iterable[Pair]) -> list[SettingDifference]:
-    """Candidate minus baseline at each setting: per seed, and mean and SD (ddof = 1) over complete pairs."""
-    differences = []
-    for setting, of_setting in groupby(pairs, key=lambda pair: pair.setting):
-        values = [SeedValue(seed=pair.seed, value=pair.difference) for pair in of_setting]
-        known = [v.value for v in values if v.value is not None]
-        differences.append(
-            SettingDifference(setting=setting, values=values, n=len(known), mean=mean(known), sd=sd(known))
-        )
-    return differences

@@ -8,40 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.difference_table import Table, check_table
-from analysis.results import Alternative, Frozen, Interval
+from analysis.evidence import CrossedTest as CrossedTest
+from analysis.evidence import VarianceComponents as VarianceComponents
+from analysis.results import Alternative, Interval
 
 METHOD = "two-way ANOVA of settings and seeds, t with Satterthwaite's degrees of freedom"
 
 # Mean squares that cancel to less than this share of themselves, or of the squared differences, are rounding.
 ROUNDING = 1e-12
-
-
-class VarianceComponents(Frozen):
-    """Variances of d_ks = mean + setting_k + seed_s + run_ks, in the metric's unit squared.
-
-    Unbiased, so that `setting` and `seed` may come out negative: a sign that they are small.
-    """
-
-    setting: float  # between settings: the arms differ more at some than at others
-    seed: float  # between seeds, shared by all settings: data order, initialisation
-    run: float  # what is left: training, decoding and judging of one pair of runs
-
-
-class CrossedTest(Frozen):
-    """Mean difference over settings and seeds, with the error that both kinds of sharing leave."""
-
-    interval: Interval | None  # of the mean; None where no pair is complete
-    standard_error: float | None
-    degrees_of_freedom: float | None
-    t: float | None
-    p_value: float | None  # None does not reject
-    alternative: Alternative
-    settings: int  # that the analysis uses
-    seeds: int
-    left_out_settings: list[int]  # positions; a gap in them
-    left_out_seeds: list[int]
-    components: VarianceComponents | None
-    reason: str | None  # why something is None
 
 
 def crossed_test(

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.results import SettingDifference
+from analysis.intervals import mean, sd
+from analysis.results import SeedValue, SettingDifference
+from analysis.table import Pair
 
 Table: TypeAlias = NDArray[np.float64]  # [settings, seeds], the metric's unit; NaN: no complete pair
+
+
+def setting_differences(pairs: Iterable[Pair]) -> list[SettingDifference]:
+    """Candidate minus baseline at each setting: per seed, and mean and SD (ddof = 1) over complete pairs."""
+    differences = []
+    for setting, of_setting in groupby(pairs, key=lambda pair: pair.setting):
+        values = [SeedValue(seed=pair.seed, value=pair.difference) for pair in of_setting]
+        known = [v.value for v in values if v.value is not None]
+        differences.append(
+            SettingDifference(setting=setting, values=values, n=len(known), mean=mean(known), sd=sd(known))
+        )
+    return differences
 
 
 def difference_table(differences: Sequence[SettingDifference]) -> Table:

@@ -7,29 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from analysis.evidence import ProbabilityOfImprovement, SettingsWon
 from analysis.intervals import clopper_pearson, sign_test
-from analysis.results import Frozen, Interval
 from analysis.signed_rank import finite
-
-
-class SettingsWon(Frozen):
-    """Signs of seed-averaged differences. The share won is never evidence by itself."""
-
-    won: int
-    tied: int
-    lost: int
-    share: Interval | None  # of won among won and lost, Clopper-Pearson; None when all are tied
-    p_value: float  # exact sign test, two-sided
-    reason: str | None
-
-
-class ProbabilityOfImprovement(Frozen):
-    """How often a run of the candidate beats a run of the baseline at the same setting."""
-
-    estimate: float | None  # mean over settings, in [0, 1]; 0.5: neither
-    by_setting: list[float | None]
-    settings: int  # that have runs of both arms
-    reason: str | None
 
 
 def settings_won(

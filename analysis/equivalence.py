@@ -6,22 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from analysis.evidence import Equivalence as Equivalence
 from analysis.intervals import hodges_lehmann
-from analysis.results import Frozen, Interval
 from analysis.signed_rank import finite, null_counts
-
-
-class Equivalence(Frozen):
-    """Whether a difference is within +-margin, in the unit of the differences."""
-
-    margin: float  # declared before results existed
-    alpha: float
-    interval: Interval  # at 1 - 2 alpha
-    p_above: float | None  # one-sided, null hypothesis: at or below -margin
-    p_below: float | None  # one-sided, null hypothesis: at or above +margin
-    p_value: float | None  # the larger of the two; None: see `reason`
-    equivalent: bool | None  # None: no outcome could have shown it, or there is no interval
-    reason: str | None
+from analysis.values import Interval
 
 
 def within_margin(interval: Interval, margin: float) -> bool | None:

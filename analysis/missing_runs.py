@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from analysis.comparison import setting_differences
+from analysis.difference_table import setting_differences
+from analysis.evidence import Failures, Rule, RuleResult
+from analysis.evidence import MissingRuns as MissingRuns
 from analysis.intervals import hodges_lehmann, mean, sign_test
-from analysis.results import Alternative, Frozen, Interval, Metric, RunRow, RunState, SignedRank
+from analysis.results import Alternative, Metric, RunRow, RunState
 from analysis.signed_rank import signed_rank_test
 from analysis.table import Index, Pair, as_runs, index_runs, value_of, why_missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Rule = Literal["intention to treat", "complete pairs", "lowest difference", "highest difference"]
 
 # These have an outcome, whatever became of the evaluation; the others may still turn out either way.
 ENDED: frozenset[RunState] = frozenset({"done", "quarantined", "diverged"})
-
-
-class RuleResult(Frozen):
-    """The comparison under one rule for missing runs; unit: the setting, averaged over seeds."""
-
-    rule: Rule
-    filled: list[str]  # runs that were given a value, and which
-    left_out: int  # pairs without a value under this rule
-    mean: float | None  # over settings, in the metric's unit
-    estimate: Interval | None  # Hodges-Lehmann
-    test: SignedRank | None
-    reason: str | None  # why there is none
-
-
-class Failures(Frozen):
-    """Failures per arm over pairs of which both runs ended; paired, so that McNemar's test applies."""
-
-    states: list[RunState]  # what counts as a failure
-    pairs: int  # of which both runs ended
-    candidate: int
-    baseline: int
-    only_candidate: int
-    only_baseline: int
-    p_value: float  # exact, two-sided; pairs of one setting often fail together, then it is too small
-
-
-class MissingRuns(Frozen):
-    """Whether the conclusion hangs on the runs that are missing."""
-
-    rules: list[RuleResult]  # intention to treat, complete pairs, lowest and highest difference
-    failures: Failures
 
 
 def analyse_missing_runs(

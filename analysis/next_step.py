@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-from analysis.crossed import VarianceComponents
+from analysis.evidence import Action, NextSteps, Step, VarianceComponents
 from analysis.power import smallest_p
 from analysis.results import Alternative, Frozen
-
-Action = Literal["seed", "setting", "prompts", "judging"]
 
 
 class Design(Frozen):
@@ -40,28 +37,6 @@ class Costs(Frozen):
     pair: float | None  # both arms at one setting and seed: training, answers and judgements
     prompt: float | None = None  # answers of both arms to one more prompt at one setting and seed, judged
     judging: float | None = None  # judging both arms' answers at one setting and seed once more
-
-
-class Step(Frozen):
-    """What one step would bring."""
-
-    action: Action
-    amount: int  # seeds, settings, prompts or judgings added
-    standard_error: float | None  # after it
-    reduction: float | None  # of the standard error, in the metric's unit
-    cost: float | None
-    reduction_per_cost: float | None
-    smallest_p: float  # that the test over settings can reach after it
-    reason: str | None  # why something is None
-
-
-class NextSteps(Frozen):
-    """Steps by expected reduction of the standard error per cost, the best first; unknown ones last."""
-
-    standard_error: float  # of the mean difference now, from the components
-    unit: str  # of the costs
-    steps: list[Step]
-    warning: str | None  # a design that cannot reach alpha, whatever its standard error is
 
 
 def rank_next_steps(

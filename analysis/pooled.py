@@ -8,33 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.difference_table import check_table, setting_means
+from analysis.evidence import PooledTest as PooledTest
+from analysis.evidence import SettingTest as SettingTest
 from analysis.multiplicity import benjamini_hochberg
-from analysis.results import Alternative, Frozen, SignedRank, ZeroMethod
+from analysis.results import Alternative, SignedRank, ZeroMethod
 from analysis.signed_rank import signed_rank_test
-from analysis.units import Unit, unit_of_test
+from analysis.units import unit_of_test
 from analysis.verdict import format_p
 
 ZERO_METHODS: tuple[ZeroMethod, ...] = ("pratt", "wilcox", "zsplit")
-
-
-class PooledTest(Frozen):
-    """Wilcoxon over all setting x seed pairs, with the test over settings that is valid beside it."""
-
-    test: SignedRank
-    unit: Unit
-    over_settings: SignedRank
-    over_settings_unit: Unit
-    warning: str
-
-
-class SettingTest(Frozen):
-    """One setting by itself, over its seeds."""
-
-    setting: str
-    test: SignedRank | None  # None: no complete pair
-    adjusted: float | None  # Benjamini-Hochberg over the settings; exploratory
-    testable: bool
-    reason: str | None  # why it is not testable
 
 
 def pooled_signed_rank(

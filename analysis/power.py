@@ -8,26 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.results import Alternative, Frozen
+from analysis.evidence import Power
+from analysis.results import Alternative
 from analysis.signed_rank import null_counts
-
-
-class Power(Frozen):
-    """How often the signed-rank test over settings rejects, if the truth is as assumed."""
-
-    settings: int
-    seeds: int
-    effect: float  # true mean difference, in the metric's unit, as are the SDs
-    run_sd: float  # of the difference of one pair of runs
-    setting_sd: float  # of true differences between settings
-    seed_sd: float  # of what all pairs of one seed share
-    alpha: float
-    alternative: Alternative
-    power: float
-    standard_error: float  # of `power`, by the number of simulations
-    simulations: int
-    smallest_p: float  # that this many settings can reach
-    reason: str | None  # why no outcome can reach alpha; then power is exactly 0
 
 
 def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:

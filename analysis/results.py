@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from analysis.evidence import Inference as Inference
+from analysis.values import Alternative as Alternative
+from analysis.values import Frozen as Frozen
+from analysis.values import Interval as Interval
+from analysis.values import RunState as RunState
+from analysis.values import SignedRank as SignedRank
+from analysis.values import Value as Value
+from analysis.values import ZeroMethod as ZeroMethod
 
 SCHEMA_VERSION = 1
-
-Alternative = Literal["two-sided", "greater", "less"]
-ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
-# quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
-RunState = Literal["done", "quarantined", "diverged", "failed", "running", "waiting"]
-Value = float | int | str | bool | None
-
-
-class Frozen(BaseModel):
-    """A value: immutable, and every unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Declared(Frozen):
@@ -76,33 +73,6 @@ class SettingDifference(Frozen):
     sd: float | None  # ddof = 1; None when n < 2
 
 
-class SignedRank(Frozen):
-    """Wilcoxon's signed-rank test, exact by dynamic programming."""
-
-    n: int  # differences tested, zeros included
-    zeros: int
-    ties: int  # non-zero differences that share their absolute value with another
-    w_plus: float
-    w_minus: float
-    p_value: float
-    smallest_p: float  # the smallest p this n can reach with this alternative
-    alternative: Alternative
-    zero_method: ZeroMethod
-    method: str  # "exact (dynamic programming over mid-ranks)"
-
-
-class Interval(Frozen):
-    """A point estimate with a confidence interval; `low`/`high` None when it cannot be had, see `reason`."""
-
-    estimate: float
-    low: float | None
-    high: float | None
-    confidence: float  # the nominal level
-    achieved: float | None  # the level the interval really has
-    method: str
-    reason: str | None = None  # why there is no interval
-
-
 class Comparison(Frozen):
     """The paired comparison of two arms on one metric; unit: the setting, averaged over seeds."""
 
@@ -118,6 +88,7 @@ class Comparison(Frozen):
     sign_p_value: float | None
     missing_pairs: list[str]  # "setting, seed: which arm has no value and why"
     confirmatory: bool  # the declared primary, unchanged since launch
+    inference: Inference | None = None  # the tests around this one; None: no test, or a file of before
 
 
 class Failure(Frozen):
@@ -153,7 +124,7 @@ class RunRow(Frozen):
     state: RunState
     metrics: dict[str, float | None]
     wall_seconds: float | None = None
-    flags: list[str] = []  # what a check of the evaluation found, worst first
+    flags: list[str] = Field(default=[])  # what a check of the evaluation found, worst first
 
 
 class Sample(Frozen):
@@ -193,7 +164,9 @@ class Judgement(Frozen):
     comparison: Comparison | None  # on the declared primary metric; exploratory unless `declared`
     judging: dict[str, Value]  # requests, cost in dollars, position bias, noise: what the judge reports
     reason: str | None = None  # why no run that counts has a value
-    failures: list[Failure] = []  # runs that do not count here; of the declared one they are the results' own
+    failures: list[Failure] = Field(
+        default=[]
+    )  # that do not count here; of the declared one: the results' own
 
 
 # The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.
@@ -295,6 +268,8 @@ class Results(Frozen):
     comparisons: list[Comparison]  # the primary first
     curves: list[Curve]
     samples: list[Sample]
-    judgements: list[Judgement] = []  # the declared one first; empty in files older than judging again
+    judgements: list[Judgement] = Field(
+        default=[]
+    )  # the declared one first; empty in files older than judging again
     audit: Audit | None = None  # None: not made; absent in older files
     provenance: dict[str, str]

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.crossed import crossed_test
 from analysis.difference_table import Table, check_table, setting_means
+from analysis.evidence import FlipUnit, SelfCheck
 from analysis.intervals import clopper_pearson
-from analysis.results import Frozen, Interval
 from analysis.signed_rank import signed_rank_test
 
-FlipUnit = Literal["setting", "seed", "pair"]
 # Differences [settings, seeds] to a p-value; None does not reject.
 PValue: TypeAlias = Callable[[Table], float | None]
-
-
-class SelfCheck(Frozen):
-    """How often a test rejects when, by construction, there is nothing to find."""
-
-    unit: FlipUnit
-    units: int
-    alpha: float  # the nominal rate
-    rate: float  # the realised one
-    interval: Interval | None  # of the rate, Clopper-Pearson at 95%; None when all sign patterns were taken
-    rejected: int
-    flips: int  # sign patterns tried
-    exhaustive: bool  # all 2^units of them, so that the rate has no error
 
 
 def check_false_positives(

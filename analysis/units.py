@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from analysis.results import Frozen
-
-UnitName = Literal["setting", "setting and seed", "pair", "seed", "prompt"]
-
-
-class Unit(Frozen):
-    """The unit of a test. What units share is not in the p-value: it speaks of that as it is."""
-
-    name: UnitName
-    n: int
-    shared: list[str]
-    population: str
-    independent: (
-        bool  # False: the p-value is descriptive, since units share what the test takes for independent
-    )
+from analysis.evidence import Unit, UnitName
 
 
 def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | None = None) -> Unit:

@@ -1,0 +1,46 @@
+"""What every part of the results is made of; undefined is `None` beside a reason, never 0."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Alternative = Literal["two-sided", "greater", "less"]
+ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
+# quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
+RunState = Literal["done", "quarantined", "diverged", "failed", "running", "waiting"]
+Value = float | int | str | bool | None
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and every unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SignedRank(Frozen):
+    """Wilcoxon's signed-rank test, exact by dynamic programming."""
+
+    n: int  # differences tested, zeros included
+    zeros: int
+    ties: int  # non-zero differences that share their absolute value with another
+    w_plus: float
+    w_minus: float
+    p_value: float
+    smallest_p: float  # the smallest p this n can reach with this alternative
+    alternative: Alternative
+    zero_method: ZeroMethod
+    method: str  # "exact (dynamic programming over mid-ranks)"
+
+
+class Interval(Frozen):
+    """A point estimate with a confidence interval; `low`/`high` None when it cannot be had, see `reason`."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    confidence: float  # the nominal level
+    achieved: float | None  # the level the interval really has
+    method: str
+    reason: str | None = None  # why there is no interval
