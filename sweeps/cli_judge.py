@@ -48,9 +48,11 @@ def judge(
         given, folder = opened.spec.evaluate.judge.model_dump(), opened.file.folder
     else:
         given, folder = _given(judge)
-    raw = {"judge": given, "lc_method": lc_method}
+    raw: dict[str, Any] = {"judge": given, "lc_method": lc_method}
     if calibration is not None:
         raw["calibration"] = str(calibration.expanduser().absolute())
+    elif judge is None and lc_method in ("auto", "length_controlled_v1"):  # the sweep's own, as its judge is
+        raw["calibration"] = opened.spec.evaluate.calibration
     evaluation = judge_again(opened, _judging(raw), folder, out)
     write_everything(opened, out)
     require_judged(opened, evaluation)
@@ -117,5 +119,9 @@ def _judging(raw: dict[str, Any]) -> Judging:
             return Judging.model_validate(raw)
     except ValidationError as error:
         problems = list(pydantic_problems(error, raw, Judging))
-    said = [f"--{str(problem.location[0]).replace('_', '-')}: {problem.message}" for problem in problems]
+    options = [str(problem.location[0]) if problem.location else "lc_method" for problem in problems]
+    said = [
+        f"--{option.replace('_', '-')}: {problem.message}"
+        for option, problem in zip(options, problems, strict=True)
+    ]
     raise UserError("; ".join(said))

@@ -64,7 +64,11 @@ def write_everything(sweep: Sweep, console: Console) -> None:
         page = write_results(sweep)
     except ReportError as error:
         raise FailureError(str(error)) from error
-    console.print(load_results(page.with_name("results.json")).verdict, markup=False, highlight=False)
+    results = load_results(page.with_name("results.json"))
+    console.print(results.verdict, markup=False, highlight=False)
+    if quarantined := results.counts.get("quarantined"):
+        said = f"quarantined, not counted: {quarantined} of {len(results.runs)} runs"
+        console.print(f"{said}; adadpo status {sweep.spec.name} says why", markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False)
 
 

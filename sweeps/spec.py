@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adadpo.config import Decoding, TrainSettings
 from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
@@ -58,6 +58,12 @@ class Judging(Section):
     calibration: str | None = (
         None  # AlpacaEval's df_gamed.csv as a file; None: from the hub, when it is needed
     )
+
+    @model_validator(mode="after")
+    def _calibration_is_used(self) -> Judging:
+        if self.calibration is not None and self.lc_method not in ("auto", "length_controlled_v1"):
+            raise ValueError(f"calibration is for lc_method length_controlled_v1, not {self.lc_method}")
+        return self
 
     @field_validator("judge", mode="before")
     @classmethod

@@ -243,6 +243,30 @@ def test_wrong_judges(tmp_path: Path, judge: str, message: str) -> None:
     assert f"two.yaml:{message}" in answer.err
 
 
+@pytest.mark.parametrize("method", ["joint_difficulty", "no_difficulty"])
+def test_a_calibration_that_nobody_reads(tmp_path: Path, method: str) -> None:
+    """Given beside a formula without one: said at its place, not ignored."""
+    more = f"  lc_method: {method}\n  calibration: df_gamed.csv\n"
+    answer = adadpo("check", with_judge(tmp_path / "two.yaml", "rubric", more=more))
+    assert answer.code == 2
+    assert f"two.yaml:11:3: calibration is for lc_method length_controlled_v1, not {method}" in answer.err
+
+
+def test_a_server_that_repeats_the_key(two_runs: Path, server: Any, tmp_path: Path, own_cache: Path) -> None:
+    """The refusal names the key, and so does an answer: neither reaches a file, a log or the message."""
+    server.told(faults={"": ["401..."]})
+    file, answer = judged_launch(two_runs, server, tmp_path)
+    assert answer.code == 1
+    assert "the judge's endpoint refuses: HTTP 401: not like this: Bearer [key]" in answer.err
+    assert untouched(file, two_runs)
+    server.told(faults={"": ["echo..."]})
+    again = adadpo("launch", file, "--store", two_runs)
+    assert again.code == 0, again.err
+    assert files_with("I was called with Bearer [key]", two_runs, own_cache) != []
+    assert files_with(KEY, two_runs, own_cache, tmp_path) == []
+    assert KEY not in answer.err + answer.out + again.err + again.out
+
+
 @pytest.mark.parametrize("given", ["api_key: sk-0123456789", "api_key_env: sk-0123456789"])
 def test_a_key_in_the_file_is_not_repeated(tmp_path: Path, given: str) -> None:
     """A key where its variable's name belongs: refused, and not in the message."""

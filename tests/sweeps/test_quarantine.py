@@ -71,6 +71,7 @@ def test_a_run_that_fails_the_gate(
     spoil(two_runs / bad.run_id / "eval" / sweep.job.evaluation.generation_id, server)
     answer = adadpo("launch", file, "--store", two_runs)
     assert answer.code == 0, answer.err
+    assert "quarantined, not counted: 1 of 2 runs; adadpo status two says why" in answer.out
 
     said = adadpo("status", file, "--store", two_runs)
     status = adadpo("status", file, "--store", two_runs, "--json").json
