@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.difference_table import setting_differences
+from analysis.inference import infer, infer_primary
 from analysis.intervals import hodges_lehmann, rank_biserial, sign_test
 from analysis.results import Alternative, Comparison, Declared, Metric, RunRow
 from analysis.signed_rank import signed_rank_test
@@ -24,6 +25,7 @@ def compare(
     seeds: Sequence[int],
     arms: Sequence[str],
     declaration_changed: Sequence[str] = (),
+    rng_seed: int = 0,
 ) -> list[Comparison]:
     """Compare the declared candidate with the declared baseline on every metric.
 
@@ -41,10 +43,12 @@ def compare(
         seeds: planned seeds.
         arms: planned arms; those besides baseline and candidate are in no comparison.
         declaration_changed: what changed since launch; anything makes the primary exploratory.
+        rng_seed: of the draws behind the Bayesian test and the self-check, which nothing else needs.
 
     Returns:
-        The primary comparison, then the other metrics in order, two-sided and exploratory. Differences are in
-        the unit of the metric; intervals are two-sided at 1 - alpha; the sign test is two-sided.
+        The primary comparison with everything around it, then the other metrics in order, two-sided and
+        exploratory, with less around them. Differences are in the unit of the metric; intervals are two-sided at
+        1 - alpha; the sign test is two-sided.
 
     Raises:
         TableError: duplicate or unplanned runs.
@@ -74,16 +78,20 @@ def compare(
             settings=settings,
             seeds=seeds,
         )
-        comparisons.append(
-            compare_pairs(
-                pairs,
-                metric=metric,
-                alternative=declared.alternative if is_primary else "two-sided",
-                alpha=declared.alpha,
-                decimals=declared.decimals,
-                confirmatory=is_primary and not declaration_changed,
-            )
+        found = compare_pairs(
+            pairs,
+            metric=metric,
+            alternative=declared.alternative if is_primary else "two-sided",
+            alpha=declared.alpha,
+            decimals=declared.decimals,
+            confirmatory=is_primary and not declaration_changed,
         )
+        if is_primary and found.inference is not None:
+            around = infer_primary(
+                found.inference, found.differences, index, metric=metric, declared=declared, rng_seed=rng_seed
+            )
+            found = found.model_copy(update={"inference": around})
+        comparisons.append(found)
     return comparisons
 
 
@@ -135,4 +143,7 @@ def compare_pairs(
         sign_p_value=sign_test(won, lost),
         missing_pairs=missing,
         confirmatory=confirmatory,
+        inference=infer(
+            pairs, differences, metric=metric, alternative=alternative, alpha=alpha, decimals=decimals
+        ),
     )

@@ -42,6 +42,7 @@ class Metric(Frozen):
     decimals: int  # digits shown; tests use unrounded values
     higher_is_better: bool | None  # None: neither
     standard_error: str | None = None  # key of a run's metrics with the standard error of its value
+    attainable: tuple[float, float] | None = None  # lowest and highest value it can take; None: it has none
 
 
 class SeedValue(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.results import Alternative, SignedRank, ZeroMethod
 
+CACHED_SUM = 100_000  # about 300 differences: a few megabytes
 METHOD = "exact (dynamic programming over mid-ranks)"
 
 
@@ -94,11 +96,21 @@ def null_counts(ranks: Sequence[int]) -> NDArray[Any]:
     Returns:
         Python integers [sum(ranks) + 1] that add up to 2^m: the coefficients of prod_i (1 + x^rank_i).
     """
+    ranks = tuple(ranks)
+    return _cached_counts(ranks) if sum(ranks) <= CACHED_SUM else _count_patterns(ranks)
+
+
+def _count_patterns(ranks: tuple[int, ...]) -> NDArray[Any]:
     counts = np.zeros(sum(ranks) + 1, dtype=object)  # object: 2^m is beyond int64 for m > 62
     counts[0] = 1
     for rank in ranks:
         counts[rank:] = counts[rank:] + counts[:-rank]
+    counts.setflags(write=False)
     return counts
+
+
+# The tests around one comparison ask for the same distribution again and again.
+_cached_counts = lru_cache(maxsize=8)(_count_patterns)
 
 
 def finite(differences: Iterable[float]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from analysis.equivalence import within_margin
 from analysis.intervals import hodges_lehmann
 from analysis.results import Comparison, Declared, Interval, Metric, SignedRank
 
@@ -29,7 +30,7 @@ def make_verdict(
     exactly 0, "inconclusive"; the Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two
     one-sided tests); no outcome could have reached alpha, "untestable"; else "inconclusive". A significant
     difference within +-rope stays "better" or "worse", since that test was declared, and the sentence says
-    that it is practically equivalent.
+    that it is practically equivalent; it says so too where the crossed test of settings and seeds does not reject.
 
     Args:
         comparison: the primary comparison.
@@ -60,13 +61,7 @@ def make_verdict(
 
     means = [k.mean for k in comparison.differences if k.mean is not None]
     narrow = hodges_lehmann(means, 1 - 2 * declared.alpha) if declared.alpha < 0.5 else None
-    within = (
-        narrow is not None
-        and narrow.low is not None
-        and narrow.high is not None
-        and -declared.rope < narrow.low
-        and narrow.high < declared.rope
-    )
+    within = narrow is not None and declared.rope > 0 and within_margin(narrow, declared.rope)
     shown = f"{_interval(narrow, metric)} within ±{rope}" if narrow is not None else ""
 
     if test.p_value <= declared.alpha:
@@ -74,9 +69,10 @@ def make_verdict(
             test.alternative == "two-sided" and test.w_plus > test.w_minus
         )
         word = "higher" if higher else "lower"
+        guard = _guard(comparison, declared.alpha)
         also = f"; the difference is practically equivalent ({shown})" if within else ""
         return Verdict(
-            f"{a} scores {word} than {b} on {metric.label}: {evidence}{also}{caveats}.",
+            f"{a} scores {word} than {b} on {metric.label}: {evidence}{also}{guard}{caveats}.",
             "better" if higher == metric.higher_is_better else "worse",
         )
     if not any(means):
@@ -167,6 +163,21 @@ def _missing(comparison: Comparison, declared: Declared, diverged: Mapping[str, 
 
 def _status(comparison: Comparison) -> str:
     return "" if comparison.confirmatory else "; exploratory, since the declaration changed after launch"
+
+
+def _guard(comparison: Comparison, alpha: float) -> str:
+    """What the crossed test says against a headline test that rejects: its settings may share the luck of the seeds."""
+    if comparison.inference is None:
+        return ""
+    crossed = comparison.inference.crossed
+    if crossed.p_value is None:
+        return f"; no test says whether other seeds would show it ({crossed.reason})"
+    if crossed.p_value <= alpha:
+        return ""
+    return (
+        f"; with the seeds taken as a sample too, it is not established (crossed test of {crossed.settings} "
+        f"settings and {crossed.seeds} seeds, p {format_p(crossed.p_value, alpha=alpha)})"
+    )
 
 
 def _sided(test: SignedRank) -> str:

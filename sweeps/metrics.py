@@ -12,6 +12,7 @@ METRICS = (
         decimals=1,
         higher_is_better=True,
         standard_error="length_controlled_win_rate_se",
+        attainable=(0.0, 100.0),
     ),
     Metric(
         name="win_rate",
@@ -20,6 +21,7 @@ METRICS = (
         decimals=1,
         higher_is_better=True,
         standard_error="win_rate_se",
+        attainable=(0.0, 100.0),
     ),
     Metric(
         name="lc_minus_wr",
@@ -28,6 +30,7 @@ METRICS = (
         decimals=1,
         higher_is_better=True,
         standard_error="lc_minus_wr_se",
+        attainable=(-100.0, 100.0),
     ),
     Metric(
         name="reward_accuracy", label="Reward accuracy (held-out)", unit="", decimals=3, higher_is_better=True

@@ -1,7 +1,9 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +44,28 @@ def test_worse() -> None:
     assert kind == "worse"
     assert sentence == (
         "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
-        "Wilcoxon signed-rank over 6 settings with 1 seed each, p = .031."
+        "Wilcoxon signed-rank over 6 settings with 1 seed each, p = .031; no test says whether other seeds would show "
+        "it (needs 2 settings and 2 seeds without a missing pair, has 6 and 1)."
+    )
+
+
+def test_a_guard_that_does_not_reject() -> None:
+    """Six settings that agree on the average of two seeds which do not, against the sentence; p by scipy's t."""
+    differences = np.array([[6.2, -4], [5, -3], [8, -5], [7, -4], [6, -3.5], [9, -5]])
+    kind, sentence = verdict(differences.tolist())
+    assert kind == "better"
+    # MS of seeds dominates, so that there is about one degree of freedom (Satterthwaite), its lower bound.
+    k, s = differences.shape
+    of_setting, of_seed = differences.mean(axis=1, keepdims=True), differences.mean(axis=0, keepdims=True)
+    mean = differences.mean()
+    ms_k, ms_s = s * np.var(of_setting, ddof=1), k * np.var(of_seed, ddof=1)
+    ms_e = ((differences - of_setting - of_seed + mean) ** 2).sum() / ((k - 1) * (s - 1))
+    total = ms_k + ms_s - ms_e
+    df = max(total**2 / (ms_k**2 / (k - 1) + ms_s**2 / (s - 1) + ms_e**2 / ((k - 1) * (s - 1))), 1)
+    p = 2 * scipy.stats.t.sf(mean / np.sqrt(total / (k * s)), df)
+    assert sentence.endswith(
+        "with the seeds taken as a sample too, it is not established (crossed test of 6 settings and 2 seeds, "
+        f"p = {p:.3f}).".replace("0.", ".", 1)
     )
 
 
@@ -51,7 +74,7 @@ def test_lower_can_be_better() -> None:
     kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]], KL, alternative="less")
     assert kind == "better"
     assert sentence.startswith("adadpo scores lower than dpo on KL: −3.50 nats (95% CI −6.00 to −1.00")
-    assert sentence.endswith("one-sided p = .016.")
+    assert "one-sided p = .016; no test says" in sentence
 
 
 def test_no_difference_at_all_is_no_equivalence() -> None:
