@@ -1,0 +1,73 @@
+import pytest
+
+from analysis.crossed import crossed_test
+from analysis.design import Spreads, check_design, measured_spreads
+
+STATED = Spreads(run=1.4, setting=0.5, source="stated")
+
+
+@pytest.mark.parametrize(("settings", "power"), [(6, 0.39), (9, 0.74), (12, 0.88), (16, 0.97)])
+def test_power_of_the_table(settings: int, power: float) -> None:
+    """shared/statistics.md, section 3: run SD 1.4, setting SD .5, an effect of 1 point, 3 seeds."""
+    found = check_design(
+        settings=settings, seeds=3, alpha=0.05, alternative="two-sided", effect=1.0, spreads=STATED
+    )
+    assert found.power is not None
+    assert found.power.power == pytest.approx(power, abs=0.03)
+    # .80 lies between 9 and 12 settings
+    assert found.enough_settings in (10, 11)
+
+
+def test_too_few_settings() -> None:
+    """Five settings against 2 / 2^5 = .0625 as the smallest p and six that would do; no difference is in reach."""
+    found = check_design(settings=5, seeds=3, alpha=0.05, alternative="two-sided", spreads=STATED)
+    assert (found.smallest_p, found.testable, found.fewest_settings) == (0.0625, False, 6)
+    assert found.detectable is None
+    assert found.reasons["detectable"] == "5 settings cannot reach alpha whatever the difference is"
+    assert found.reasons["power"] == "compare.effect is not declared"
+
+
+@pytest.mark.parametrize(("family", "fewest"), [(1, 6), (2, 7), (3, 7), (4, 8)])
+def test_a_family_needs_more_settings(family: int, fewest: int) -> None:
+    """The smallest n with 2 / 2^n <= .05 / family, by hand: Holm's first step compares with that."""
+    found = check_design(settings=6, seeds=1, alpha=0.05, alternative="two-sided", family=family)
+    assert found.fewest_settings == fewest
+    assert found.testable == (fewest == 6)
+
+
+def test_detectable_against_the_normal_approximation() -> None:
+    """Forty settings against 2.80 standard errors, over the root of the test's efficiency 3 / pi at the normal."""
+    found = check_design(settings=40, seeds=4, alpha=0.05, alternative="two-sided", spreads=STATED)
+    se = ((0.5**2 + 1.4**2 / 4) / 40) ** 0.5
+    assert found.detectable == pytest.approx(2.8016 * se / (3 / 3.14159) ** 0.5, rel=0.04)
+    less = check_design(settings=40, seeds=4, alpha=0.05, alternative="less", spreads=STATED)
+    assert less.detectable == pytest.approx(-2.4865 * se / (3 / 3.14159) ** 0.5, rel=0.04)  # 1.6449 + .8416
+
+
+def test_measured() -> None:
+    """SDs of a table of settings by seeds without interaction, by hand: settings differ, seeds do, runs do not."""
+    table = [[0.0, 2.0], [1.0, 3.0], [2.0, 4.0]]
+    found = measured_spreads(crossed_test(table), "this sweep")
+    assert found is not None
+    assert (found.run, found.setting, found.seed) == pytest.approx((0, 1, 2**0.5), abs=1e-7)
+    assert measured_spreads(crossed_test([[1.0], [2.0]]), "one seed") is None
+    assert measured_spreads(crossed_test([[1.0, 1.0], [1.0, 1.0]]), "no spread") is None
+
+
+def test_nothing_known() -> None:
+    """Without SDs: what settings alone say, and what to state."""
+    found = check_design(settings=9, seeds=3, alpha=0.05, alternative="two-sided")
+    assert found.testable
+    assert (found.power, found.detectable, found.enough_settings) == (None, None, None)
+    assert "compare.run_sd" in found.reasons["power"]
+    assert check_design(settings=9, seeds=3, alpha=0.05, alternative="two-sided") == found
+
+
+def test_seeds_that_share_too_much() -> None:
+    """With a shared seed effect far larger than the effect, more settings against no number that would do."""
+    shared = Spreads(run=0.1, setting=0.1, seed=50.0, source="stated")
+    found = check_design(
+        settings=9, seeds=1, alpha=0.05, alternative="greater", effect=-1.0, spreads=shared.model_copy()
+    )
+    assert found.enough_settings is None
+    assert "not even 128 settings" in found.reasons["enough_settings"]
