@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from analysis.evidence import Inference as Inference
+from analysis.evidence import NextSteps
 from analysis.values import Alternative as Alternative
 from analysis.values import Frozen as Frozen
 from analysis.values import Interval as Interval
@@ -273,4 +274,6 @@ class Results(Frozen):
         default=[]
     )  # the declared one first; empty in files older than judging again
     audit: Audit | None = None  # None: not made; absent in older files
+    next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
+    next_steps_reason: str | None = None
     provenance: dict[str, str]

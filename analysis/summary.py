@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.advice import advise
 from analysis.comparison import compare
+from analysis.evidence import NextSteps
 from analysis.results import Cell, Comparison, Declared, Frozen, Metric, RunRow
 from analysis.table import as_runs, index_runs, make_cells
 from analysis.verdict import VerdictKind, make_verdict
@@ -22,6 +24,8 @@ class Analysis(Frozen):
     comparisons: list[Comparison]  # the primary first
     verdict: str  # one sentence: estimate, interval, p, unit, n
     verdict_kind: VerdictKind
+    next_steps: NextSteps | None  # from the primary comparison
+    next_steps_reason: str | None  # why there are none
 
 
 def analyse(
@@ -33,8 +37,12 @@ def analyse(
     seeds: Sequence[int],
     arms: Sequence[str],
     declaration_changed: Sequence[str] = (),
+    prompts: int | None = None,
+    rng_seed: int = 0,
 ) -> Analysis:
-    """Cells, comparisons and verdict of a sweep; arguments and errors are those of `compare`.
+    """Cells, comparisons, verdict and next steps of a sweep; arguments and errors are those of `compare`.
+
+    `prompts` is their number in the evaluation, None where it is not known.
 
     Raises:
         TableError: duplicate or unplanned runs.
@@ -50,7 +58,9 @@ def analyse(
         seeds=seeds,
         arms=arms,
         declaration_changed=declaration_changed,
+        rng_seed=rng_seed,
     )
+    next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
     primary = next(metric for metric in metrics if metric.name == declared.primary)
     diverged = Counter(run.arm for run in rows if run.state == "diverged")
     verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
@@ -59,4 +69,6 @@ def analyse(
         comparisons=comparisons,
         verdict=verdict.sentence,
         verdict_kind=verdict.kind,
+        next_steps=next_steps,
+        next_steps_reason=reason,
     )

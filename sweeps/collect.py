@@ -33,6 +33,7 @@ def collect(sweep: Sweep) -> Results:
     rows = run_rows(sweep, scores=scores)
     changes = sweep.declaration_changes()
     declared = sweep.declared()
+    evaluation = _evaluation(sweep)
     found = analyse(
         runs=rows,
         declared=declared,
@@ -41,6 +42,7 @@ def collect(sweep: Sweep) -> Results:
         seeds=sweep.seeds,
         arms=list(sweep.spec.arms),
         declaration_changed=changes,
+        prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)
     first = {run.arm: run for run in reversed(sweep.job.runs)}
@@ -50,7 +52,7 @@ def collect(sweep: Sweep) -> Results:
         declaration_changed=changes,
         verdict=found.verdict,
         verdict_kind=found.verdict_kind,
-        evaluation=_evaluation(sweep),
+        evaluation=evaluation,
         axes=axes(sweep.spec),
         arms={arm: _method(sweep, first[arm]) for arm in sweep.spec.arms},
         settings=sweep.settings,
@@ -65,6 +67,8 @@ def collect(sweep: Sweep) -> Results:
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
         audit=audit,
+        next_steps=found.next_steps,
+        next_steps_reason=found.next_steps_reason,
         provenance=_provenance(sweep) | ({"gradient audit": not_shown} if not_shown else {}),
     )
 
