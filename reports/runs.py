@@ -38,4 +38,8 @@ def _value(run: RunRow, metric: Metric) -> Shown:
     if value is None or metric.standard_error is None:
         return shown
     error = run.metrics.get(metric.standard_error)
-    return (shown, " ± ", measure(error, metric, reason="too few responses, or no value in too many draws of them"))
+    return (
+        shown,
+        " ± ",
+        measure(error, metric, reason="too few responses, or no value in too many draws of them"),
+    )
