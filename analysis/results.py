@@ -27,6 +27,7 @@ class Declared(Frozen):
 
     baseline: str
     candidate: str
+    more_candidates: list[str] = Field(default=[])  # the rest of the family, each compared with the baseline
     primary: str  # metric name
     alternative: Alternative = "two-sided"
     alpha: float = 0.05
@@ -90,7 +91,19 @@ class Comparison(Frozen):
     sign_p_value: float | None
     missing_pairs: list[str]  # "setting, seed: which arm has no value and why"
     confirmatory: bool  # the declared primary, unchanged since launch
+    adjusted_p: float | None = None  # Holm over declared candidates, Benjamini-Hochberg over other arms
+    family: int = 1  # comparisons that `adjusted_p` is over
     inference: Inference | None = None  # the tests around this one; None: no test, or a file of before
+
+
+class ArmComparison(Frozen):
+    """Another arm than the first candidate against the baseline, on the primary metric."""
+
+    candidate: str
+    declared: bool  # in the declared family; else exploratory
+    comparison: Comparison
+    verdict: str | None = None  # of the declared ones
+    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"] | None = None
 
 
 class Failure(Frozen):
@@ -268,6 +281,7 @@ class Results(Frozen):
     runs: list[RunRow]
     cells: list[Cell]
     comparisons: list[Comparison]  # the primary first
+    other_arms: list[ArmComparison] = Field(default=[])  # every arm besides baseline and first candidate
     curves: list[Curve]
     samples: list[Sample]
     judgements: list[Judgement] = Field(

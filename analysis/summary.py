@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from analysis.advice import advise
 from analysis.comparison import compare
 from analysis.evidence import NextSteps
-from analysis.results import Cell, Comparison, Declared, Frozen, Metric, RunRow
+from analysis.family import compare_arms
+from analysis.results import ArmComparison, Cell, Comparison, Declared, Frozen, Metric, RunRow
 from analysis.table import as_runs, index_runs, make_cells
 from analysis.verdict import VerdictKind, make_verdict
 
@@ -21,7 +22,8 @@ class Analysis(Frozen):
     """Everything in `Results` that is computed from the runs' metrics."""
 
     cells: list[Cell]  # arm by setting by metric
-    comparisons: list[Comparison]  # the primary first
+    comparisons: list[Comparison]  # of the first candidate, the primary first
+    other_arms: list[ArmComparison]  # each against the baseline, on the primary
     verdict: str  # one sentence: estimate, interval, p, unit, n
     verdict_kind: VerdictKind
     next_steps: NextSteps | None  # from the primary comparison
@@ -60,13 +62,25 @@ def analyse(
         declaration_changed=declaration_changed,
         rng_seed=rng_seed,
     )
-    next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
     primary = next(metric for metric in metrics if metric.name == declared.primary)
+    comparisons[0], other_arms = compare_arms(
+        comparisons[0],
+        runs=rows,
+        declared=declared,
+        metric=primary,
+        settings=settings,
+        seeds=seeds,
+        arms=arms,
+        declaration_changed=declaration_changed,
+        rng_seed=rng_seed,
+    )
+    next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
     diverged = Counter(run.arm for run in rows if run.state == "diverged")
     verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
     return Analysis(
         cells=make_cells(index_runs(rows), arms=arms, settings=settings, seeds=seeds, metrics=metrics),
         comparisons=comparisons,
+        other_arms=other_arms,
         verdict=verdict.sentence,
         verdict_kind=verdict.kind,
         next_steps=next_steps,

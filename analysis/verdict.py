@@ -60,16 +60,18 @@ def make_verdict(
     rope = format_amount(declared.rope, metric)
 
     means = [k.mean for k in comparison.differences if k.mean is not None]
-    narrow = hodges_lehmann(means, 1 - 2 * declared.alpha) if declared.alpha < 0.5 else None
+    level = declared.alpha / comparison.family
+    narrow = hodges_lehmann(means, 1 - 2 * level) if level < 0.5 else None
     within = narrow is not None and declared.rope > 0 and within_margin(narrow, declared.rope)
     shown = f"{_interval(narrow, metric)} within ±{rope}" if narrow is not None else ""
 
-    if test.p_value <= declared.alpha:
+    p = test.p_value if comparison.adjusted_p is None else comparison.adjusted_p
+    if p <= declared.alpha:
         higher = test.alternative == "greater" or (
             test.alternative == "two-sided" and test.w_plus > test.w_minus
         )
         word = "higher" if higher else "lower"
-        guard = _guard(comparison, declared.alpha)
+        guard = _guard(comparison, level)
         also = f"; the difference is practically equivalent ({shown})" if within else ""
         return Verdict(
             f"{a} scores {word} than {b} on {metric.label}: {evidence}{also}{guard}{caveats}.",
@@ -86,11 +88,12 @@ def make_verdict(
             f"{a} and {b} are practically equivalent on {metric.label} ({shown}): {evidence}{caveats}.",
             "equivalent",
         )
-    if test.smallest_p > declared.alpha:
+    if test.smallest_p * comparison.family > declared.alpha:  # Holm's first step
+        shared = "" if comparison.family == 1 else f" / {comparison.family} candidates"
         zeros = f" ({test.zeros} of them without a difference)" if test.zeros else ""
         return Verdict(
             f"Not testable: with {_count(test.n, 'setting')}{zeros} the smallest attainable {_sided(test)}p "
-            f"is {format_p(test.smallest_p)[2:]}, above alpha = {_no_zero(f'{declared.alpha:g}')}; "
+            f"is {format_p(test.smallest_p)[2:]}, above alpha{shared} = {_no_zero(f'{level:g}')}; "
             f"{a} minus {b} on {metric.label}: {evidence}{caveats}.",
             "untestable",
         )
@@ -140,10 +143,14 @@ def _test(test: SignedRank, comparison: Comparison, alpha: float) -> str:
     else:
         averaged = f"averaged over {seeds[0]} to {seeds[-1]} seeds"
     planned = len(comparison.differences)
+    adjusted = ""
+    if comparison.adjusted_p is not None:
+        p = format_p(comparison.adjusted_p, alpha=alpha)
+        adjusted = f" (Holm over {comparison.family} candidates: p {p})"
     settings = _count(test.n, "setting") if test.n == planned else f"{test.n} of {planned} settings"
     return (
         f"Wilcoxon signed-rank over {settings} {averaged}, "
-        f"{'' if test.alternative == 'two-sided' else 'one-sided '}p {format_p(test.p_value, alpha=alpha)}"
+        f"{'' if test.alternative == 'two-sided' else 'one-sided '}p {format_p(test.p_value, alpha=alpha)}{adjusted}"
     )
 
 

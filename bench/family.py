@@ -1,7 +1,7 @@
 """The table of the family, from the results of two sweeps; one Markdown file.
 
 .venv/bin/adadpo launch sweeps/configs/family.yaml
-.venv/bin/adadpo launch bench/family_baselines.yaml
+.venv/bin/adadpo launch bench/family_baselines.yaml --allow-untestable
 .venv/bin/adadpo audit sweeps/configs/family.yaml
 .venv/bin/python bench/family.py runs/sweeps bench/results/family.md
 """

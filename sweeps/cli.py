@@ -36,6 +36,11 @@ RunsArgument = Annotated[
     typer.Argument(metavar="[RUN]...", help="A run id, or words such as arm=dpo beta=0.1 seed=0."),
 ]
 
+UntestableOption = Annotated[
+    bool,
+    typer.Option("--allow-untestable", help="Also when no outcome could reach alpha: too few settings."),
+]
+
 # emoji=False: sweep.yaml:100:7 is a place, and rich would print a picture for :100:
 out = Console(soft_wrap=True, emoji=False)
 err = Console(stderr=True, soft_wrap=True, emoji=False)
@@ -84,12 +89,21 @@ def check(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption =
 
 
 @app.command()
-def plan(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    sweep: SweepArgument,
+    sds_from: Annotated[
+        str | None,
+        typer.Option("--sds-from", metavar="SWEEP", help="Power by the SDs of this sweep's finished runs."),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show what a launch would do, cost and be able to show."""
     from sweeps.plan import make_plan, plan_lines
     from sweeps.sweep import open_sweep
 
-    made = make_plan(open_sweep(sweep, open_store(store)))
+    other = None if sds_from is None else open_sweep(sds_from, open_store(store))
+    made = make_plan(open_sweep(sweep, open_store(store)), other)
     if as_json:
         print_json(made)
     else:
@@ -97,12 +111,18 @@ def plan(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = 
 
 
 @app.command()
-def launch(sweep: SweepArgument, store: StoreOption = None) -> None:
+def launch(
+    sweep: SweepArgument, store: StoreOption = None, allow_untestable: UntestableOption = False
+) -> None:
     """Run what is missing, then write the report. The same command continues after any interruption."""
+    from sweeps.design import require_testable
     from sweeps.launch import launch_sweep
     from sweeps.sweep import open_sweep
 
-    launch_sweep(open_sweep(sweep, open_store(store)), out)
+    opened = open_sweep(sweep, open_store(store))
+    # Where nothing is left to run, the report costs nothing and says the same.
+    require_testable(opened, allow=allow_untestable or not opened.select("waiting"))
+    launch_sweep(opened, out)
 
 
 @app.command()
@@ -135,8 +155,14 @@ def logs(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = No
 
 
 @app.command()
-def retry(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
+def retry(
+    sweep: SweepArgument,
+    run: RunsArgument = None,
+    store: StoreOption = None,
+    allow_untestable: UntestableOption = False,
+) -> None:
     """Try failed and diverged runs again (all of them, or the named ones), then go on as launch does."""
+    from sweeps.design import require_testable
     from sweeps.launch import launch_sweep
     from sweeps.sweep import open_sweep
 
@@ -151,6 +177,7 @@ def retry(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = N
     chosen = [r for r in stuck if run or states[r.run_id] != "unknown"]
     if not chosen:
         raise UserError(f"nothing to retry in {opened.spec.name}: no such run has failed or diverged")
+    require_testable(opened, allow=allow_untestable)
     for one in chosen:
         folder = opened.store.run(one.run_id)
         folder.clear_failure()
@@ -163,12 +190,15 @@ def extend(
     sweep: SweepArgument,
     seeds: Annotated[str, typer.Option("--seeds", help="+3 (the next three), 5, 3,4 or 3..5.")],
     store: StoreOption = None,
+    allow_untestable: UntestableOption = False,
 ) -> None:
     """Add seeds to a sweep and run only those; the report widens."""
+    from sweeps.design import require_testable
     from sweeps.launch import launch_sweep
     from sweeps.sweep import extend_seeds, open_sweep
 
     opened = open_sweep(sweep, open_store(store))
+    require_testable(opened, allow=allow_untestable)  # more seeds do not help there
     opened.store.require_writable()
     new = extend_seeds(opened, seeds)
     say(f"{opened.spec.name}: seeds {', '.join(map(str, new))} added")

@@ -45,7 +45,6 @@ def collect(sweep: Sweep) -> Results:
         prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)
-    first = {run.arm: run for run in reversed(sweep.job.runs)}
     return Results(
         sweep=sweep.spec.name,
         declared=declared,
@@ -54,7 +53,7 @@ def collect(sweep: Sweep) -> Results:
         verdict_kind=found.verdict_kind,
         evaluation=evaluation,
         axes=axes(sweep.spec),
-        arms={arm: _method(sweep, first[arm]) for arm in sweep.spec.arms},
+        arms={arm: _method(sweep, arm) for arm in sweep.spec.arms},
         settings=sweep.settings,
         seeds=sweep.seeds,
         metrics=list(METRICS),
@@ -63,6 +62,7 @@ def collect(sweep: Sweep) -> Results:
         runs=rows,
         cells=list(found.cells),
         comparisons=list(found.comparisons),
+        other_arms=found.other_arms,
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
@@ -126,10 +126,17 @@ def _samples(sweep: Sweep, arm: str, rows: list[RunRow]) -> Iterable[Sample]:
         )
 
 
-def _method(sweep: Sweep, run: PlannedRun) -> dict[str, Any]:
-    """An arm's hyperparameters, without those that the grid varies."""
+def _method(sweep: Sweep, arm: str) -> dict[str, Any]:
+    """An arm's hyperparameters, without the grid's axes; one that follows an axis (beta by loss) with all its values."""
+    runs = [run for run in sweep.job.runs if run.arm == arm]
+    found: dict[str, list[Any]] = {}
+    for run in runs:
+        for key, value in run.config.method.identity().items():
+            if key not in run.hyperparameters and value not in found.setdefault(key, []):
+                found[key].append(value)
     return {
-        key: value for key, value in run.config.method.identity().items() if key not in run.hyperparameters
+        key: values[0] if len(values) == 1 else "varies: " + ", ".join(map(str, values))
+        for key, values in found.items()
     }
 
 

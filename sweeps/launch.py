@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
+from sweeps.design import next_step_lines
 from sweeps.errors import FailureError
-from sweeps.plan import smallest_p
 from sweeps.readiness import require_evaluation, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.spec import Local, Slurm
@@ -33,11 +33,6 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
         + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
         highlight=False,
     )
-    compare = sweep.spec.compare
-    if smallest_p(len(sweep.settings), compare.alternative) > compare.alpha:
-        console.print(
-            f"  this design cannot reach alpha {compare.alpha:g} over {len(sweep.settings)} settings"
-        )
     if runs:
         _prepare(sweep, console)
         _dispatch(sweep, console)
@@ -69,6 +64,8 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     if quarantined := results.counts.get("quarantined"):
         said = f"quarantined, not counted: {quarantined} of {len(results.runs)} runs"
         console.print(f"{said}; adadpo status {sweep.spec.name} says why", markup=False, highlight=False)
+    for line in next_step_lines(results.next_steps):
+        console.print(line.strip(), markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False)
 
 

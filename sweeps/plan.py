@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from sweeps.design import check_sweep, design_lines
 from sweeps.dispatch.jobs import slurm_script
 from sweeps.evaluation import load_baseline, load_prompts
 from sweeps.judging import Evaluation
+from sweeps.metrics import METRICS
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_row
 from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
 
-def make_plan(sweep: Sweep) -> dict[str, Any]:
-    """The plan as plain data, for `--json` and for people."""
+def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]:
+    """The plan as plain data, for `--json` and for people; `spreads_from`: a sweep whose finished runs give SDs."""
     counts = sweep.counts()
-    settings, compare = len(sweep.settings), sweep.spec.compare
-    smallest = smallest_p(settings, compare.alternative)
+    check, steps = check_sweep(sweep, spreads_from)
+    primary = next(metric for metric in METRICS if metric.name == sweep.spec.compare.primary)
     return {
         "sweep": sweep.spec.name,
         "store": str(sweep.store.root),
@@ -30,24 +32,22 @@ def make_plan(sweep: Sweep) -> dict[str, Any]:
         "unknown": counts["unknown"],
         "failed": counts["failed"],
         "diverged": counts["diverged"],
-        "settings": settings,
+        "settings": check.settings,
         "seeds": sweep.seeds,
         "arms": list(sweep.spec.arms),
         "evaluation": sweep.eval_id,
         "seconds_per_run": seconds_per_run(sweep),
         "judging": judging_cost(sweep),
-        "smallest_p": smallest,
-        "alpha": compare.alpha,
-        "testable": smallest <= compare.alpha,
+        "smallest_p": check.smallest_p,
+        "alpha": sweep.spec.compare.alpha,
+        "testable": check.testable,
+        "design": check.model_dump(mode="json"),
+        "next_steps": None if steps is None else steps.model_dump(mode="json"),
+        "design_in_words": design_lines(check, steps, primary.unit),
         "declaration_changed": sweep.declaration_changes(),
         "unpinned": unpinned(sweep),
         "script": slurm_script(sweep, sweep.spec.launch) if isinstance(sweep.spec.launch, Slurm) else None,
     }
-
-
-def smallest_p(settings: int, alternative: str) -> float:
-    """The smallest p that the exact signed-rank test can reach over so many settings: every difference has one sign."""
-    return min(1.0, (2.0 if alternative == "two-sided" else 1.0) / 2.0**settings)
 
 
 def seconds_per_run(sweep: Sweep) -> float | None:
@@ -134,12 +134,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         )
         lines.append(f"  cost of the new runs: {cost}")
     lines += judging_lines(plan["judging"])
-    lines.append(
-        f"  what it can show: the exact signed-rank test over {plan['settings']} settings reaches p = "
-        f"{plan['smallest_p']:.4g} at best; alpha is {plan['alpha']:g}"
-    )
-    if not plan["testable"]:
-        lines.append("  NOT TESTABLE: this design cannot reach alpha whatever the results are; add settings")
+    lines += plan["design_in_words"]
     lines += [
         f"  declared comparison changed since launch: {change}" for change in plan["declaration_changed"]
     ]

@@ -85,11 +85,21 @@ class Compare(Section):
     """The comparison declared before results exist."""
 
     baseline: str = "dpo"
-    candidate: str = "adadpo"
+    candidate: str | Annotated[list[str], Field(min_length=1)] = "adadpo"  # a list is a family: Holm
     primary: str = "length_controlled_win_rate"
     alternative: Literal["two-sided", "greater", "less"] = "two-sided"
     alpha: float = Field(default=0.05, gt=0, lt=1)
     rope: float = Field(default=1.0, ge=0)
+    # What adadpo plan assumes, in the primary metric's unit; the analysis does not depend on it.
+    effect: float | None = None  # true mean difference to find
+    run_sd: float | None = Field(default=None, gt=0)  # of the difference of one pair of runs
+    setting_sd: float | None = Field(default=None, ge=0)  # of true differences between settings
+    seed_sd: float = Field(default=0.0, ge=0)  # of what all pairs of one seed share
+
+    @property
+    def candidates(self) -> list[str]:
+        """The arms that are compared with the baseline."""
+        return [self.candidate] if isinstance(self.candidate, str) else self.candidate
 
 
 class Inline(Section):
@@ -246,22 +256,26 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     compare, arms = raw.get("compare", {}), raw.get("arms")
     if isinstance(compare, dict) and isinstance(arms, dict):
         for role, default in (("baseline", "dpo"), ("candidate", "adadpo")):
-            arm = compare.get(role, default)
-            if isinstance(arm, str) and arm not in arms:
-                where = (
-                    ("compare", role) if role in compare else ("compare",) if "compare" in raw else ("arms",)
-                )
-                yield Problem(
-                    where, f"compare.{role} {arm!r} is not an arm{suggest(str(arm), list(map(str, arms)))}"
-                )
-        if compare.get("baseline", "dpo") == compare.get("candidate", "adadpo"):
+            named = compare.get(role, default)
+            where = ("compare", role) if role in compare else ("compare",) if "compare" in raw else ("arms",)
+            for arm in named if isinstance(named, list) and role == "candidate" else [named]:
+                if isinstance(arm, str) and arm not in arms:
+                    hint = suggest(str(arm), list(map(str, arms)))
+                    yield Problem(where, f"compare.{role} {arm!r} is not an arm{hint}")
+        candidate = compare.get("candidate", "adadpo")
+        candidates = candidate if isinstance(candidate, list) else [candidate]
+        if compare.get("baseline", "dpo") in candidates:
             yield Problem(("compare",), "compare.baseline and compare.candidate are the same arm")
+        if any(candidates.count(arm) > 1 for arm in candidates):
+            yield Problem(("compare", "candidate"), "compare.candidate names an arm twice")
         directed = [metric.name for metric in METRICS if metric.higher_is_better is not None]
         primary = compare.get("primary", directed[0])
         if isinstance(primary, str) and primary not in directed:
             yield Problem(
                 ("compare", "primary"), f"unknown metric {primary!r}{suggest(str(primary), directed)}"
             )
+        if len({"run_sd", "setting_sd"} & compare.keys()) == 1:
+            yield Problem(("compare",), "compare.run_sd and compare.setting_sd are stated together")
     evaluate = raw.get("evaluate")
     if isinstance(evaluate, dict):
         judge = evaluate.get("judge", "rubric")

@@ -19,6 +19,8 @@ from sweeps.spec import SweepSpec, spec_of
 from sweeps.store import State, Store, read_json, write_json, write_whole
 from sweeps.yamlfile import YamlFile, load_yaml
 
+ASSUMED = {"effect", "run_sd", "setting_sd", "seed_sd"}  # for adadpo plan alone: no part of the declaration
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -65,7 +67,14 @@ class Sweep:
     def declared(self) -> Declared:
         """The comparison as the file declares it now."""
         compare = self.spec.compare
-        return Declared(**compare.model_dump())
+        first, *more = compare.candidates
+        named = {"candidate": first, "more_candidates": more}
+        return Declared(**compare.model_dump(exclude=ASSUMED) | named)
+
+    def _declaration(self) -> dict[str, Any]:
+        """The content that is hashed; of a single candidate it is what it was before there were families."""
+        declared = self.declared()
+        return declared.model_dump(exclude=set() if declared.more_candidates else {"more_candidates"})
 
     def declaration_changes(self) -> list[str]:
         """How the declared comparison and its evaluation differ from those at launch, in words."""
@@ -73,9 +82,11 @@ class Sweep:
         if not path.exists():
             return []
         content = read_json(path)
-        then, now = content["compare"], self.declared().model_dump()
+        then, now = content["compare"], self._declaration()
         changes = [
-            f"{key}: {then[key]!r} at launch, now {now[key]!r}" for key in now if then.get(key) != now[key]
+            f"{key}: {then.get(key)!r} at launch, now {now.get(key)!r}"
+            for key in {**then, **now}
+            if then.get(key) != now.get(key)
         ]
         before, evaluation = content.get("evaluation"), self._declared_evaluation()
         # Choosing the judge after its numbers are known is a choice of the result; without one none were known.
@@ -105,7 +116,7 @@ class Sweep:
         write_whole(self.folder / "spec.yaml", text)
         write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
         if not (self.folder / "declared.json").exists():
-            compare = self.declared().model_dump()
+            compare = self._declaration()
             content = {
                 "compare": compare,
                 "evaluation": self._declared_evaluation(),
