@@ -127,7 +127,7 @@ def _samples(sweep: Sweep, arm: str, rows: list[RunRow]) -> Iterable[Sample]:
 
 
 def _method(sweep: Sweep, arm: str) -> dict[str, Any]:
-    """An arm's hyperparameters, without the grid's axes; one that follows an axis (beta by loss) with all its values."""
+    """An arm's hyperparameters, without the grid's axes; what follows an axis (beta by loss) with all its values."""
     runs = [run for run in sweep.job.runs if run.arm == arm]
     found: dict[str, list[Any]] = {}
     for run in runs:

@@ -61,6 +61,9 @@ def write_everything(sweep: Sweep, console: Console) -> None:
         raise FailureError(str(error)) from error
     results = load_results(page.with_name("results.json"))
     console.print(results.verdict, markup=False, highlight=False)
+    for arm in results.other_arms:
+        if arm.verdict is not None:
+            console.print(arm.verdict, markup=False, highlight=False)
     if quarantined := results.counts.get("quarantined"):
         said = f"quarantined, not counted: {quarantined} of {len(results.runs)} runs"
         console.print(f"{said}; adadpo status {sweep.spec.name} says why", markup=False, highlight=False)
