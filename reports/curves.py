@@ -22,9 +22,15 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 40.0, 46.0
 POINTS_PER_FIGURE = 4000  # keeps a page of long runs small; a thin line keeps at least 24 points
 CROWD = 30  # from here on thin lines are fainter still
 _KNOWN = {
-    "reward_margin": "Reward margin (nats)",
+    "reward_margin": "Reward margin, training pairs (nats)",
     "gradient_ratio": "Gradient ratio (log scale)",
     "loss": "Training loss",
+    "chosen_logps": "Chosen log-probability, training pairs (nats)",
+    "rejected_logps": "Rejected log-probability, training pairs (nats)",
+    "heldout_reward_margin": "Reward margin, held-out pairs (nats)",
+    "heldout_reward_accuracy": "Reward accuracy, held-out pairs",
+    "heldout_chosen_logps": "Chosen log-probability, held-out pairs (nats)",
+    "heldout_rejected_logps": "Rejected log-probability, held-out pairs (nats)",
 }
 # On a log axis, with a reference line and what it means.
 _REFERENCES = {

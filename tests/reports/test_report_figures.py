@@ -110,7 +110,7 @@ def test_curves_have_a_line_per_run_and_a_mean_per_arm(results: Results) -> None
     """Checks each figure's lines against runs and arms, and the arms' different dashes by class."""
     figures = curve_figures(results)
     assert [figure.title for figure in figures][:3] == [
-        "Reward margin (nats)",
+        "Reward margin, training pairs (nats)",
         "Gradient ratio (log scale)",
         "Training loss",
     ]
