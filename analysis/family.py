@@ -56,7 +56,8 @@ def compare_arms(
 
     def against(arm: str, is_declared: bool) -> Comparison:
         changed = list(declaration_changed) if is_declared else ["not declared"]
-        update = {"candidate": arm} | ({} if is_declared else {"alternative": "two-sided"})
+        alone = {"alternative": "two-sided", "more_candidates": []}
+        update = {"candidate": arm} | ({} if is_declared else alone)
         (found,) = compare(
             runs=rows,
             declared=declared.model_copy(update=update),

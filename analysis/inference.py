@@ -105,8 +105,11 @@ def infer_primary(
         more["pooled"] = pooled_signed_rank(table, **test)
     else:
         reasons["pooled"] = f"descriptive, and not enumerated for {pairs} pairs (at most {MOST_POOLED_PAIRS})"
-    if declared.rope > 0 and declared.alpha < 0.5:
-        more["equivalence"] = equivalence_test(means, declared.rope, declared.alpha)
+    level = declared.alpha / (
+        1 + len(declared.more_candidates)
+    )  # Bonferroni over the family, as in the verdict
+    if declared.rope > 0 and level < 0.5:
+        more["equivalence"] = equivalence_test(means, declared.rope, level)
     else:
         reasons["equivalence"] = "needs a margin above 0 and an alpha below 0.5"
     more["bayesian"] = bayesian_signed_rank(

@@ -48,6 +48,10 @@ def test_holm_over_the_declared_family() -> None:
     assert found.verdict_kind == "better"
     assert "p = .016 (Holm over 3 candidates: p = .047)" in found.verdict
     assert [arm.verdict_kind for arm in found.other_arms] == ["inconclusive", "inconclusive"]
+    for comparison in (found.comparisons[0], *(arm.comparison for arm in found.other_arms)):
+        assert comparison.inference is not None
+        assert comparison.inference.equivalence is not None
+        assert comparison.inference.equivalence.alpha == pytest.approx(0.05 / 3)
     assert all(arm.declared and arm.comparison.confirmatory for arm in found.other_arms)
 
 
