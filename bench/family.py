@@ -3,11 +3,16 @@
 .venv/bin/adadpo launch sweeps/configs/family.yaml
 .venv/bin/adadpo launch bench/family_baselines.yaml --allow-untestable
 .venv/bin/adadpo audit sweeps/configs/family.yaml
-.venv/bin/python bench/family.py runs/sweeps bench/results/family.md
+cp runs/sweeps/family/audit.json bfloat16.json
+.venv/bin/adadpo audit sweeps/configs/family.yaml --precision float32
+.venv/bin/python bench/family.py runs/sweeps bench/results/family.md bfloat16.json runs/sweeps/family/audit.json
 """
 
 from __future__ import annotations
 
+import json
+import math
+import statistics
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,7 +33,16 @@ METRICS = {
 }
 
 
-def main(folder: Path, file: Path) -> None:
+RATIOS = {
+    "probability": "probability space (1)",
+    "geometric_mean": "geometric means over tokens (2)",
+    "arithmetic_mean": "arithmetic means over tokens (2)",
+    "logits": "logits (3)",
+    "parameters": "parameters (4)",
+}
+
+
+def main(folder: Path, file: Path, audits: list[Path]) -> None:
     family = load_results(folder / "family" / "results.json")
     baselines = load_results(folder / "family-baselines" / "results.json")
     rows = [
@@ -41,7 +55,8 @@ def main(folder: Path, file: Path) -> None:
     text = f"""# The whole family with and without per-token balance
 
 `sweeps/configs/family.yaml` ({_count(family)}) and `bench/family_baselines.yaml` ({_count(baselines)}), made by the
-commands at the head of `bench/family.py`. {_machine()}
+commands at the head of `bench/family.py`. {_machine()} Trained at commit
+{family.provenance["trained at commit"]}; {family.provenance["packages now"]}.
 
 Model {family.evaluation.model}, data {family.evaluation.data}, judge {family.evaluation.judge}, \
 {family.evaluation.n_prompts} prompts, LC by `{family.evaluation.lc_method}`. Each method at its own default
@@ -56,9 +71,39 @@ seeds alone. WR and LC in points, KL in nats per response, the gradient ratio ov
 A single loss has {len(family.axes["learning_rate"])} settings here: no test could reach p < .05 for it, so its
 difference stands without one. A small model, small data and a rubric judge: this shows that the family runs and what
 the measurements look like, not which method is better on real tasks.
-"""
+
+{_audit(*audits)}"""
     file.write_text(text)
     print(text)
+
+
+def _audit(bfloat16: Path, float32: Path) -> str:
+    """Gradient ratios of the first setting's policies, in the arithmetic of training and in float32."""
+    found = {
+        name: json.loads(path.read_text()) for name, path in (("bfloat16", bfloat16), ("float32", float32))
+    }
+    first = found["bfloat16"]
+    lines = [
+        "| arm | step | ratio, chosen over rejected | bfloat16 | float32 | largest difference of a pair |"
+    ]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for points in zip(*(each["points"] for each in found.values()), strict=True):
+        stages = [next(stage for stage in point["stages"] if stage["trained"]) for point in points]
+        for ratio, label in RATIOS.items():
+            logs = [stage["log_ratios"][ratio] for stage in stages]
+            gap = max(abs(a - b) for a, b in zip(*logs, strict=True))
+            medians = " | ".join(f"{math.exp(statistics.median(each)):.3f}" for each in logs)
+            lines.append(f"| {points[0]['arm']} | {points[0]['step']} | {label} | {medians} | {gap:.3f} |")
+    return f"""## Gradient audit
+
+`adadpo audit sweeps/configs/family.yaml`, in bfloat16 (as trained) and with `--precision float32`: setting \
+{first["setting"]}, seed {first["seed"]}, {first["pairs"]} held-out pairs, {len(first["gradient_pairs"])} of them with
+gradients of {first["points"][0]["parameters"]}. Medians over pairs; the last column in log units.
+
+{chr(10).join(lines)}
+
+{chr(10).join("- " + finding for finding in first["findings"])}
+"""
 
 
 def _lines(results: Results, loss: str) -> list[list[str]]:
@@ -79,7 +124,8 @@ def _line(results: Results, name: str, runs: list[RunRow], differences: str = ""
         values = [value for run in runs if (value := run.metrics[metric]) is not None]
         spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
         missing = f" ({len(values)} of {len(runs)})" if len(values) < len(runs) else ""
-        shown.append(f"{fmean(values):.{decimals}f}{spread}{missing}" if values else "none")
+        mean = round(fmean(values), decimals) + 0.0 if values else None  # + 0.0: no minus before a rounded 0
+        shown.append(f"{mean:.{decimals}f}{spread}{missing}" if values else "none")
     return [name, str(len(runs)), *shown, differences]
 
 
@@ -112,4 +158,4 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:5]])
