@@ -119,7 +119,7 @@ def design_lines(check: DesignCheck, steps: NextSteps | None, unit: str) -> list
 def next_step_lines(steps: NextSteps | None) -> list[str]:
     """The cheapest next step for people."""
     best = None if steps is None else next((s for s in steps.steps if s.reduction_per_cost is not None), None)
-    if steps is None or best is None:
+    if steps is None or best is None or not steps.standard_error:  # nothing varies: no step would help
         return []
     said = (
         f"cheapest next step: {best.amount} more {best.action}, {best.cost:.2g} {steps.unit}: standard error "
