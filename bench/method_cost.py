@@ -4,7 +4,8 @@
 
 Steps of both methods (forward, loss, backward, optimiser; LoRA, the built-in pairs, cached reference) are taken in
 turn, the first of each two in random order, on the same batch in the same process, and compared pairwise: what slows
-the machine down slows both. On a CPU the time is that of the process (all threads), not of the clock. Peak memory is that of a process of its own for each method.
+the machine down slows both. On a CPU the time is that of the process (all threads), not of the clock. Peak memory is
+that of a process of its own for each method.
 """
 
 from __future__ import annotations
