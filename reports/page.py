@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.results import Results
 from reports import (
+    around_the_test,
     audit,
     cells,
     comparisons,
@@ -58,6 +59,7 @@ def render_html(results: Results) -> str:
             other_cells=[(each.label, table) for each, table in cells.other_tables(results)],
             test=comparisons.primary_test(results),
             differences=figures.differences_figure(results, primary, metric) if primary else None,
+            around=around_the_test.around_the_test(results),
             other_comparisons=comparisons.other_comparisons(results),
             judgements=judgements.judgements_of(results),
             curves=curves.curve_figures(results),
