@@ -10,7 +10,7 @@ CPO's and ORPO's NLL of the chosen response is no part of the pairwise term, is 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from adadpo.methods import BALANCE_OPTIONS, LOSSES, Method
 
 Stage = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
 Ratio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
-RATIOS: tuple[Ratio, ...] = get_args(Ratio)
-# Losses whose score is a mean over tokens: a token's own gradient has 1 / n in it.
-AVERAGED = frozenset({"ipo", "simpo", "orpo"})
 
 
 class StageRatios(NamedTuple):
@@ -70,7 +67,7 @@ def promised(method: Method) -> tuple[Ratio, ...]:
     """
     if method.balance != "per_token" or method.balance_reference:
         return ()
-    return ("probability",) if method.loss in AVERAGED else ("probability", "geometric_mean")
+    return ("probability",) if FORMULAS[method.loss].averaged else ("probability", "geometric_mean")
 
 
 def stage_ratios(

@@ -57,6 +57,7 @@ class Formula(NamedTuple):
     log_sensitivity: Callable[[Tensor], Tensor] = torch.neg  # u linear in log p: 1 / p
     # log |dL/du_w| - log |dL/du_l|, 0 where the loss is a function of u_w - u_l alone
     log_pull_ratio: Callable[[Method, Response, Response], Tensor] | None = None
+    averaged: bool = False  # the score is a mean over tokens: a token's own gradient has 1 / n in it
 
 
 def preference_loss(
@@ -241,10 +242,12 @@ def _mean_log_odds(response: Response) -> Tensor:
 FORMULAS: dict[LossName, Formula] = {
     "dpo": Formula(_log_ratio, _dpo),
     "rdpo": Formula(_log_ratio, _rdpo),
-    "ipo": Formula(_mean_log_ratio, _ipo),  # averaged over tokens, as its authors confirmed and TRL does
+    "ipo": Formula(
+        _mean_log_ratio, _ipo, averaged=True
+    ),  # averaged over tokens, as its authors confirmed and TRL does
     "cpo": Formula(_log_ratio, _cpo),
-    "simpo": Formula(_mean_log_ratio, _simpo),
-    "orpo": Formula(_mean_log_odds, _orpo, _odds_log_sensitivity),
+    "simpo": Formula(_mean_log_ratio, _simpo, averaged=True),
+    "orpo": Formula(_mean_log_odds, _orpo, _odds_log_sensitivity, averaged=True),
     "dpop": Formula(_log_ratio, _dpop, log_pull_ratio=_dpop_log_pull_ratio),
     "sppo": Formula(_log_ratio, _sppo, log_pull_ratio=_sppo_log_pull_ratio),
 }

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adadpo.audit import (
-    AVERAGED,
-    RATIOS,
     cosine_of_terms,
     promised,
     stage_ratios,
@@ -59,6 +57,10 @@ METHODS = [
     make_method("dpo", balance="sequence", clip=2.0),
     make_method("ipo", balance="sequence", clip=None),
 ]
+
+
+AVERAGED = ("ipo", "simpo", "orpo")  # docs/methods.md: their score is a mean over tokens
+RATIOS = ("probability", "geometric_mean", "arithmetic_mean", "logits", "parameters")
 
 
 @pytest.fixture(scope="module")
