@@ -11,12 +11,12 @@ from typing import Any
 
 from analysis.results import Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
+from sweeps.history import load_history
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
 from sweeps.rows import HELDOUT, failures_of, run_rows, run_scores
-from sweeps.stages import load_history
 from sweeps.store import read_json, write_whole
 from sweeps.sweep import Sweep
 

@@ -8,11 +8,11 @@ from typing import Any
 from analysis.results import Failure, RunRow, RunState
 from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
+from sweeps.history import history_lines, load_history
 from sweeps.joint import with_joint_lc
 from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
 from sweeps.resolve import PlannedRun
-from sweeps.stages import history_lines, load_history
 from sweeps.store import STAGES, read_json
 from sweeps.sweep import Sweep
 

@@ -1,0 +1,41 @@
+"""A run's history: a line per training step, and one for every evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from sweeps.store import RunFolder, read_json, write_whole
+
+
+def note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
+    """A line of the history for every evaluation: what it came to."""
+    finished = folder.path.glob("eval/*/*/scores.json")
+    scored = {f"{path.parent.parent.name}/{path.parent.name}": read_json(path) for path in finished} | new
+    lines = [json.dumps(step) for step in load_history(folder)]
+    for eval_id, scores in sorted(scored.items()):
+        generation = read_json(folder.generation(eval_id) / "generation.json")
+        line = {"step": metrics["steps"], "evaluation": eval_id}
+        line |= {name: value for name, value in metrics.items() if name.startswith("heldout_")}
+        line |= {name: v for name, v in generation.items() if name not in ("wall_seconds", "versions")}
+        line |= {name: value for name, value in scores.items() if isinstance(value, int | float)}
+        lines.append(json.dumps(line))
+    write_whole(folder.history, "".join(line + "\n" for line in lines))
+
+
+def load_history(folder: RunFolder) -> list[dict[str, Any]]:
+    """The logged steps of a run's training, without those behind a line that was cut short by a kill."""
+    lines = itertools.takewhile(lambda line: line is not None, history_lines(folder))
+    return [line for line in lines if line is not None and "evaluation" not in line]
+
+
+def history_lines(folder: RunFolder) -> list[dict[str, Any] | None]:
+    """Steps and evaluations; None for a line that is damaged."""
+    lines: list[dict[str, Any] | None] = []
+    for text in folder.history.read_text().splitlines() if folder.history.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            lines.append(None)
+    return lines
