@@ -48,10 +48,10 @@ class AuditSection:
     notes: list[str]
 
 
-def audit_of(results: Results) -> AuditSection | None:
-    """The section of a sweep's report; `None` when no audit was made."""
+def audit_of(results: Results) -> AuditSection | Missing:
+    """The section of a sweep's report."""
     if results.audit is None:
-        return None
+        return Missing(f"Not made yet; “adadpo audit {shorten(results.sweep, 100)}” makes it.")
     order = arms_in_order(results)
     points = sorted(results.audit.points, key=lambda p: order.index(p.arm) if p.arm in order else len(order))
     audit = results.audit.model_copy(update={"points": points})

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.results import Metric, Results
 from reports.formats import mean_sd, titled
 from reports.lookup import arm_name, arms_in_order, metric_named
 from reports.shown import Column, Missing, Shown, Table, Whole
 
 
-def primary_table(results: Results) -> Table:
-    """The table of the declared primary metric."""
-    return cell_table(results, metric_named(results, results.declared.primary))
+@dataclass(frozen=True)
+class Cells:
+    """The primary metric's table, and every other one with its label."""
+
+    primary: Table
+    others: list[tuple[str, Table]]
 
 
-def other_tables(results: Results) -> list[tuple[Metric, Table]]:
-    """The tables of all other metrics, in the results' order."""
+def cells_of(results: Results) -> Cells:
+    """The tables of all metrics, in the results' order."""
     others = [metric for metric in results.metrics if metric.name != results.declared.primary]
-    return [(metric, cell_table(results, metric)) for metric in others]
+    return Cells(
+        primary=cell_table(results, metric_named(results, results.declared.primary)),
+        others=[(metric.label, cell_table(results, metric)) for metric in others],
+    )
 
 
 def cell_table(results: Results, metric: Metric) -> Table:

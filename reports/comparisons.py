@@ -37,11 +37,11 @@ class PrimaryTest:
     missing_pairs: list[str]
 
 
-def primary_test(results: Results) -> PrimaryTest | None:
-    """The primary comparison in facts; `None` when the results hold none."""
+def primary_test(results: Results) -> PrimaryTest | Missing:
+    """The primary comparison in facts."""
     found = primary_comparison(results)
     if found is None:
-        return None
+        return Missing("The results hold no comparison on the declared primary metric.")
     metric = metric_named(results, found.metric)
     reason = found.test_reason or "no reason was recorded"
     wilcoxon = _wilcoxon(found.test, results) if found.test else [Fact("p", Missing(reason))]
@@ -133,10 +133,12 @@ def _notes(found: Comparison, results: Results) -> list[str]:
     return notes
 
 
-def other_comparisons(results: Results) -> Table:
+def other_comparisons(results: Results) -> Table | Missing:
     """One row per comparison that is not the primary."""
     primary = primary_comparison(results)
     rows = [_comparison_row(each, results) for each in results.comparisons if each is not primary]
+    if not rows:
+        return Missing("No other metric was compared.")
     titles = ["Estimate", "Interval", "Achieved", "p", "n", "Won / tied / lost"]
     columns = [Column("Metric"), *(Column(title, numeric=True) for title in titles), Column("Status")]
     caption = f"{results.declared.candidate} minus {results.declared.baseline}, one comparison per metric"

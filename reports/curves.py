@@ -52,6 +52,11 @@ class CurveFigure:
     notes: list[str]
 
 
+def curves_of(results: Results) -> list[CurveFigure] | Missing:
+    """The section."""
+    return curve_figures(results) or Missing("No curve was logged.")
+
+
 def curve_figures(results: Results) -> list[CurveFigure]:
     """One figure per quantity: the known ones first, then in order of appearance."""
     found = list(dict.fromkeys(curve.name for curve in results.curves))

@@ -33,8 +33,16 @@ class Verdict:
     sign: str
     badge: str
     status: Tag
-    changes: list[str]
     numbers: list[Fact]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What was declared, and what became of it."""
+
+    changes: list[str]
+    confirmatory: bool
+    facts: list[Fact]
 
 
 def verdict_of(results: Results) -> Verdict:
@@ -48,7 +56,6 @@ def verdict_of(results: Results) -> Verdict:
         status=Tag("confirmatory", "Confirmatory")
         if is_confirmatory(results)
         else Tag("exploratory", "EXPLORATORY"),
-        changes=results.declaration_changed,
         numbers=_numbers(results),
     )
 
@@ -75,8 +82,12 @@ def _numbers(results: Results) -> list[Fact]:
     ]
 
 
-def declared_facts(results: Results) -> list[Fact]:
-    """What the sweep declared."""
+def declaration_of(results: Results) -> Declaration:
+    """What the sweep declared, and whether it still stands."""
+    return Declaration(results.declaration_changed, is_confirmatory(results), _declared_facts(results))
+
+
+def _declared_facts(results: Results) -> list[Fact]:
     declared = results.declared
     metric = metric_named(results, declared.primary)
     names = {"candidate": declared.candidate, "baseline": declared.baseline}

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from analysis.results import Comparison, Interval, Metric, Results, SettingDifference
 from reports import svg
 from reports.formats import decimal, interval
+from reports.lookup import metric_named, primary_comparison
 from reports.scale import Scale, drawable, fit, tick_label
 from reports.shown import Missing
 from reports.text import plural, shorten
@@ -17,6 +18,12 @@ WIDTH = 920.0
 ROW = 30.0
 TOP = 44.0
 RIGHT = 96.0  # room for the row's number
+
+
+def primary_figure(results: Results) -> Markup | None:
+    """The figure of the declared comparison; None where there is none."""
+    found = primary_comparison(results)
+    return differences_figure(results, found, metric_named(results, found.metric)) if found else None
 
 
 def differences_figure(results: Results, comparison: Comparison, metric: Metric) -> Markup:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.results import Results
 from reports.formats import seeds_phrase, setting_value
 from reports.shown import Column, Fact, Missing, Shown, Table
@@ -11,6 +13,19 @@ _LC_METHODS = {
     "no_difficulty": ", a logistic regression of the preference on the difference in length, without "
     "instruction difficulty or calibration file. It does not compare with AlpacaEval's leaderboard",
 }
+
+
+@dataclass(frozen=True)
+class Methods:
+    """How to read the page, and how the evaluation was made."""
+
+    notes: list[Fact]
+    evaluation: list[Fact]
+
+
+def methods_of(results: Results) -> Methods:
+    """The section."""
+    return Methods(notes_of(results), evaluation_facts(results))
 
 
 def notes_of(results: Results) -> list[Fact]:
@@ -79,7 +94,9 @@ def evaluation_facts(results: Results) -> list[Fact]:
     ]
 
 
-def provenance_table(results: Results) -> Table:
+def provenance_of(results: Results) -> Table | Missing:
     """Everything that was recorded about the origin of the results."""
+    if not results.provenance:
+        return Missing("No provenance was recorded.")
     rows: list[list[Shown]] = [[key, value] for key, value in results.provenance.items()]
     return Table("Versions and origin", [Column("What"), Column("Value")], rows)

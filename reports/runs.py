@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.results import Metric, Results, RunRow
 from reports.formats import duration, measure, titled
 from reports.lookup import arm_name
-from reports.shown import Column, Shown, Table, Whole, state_tag
+from reports.shown import Column, Missing, Shown, Table, Whole, state_tag
 from reports.text import plural
 
 OPEN_UP_TO = 30  # a longer table starts folded
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The table, and whether it starts unfolded."""
+
+    table: Table
+    open: bool
+
+
+def runs_of(results: Results) -> Runs | Missing:
+    """The section."""
+    if not results.runs:
+        return Missing("There is no run yet.")
+    return Runs(run_table(results), len(results.runs) <= OPEN_UP_TO)
 
 
 def run_table(results: Results) -> Table:

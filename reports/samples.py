@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.results import Results, Sample
 from reports.formats import decimal
 from reports.lookup import arm_name
-from reports.shown import ArmName, Shown
+from reports.shown import ArmName, Missing, Shown
 from reports.text import Excerpt, excerpt, plural, shorten
 
 ANSWER, PROMPT = 1500, 1000  # characters shown
@@ -44,8 +44,10 @@ class Samples:
     note: str
 
 
-def samples_of(results: Results) -> Samples:
+def samples_of(results: Results) -> Samples | Missing:
     """All samples, up to a limit."""
+    if not results.samples:
+        return Missing("No sample was kept.")
     pairs = [_pair(results, sample) for sample in results.samples[:MOST]]
     left_out = len(results.samples) - len(pairs)
     note = f"{plural(left_out, 'more sample')} in results.json." if left_out else ""

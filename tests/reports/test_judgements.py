@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ def judgement(results: Results, **changes: Any) -> Judgement:
 
 def section(results: Results) -> list[str]:
     """The lines of the section."""
-    lines = Page(render_html(results)).lines
-    start = lines.index("Judges and integrity")
-    return lines[start : lines.index("Training curves")]
+    found = re.search(r'<section aria-labelledby="judges">.*?</section>', render_html(results), re.DOTALL)
+    assert found
+    return Page(found[0]).lines
 
 
 def row(lines: list[str], heading: str, columns: int) -> list[str]:

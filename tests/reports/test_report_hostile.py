@@ -21,7 +21,7 @@ ATTACK = (
 )
 LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts"}
 TAGS = """
-    html head meta link title style body header main section article h1 h2 h3 h4 p div span strong small ul li
+    html head meta link title style body header main nav a ol section article h1 h2 h3 h4 p div span strong small ul li
     dl dt dd table caption thead tbody tr th td details summary figure figcaption svg desc g text line rect
     circle polygon path clippath
 """

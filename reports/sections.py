@@ -1,0 +1,73 @@
+"""The sections of the page, in order: what each is called, and the module that makes its content.
+
+`templates/sections/NAME.html` shows what `make` returns, as `it`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from analysis.results import Results
+from reports import (
+    around_the_test,
+    audit,
+    cells,
+    comparisons,
+    curves,
+    declaration,
+    design,
+    figures,
+    judgements,
+    methods,
+    runs,
+    samples,
+)
+from reports.shown import Missing
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page."""
+
+    name: str  # of its template and of its heading's id
+    title: str
+    make: Callable[[Results], object]  # Missing: the section says why in one line; None: there is no section
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with its content; without content it says why."""
+
+    name: str
+    title: str
+    content: object
+    reason: str
+
+
+PARTS = (
+    Part("declared", "What was declared", declaration.declaration_of),
+    Part("design", "Design and completeness", design.design_of),
+    Part("cells", "Mean and SD per cell", cells.cells_of),
+    Part("test", "Primary test", comparisons.primary_test),
+    Part("differences", "Paired differences", figures.primary_figure),
+    Part("around", "Around the test", around_the_test.around_the_test),
+    Part("others", "Other metrics", comparisons.other_comparisons),
+    Part("judges", "Judges and integrity", judgements.judgements_of),
+    Part("curves", "Training dynamics", curves.curves_of),
+    Part("audit", "Gradient audit", audit.audit_of),
+    Part("samples", "Sample outputs", samples.samples_of),
+    Part("methods", "How to read this page", methods.methods_of),
+    Part("runs", "All runs", runs.runs_of),
+    Part("provenance", "Provenance", methods.provenance_of),
+)
+
+
+def sections_of(results: Results, parts: Sequence[Part] = PARTS) -> list[Section]:
+    """The sections that these results have."""
+    made = [(part, part.make(results)) for part in parts]
+    return [
+        Section(part.name, part.title, content, content.reason if isinstance(content, Missing) else "")
+        for part, content in made
+        if content is not None
+    ]
