@@ -173,7 +173,8 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
     declared = sweep.folder / "declared.json"
     if declared.exists():
         content = read_json(declared)
-        found["declaration"] = f"digest {content['digest']}, written before the first run"
+        grid = f", of the grid {content['grid_digest']}" if "grid_digest" in content else ""
+        found["declaration"] = f"digest {content['digest']}{grid}, written before the first run"
         added = [seed for seed in sweep.seeds if seed not in content["seeds"]]
         if added:
             found["seeds added after launch"] = ", ".join(map(str, added))

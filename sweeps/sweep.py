@@ -12,8 +12,8 @@ from typing import Any
 
 from analysis.results import Declared
 from sweeps.axes import parse_seeds
+from sweeps.declaration import changes, declaration
 from sweeps.errors import UserError, suggest
-from sweeps.identity import digest
 from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
 from sweeps.spec import SweepSpec, spec_of
 from sweeps.store import State, Store, read_json, write_json, write_whole
@@ -77,28 +77,18 @@ class Sweep:
         return declared.model_dump(exclude=set() if declared.more_candidates else {"more_candidates"})
 
     def declaration_changes(self) -> list[str]:
-        """How the declared comparison and its evaluation differ from those at launch, in words."""
+        """How the declared comparison, its evaluation and the planned grid differ from those at launch, in words."""
         path = self.folder / "declared.json"
-        if not path.exists():
-            return []
-        content = read_json(path)
-        then, now = content["compare"], self._declaration()
-        changes = [
-            f"{key}: {then.get(key)!r} at launch, now {now.get(key)!r}"
-            for key in {**then, **now}
-            if then.get(key) != now.get(key)
-        ]
-        before, evaluation = content.get("evaluation"), self._declared_evaluation()
-        # Choosing the judge after its numbers are known is a choice of the result; without one none were known.
-        if before and before["judge"] != "none" and before != evaluation:
-            differing = [key for key in evaluation if before.get(key) != evaluation[key]]
-            named = [
-                key for key in differing if key != "id"
-            ] or differing  # an id also stands for files and versions
-            changes += [
-                f"evaluation's {key}: {before.get(key)!r} at launch, now {evaluation[key]!r}" for key in named
-            ]
-        return changes
+        return changes(read_json(path), self._declares()) if path.exists() else []
+
+    def _declares(self) -> dict[str, Any]:
+        return declaration(
+            self._declaration(),
+            self._declared_evaluation(),
+            settings=self.settings,
+            arms=list(self.spec.arms),
+            seeds=self.seeds,
+        )
 
     def _declared_evaluation(self) -> dict[str, str]:
         evaluation = self.job.evaluation
@@ -116,15 +106,7 @@ class Sweep:
         write_whole(self.folder / "spec.yaml", text)
         write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
         if not (self.folder / "declared.json").exists():
-            compare = self._declaration()
-            content = {
-                "compare": compare,
-                "evaluation": self._declared_evaluation(),
-                "seeds": self.seeds,
-                "digest": digest(compare),
-                "time": time.time(),
-            }
-            write_json(self.folder / "declared.json", content)
+            write_json(self.folder / "declared.json", self._declares() | {"time": time.time()})
 
     def find(self, words: Sequence[str]) -> list[PlannedRun]:
         """Runs by id (or its beginning), `axis=value`, `arm=NAME` or `seed=N`; every word must hold.

@@ -1,0 +1,82 @@
+"""What was declared before the first run, written once, and how a later file differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.identity import digest
+
+
+def declaration(
+    compare: Mapping[str, Any],
+    evaluation: Mapping[str, str],
+    *,
+    settings: list[str],
+    arms: list[str],
+    seeds: list[int],
+) -> dict[str, Any]:
+    """What a launch writes down: comparison, evaluation and planned grid, the comparison and the grid with digests."""
+    grid = {"settings": settings, "arms": arms}
+    return {
+        "compare": dict(compare),
+        "evaluation": dict(evaluation),
+        "grid": grid,
+        "seeds": seeds,
+        "digest": digest(compare),
+        "grid_digest": digest(grid | {"seeds": seeds}),
+    }
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How two `declaration`s differ, in words; empty: the comparison is the declared one.
+
+    Seeds that were added are no change, since `extend` adds them to every cell alike. Settings that were added are
+    one: they are the units of the test, and somebody chose them knowing results. An arm that was added is in no
+    declared comparison.
+
+    Args:
+        then: at launch; a file of before grids were recorded has none, and its grid is not compared.
+        now: of the sweep file as it is.
+    """
+    return [
+        *_compare_changes(then["compare"], now["compare"]),
+        *_evaluation_changes(then.get("evaluation"), now["evaluation"]),
+        *_grid_changes(then, now),
+    ]
+
+
+def _compare_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key}: {then.get(key)!r} at launch, now {now.get(key)!r}"
+        for key in {**then, **now}
+        if then.get(key) != now.get(key)
+    ]
+
+
+def _evaluation_changes(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    # Choosing the judge after its numbers are known is a choice of the result; without one none were known.
+    if not then or then["judge"] == "none" or then == now:
+        return []
+    differing = [key for key in now if then.get(key) != now[key]]
+    named = [key for key in differing if key != "id"] or differing  # an id also stands for files and versions
+    return [f"evaluation's {key}: {then.get(key)!r} at launch, now {now[key]!r}" for key in named]
+
+
+def _grid_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    found = []
+    if "grid" in then:
+        before, after = then["grid"], now["grid"]
+        for name in ("settings", "arms"):
+            if removed := [each for each in before[name] if each not in after[name]]:
+                found.append(f"{name} removed after launch: {_listed(removed)} of {len(before[name])}")
+        if added := [each for each in after["settings"] if each not in before["settings"]]:
+            found.append(f"settings added after launch: {_listed(added)} to {len(before['settings'])}")
+    if removed := [seed for seed in then.get("seeds", []) if seed not in now["seeds"]]:
+        found.append(f"seeds removed after launch: {_listed(removed)} of {len(then['seeds'])}")
+    return found
+
+
+def _listed(values: list[Any], most: int = 6) -> str:
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
