@@ -48,3 +48,26 @@ def files_with(text: str, *folders: Path) -> list[Path]:
 
 def answers_kept() -> int:
     return len(list((cache_folder() / "judges" / "answers").glob("??/*.json")))
+
+
+def write_annotations(store: Path, folder: Path, two: Path) -> Path:
+    """A file per run as if somebody's alpaca_eval had judged the responses, with preferences that vary."""
+    folder.mkdir()
+    [baseline] = store.glob("baselines/*/outputs.json")
+    sweep = opened(two, store)
+    for number, run in enumerate(sweep.job.runs):
+        outputs = read(store / run.run_id / "eval" / sweep.job.evaluation.generation_id / "outputs.json")
+        rows = [
+            {
+                "instruction": mine["instruction"],
+                "output_1": base["output"],
+                "output_2": mine["output"],
+                "generator_1": base["generator"],
+                "generator_2": mine["generator"],
+                "annotator": "somebody",
+                "preference": 1 + (7 * place + 3 * number) % 10 / 10,
+            }
+            for place, (mine, base) in enumerate(zip(outputs, read(baseline), strict=True))
+        ]
+        (folder / f"{number}.json").write_text(json.dumps(rows))
+    return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judging_examples import KEY, api, files_with, read, results
+from judging_examples import KEY, api, files_with, read, results, write_annotations
 from sweep_examples import LAST_FILES, TWO, adadpo, files_of, opened, run_files, write_sweep
 
 from analysis import joint_difficulty, length_controlled_win_rate
@@ -35,29 +35,6 @@ def rubric(two: Path, two_runs: Path) -> Path:
 
 def page(store: Path) -> str:
     return (store / "sweeps" / "two" / "report.html").read_text()
-
-
-def write_annotations(store: Path, folder: Path, two: Path) -> Path:
-    """A file per run as if somebody's alpaca_eval had judged the responses, with preferences that vary."""
-    folder.mkdir()
-    [baseline] = store.glob("baselines/*/outputs.json")
-    sweep = opened(two, store)
-    for number, run in enumerate(sweep.job.runs):
-        outputs = read(store / run.run_id / "eval" / sweep.job.evaluation.generation_id / "outputs.json")
-        rows = [
-            {
-                "instruction": mine["instruction"],
-                "output_1": base["output"],
-                "output_2": mine["output"],
-                "generator_1": base["generator"],
-                "generator_2": mine["generator"],
-                "annotator": "somebody",
-                "preference": 1 + (7 * place + 3 * number) % 10 / 10,
-            }
-            for place, (mine, base) in enumerate(zip(outputs, read(baseline), strict=True))
-        ]
-        (folder / f"{number}.json").write_text(json.dumps(rows))
-    return folder
 
 
 JOINT = TWO.replace(

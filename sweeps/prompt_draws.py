@@ -1,0 +1,203 @@
+"""One prompt bootstrap of a whole sweep: every run under the same draws of prompts, kept in the sweep's folder.
+
+Differences between runs, arms and settings share their prompts, so their errors must come from one set of draws.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.errors import FailureError
+from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, calibration_of, quarantine_reasons
+from sweeps.identity import digest, file_digest
+from sweeps.judging import Evaluation
+from sweeps.store import read_json, write_whole
+from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from analysis.calibration import Calibration
+    from analysis.prompt_bootstrap import PromptBootstrap
+
+VERSION = 1  # of the file and of how replicates are computed; raise it when either changes
+
+Scores = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedRuns:
+    """The runs that count, with all that their length-controlled win rates rest on."""
+
+    annotations: Mapping[str, list[dict[str, Any]]]  # run id -> AlpacaEval annotations
+    calibration: Calibration | None  # None: the formula without difficulty, or `reason`
+    reason: str | None  # why there is no LC, though WR is defined: prompts that the calibration does not know
+
+
+def prompt_draws(
+    sweep: Sweep, evaluation: Evaluation, scores: Scores
+) -> tuple[PromptBootstrap | None, str | None]:
+    """Replicates of WR, LC and LC - WR of every run that counts, under the same draws of prompts.
+
+    The draws are those of each run's own standard errors. They take seconds at AlpacaEval's size and are read back
+    until a judgement, the calibration or the set of runs changes.
+
+    Args:
+        sweep: whose runs.
+        evaluation: of the scores.
+        scores: of `run_scores` under it, so that LC by joint difficulty and its quarantines are in them.
+
+    Returns:
+        The bootstrap, or None and why there is none.
+
+    Raises:
+        FailureError: a file that the scores come from cannot be read any more.
+    """
+    counting = _counting(scores)
+    if not counting:
+        return None, "no run that counts has a judged response"
+    path = sweep.folder / "prompt_draws" / f"{evaluation.judgement_id}.npz"
+    made_by = digest(
+        {
+            "version": VERSION,
+            "bootstrap": [BOOTSTRAP_SEED, REPLICATES],
+            "lc_method": evaluation.lc_method,
+            "runs": {
+                run_id: [file_digest(_annotations_file(sweep, evaluation, run_id)), one.get("calibration")]
+                for run_id, one in counting.items()
+            },
+        }
+    )
+    known = _read(path, made_by)
+    if known is not None:
+        return known, None
+    found = _draw(judged_runs(sweep, evaluation, scores))
+    with suppress(FailureError):  # whoever may only read the store computes it each time
+        _write(path, made_by, found)
+    return found, None
+
+
+def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedRuns:
+    """Annotations and calibration of the runs that count; arguments and errors as for `prompt_draws`."""
+    from analysis import joint_difficulty
+    from analysis.calibration import CalibrationError, difficulty_of
+
+    def annotations_of(run_id: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = read_json(_annotations_file(sweep, evaluation, run_id))
+        return rows
+
+    annotations = {run_id: annotations_of(run_id) for run_id in _counting(scores)}
+    if evaluation.lc_method == "joint_difficulty":
+        # Also of runs that were quarantined for the LC it gave them: the difficulties are those of the scores.
+        shaped = [run_id for run_id, one in scores.items() if one.get("calibration")]
+        if not shaped:
+            reason = next((str(one.get("reason")) for one in scores.values()), "no run has a score")
+            return JudgedRuns(annotations, None, reason)
+        rows = [annotations[run_id] if run_id in annotations else annotations_of(run_id) for run_id in shaped]
+        return JudgedRuns(annotations, joint_difficulty(rows), None)
+    calibration = calibration_of(evaluation)
+    if calibration is not None:
+        try:
+            for run in annotations.values():
+                difficulty_of([row["instruction"] for row in run], calibration)
+        except CalibrationError as error:
+            return JudgedRuns(annotations, None, str(error))
+    return JudgedRuns(annotations, calibration, None)
+
+
+def _counting(scores: Scores) -> dict[str, Mapping[str, Any]]:
+    return {
+        run_id: one
+        for run_id, one in scores.items()
+        if one.get("win_rate") is not None and not quarantine_reasons(one)
+    }
+
+
+def _annotations_file(sweep: Sweep, evaluation: Evaluation, run_id: str) -> Path:
+    path: Path = sweep.store.run(run_id).evaluation(evaluation.eval_id) / "annotations.json"
+    if not path.exists():
+        raise FailureError(f"cannot read {path}: it is not there any more")
+    return path
+
+
+def _draw(judged: JudgedRuns) -> PromptBootstrap:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from analysis.prompt_bootstrap import prompt_bootstrap
+
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    found = prompt_bootstrap(
+        judged.annotations, rng=rng, calibration=judged.calibration, replicates=REPLICATES
+    )
+    if judged.reason is None:
+        return found
+
+    def without_lc(values: Mapping[Any, Any]) -> dict[Any, Any]:
+        nothing = np.full_like(values["win_rate"], np.nan)
+        return {name: value if name == "win_rate" else nothing for name, value in values.items()}
+
+    return replace(
+        found,
+        estimates=without_lc(found.estimates),
+        replicates=without_lc(found.replicates),
+        reasons=dict.fromkeys(found.runs, judged.reason),
+    )
+
+
+def _write(path: Path, made_by: str, found: PromptBootstrap) -> None:
+    import numpy as np
+
+    told = {
+        "made_by": made_by,
+        "runs": found.runs,
+        "lc_method": found.lc_method,
+        "calibration": found.calibration,
+        "n": found.n,
+        "reasons": dict(found.reasons),
+    }
+    stream = io.BytesIO()
+    arrays = {f"replicates_{name}": values for name, values in found.replicates.items()}
+    arrays |= {f"estimates_{name}": values for name, values in found.estimates.items()}
+    np.savez(stream, allow_pickle=False, told=np.array(json.dumps(told)), **arrays)
+    write_whole(path, stream.getvalue())
+
+
+def _read(path: Path, made_by: str) -> PromptBootstrap | None:
+    """What was kept; None when there is nothing, or of something else."""
+    import numpy as np
+
+    from analysis.prompt_bootstrap import PromptBootstrap
+
+    if not path.exists():
+        return None
+    # Damaged is as good as absent: it can be computed again.
+    with suppress(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            told = json.loads(str(content["told"]))
+            if told["made_by"] != made_by:
+                return None
+            parts = {
+                part: {
+                    name.removeprefix(f"{part}_"): content[name] for name in content if name.startswith(part)
+                }
+                for part in ("estimates", "replicates")
+            }
+        runs = tuple(told["runs"])
+        if {values.shape for values in parts["replicates"].values()} != {(len(runs), REPLICATES)}:
+            return None
+        return PromptBootstrap(
+            runs=runs,
+            lc_method=told["lc_method"],
+            calibration=told["calibration"],
+            n=told["n"],
+            reasons=told["reasons"],
+            **parts,
+        )
+    return None

@@ -1,0 +1,103 @@
+"""The prompt bootstrap of a whole sweep: the draws of the runs' own errors, kept until what it rests on changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from judging_examples import read, write_annotations
+from sweep_examples import TWO, adadpo, opened, write_sweep
+
+from analysis import bootstrap_difference, bootstrap_estimate
+from analysis.prompt_bootstrap import PromptBootstrap
+from sweeps.prompt_draws import prompt_draws
+from sweeps.rows import run_scores
+from sweeps.sweep import Sweep
+
+METRICS = ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
+
+
+@pytest.fixture
+def judged(request: pytest.FixtureRequest, two: Path, two_runs: Path, tmp_path: Path) -> Sweep:
+    """Two runs with preferences that vary, under a formula for LC."""
+    assert adadpo("launch", two, "--store", two_runs).code == 0  # writes the baseline
+    write_annotations(two_runs, tmp_path / "found", two)
+    method = f"  lc_method: {request.param}\n  judge: {{kind: import, path: found}}\n"
+    file = write_sweep(tmp_path / "imported.yaml", TWO.replace("  limit: 8\n", f"  limit: 8\n{method}"))
+    assert adadpo("launch", file, "--store", two_runs).code == 0
+    return opened(file, two_runs)
+
+
+def drawn(sweep: Sweep, scores: Any = None) -> PromptBootstrap:
+    evaluation = sweep.job.evaluation
+    found, reason = prompt_draws(sweep, evaluation, scores or run_scores(sweep))
+    assert found is not None, reason
+    return found
+
+
+def forbid_drawing(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("computed again")
+
+    patch.setattr("analysis.prompt_bootstrap.prompt_bootstrap", refuse)
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty", "joint_difficulty"], indirect=True)
+def test_the_draws_of_the_runs_own_errors(judged: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and standard errors of every run against its scores; read back bit by bit, without computing."""
+    scores, runs = run_scores(judged), [run.run_id for run in judged.job.runs]
+    found = drawn(judged)
+    assert found.runs == tuple(runs)
+    assert found.lc_method == scores[runs[0]]["lc_method"] == judged.job.evaluation.lc_method
+    for run_id in runs:
+        for metric in METRICS:
+            ours = bootstrap_estimate(found, run_id, metric)
+            assert ours.estimate == pytest.approx(scores[run_id][metric], rel=1e-12)
+            assert ours.standard_error == pytest.approx(scores[run_id][f"{metric}_se"], rel=1e-12)
+    with monkeypatch.context() as patch:
+        forbid_drawing(patch)
+        again = drawn(judged)
+    for name in METRICS:
+        np.testing.assert_array_equal(again.replicates[name], found.replicates[name])
+        np.testing.assert_array_equal(again.estimates[name], found.estimates[name])
+    said = [(each.runs, each.lc_method, each.calibration, each.n, each.reasons) for each in (again, found)]
+    assert said[0] == said[1]
+    assert bootstrap_difference(again, *runs, "win_rate") == bootstrap_difference(found, *runs, "win_rate")
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
+def test_kept_until_something_changes(judged: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed judgement, a run that counts no more and a damaged file against draws of their own."""
+    first = drawn(judged)
+    one, other = (run.run_id for run in judged.job.runs)
+    [kept] = (judged.folder / "prompt_draws").iterdir()
+    scores = run_scores(judged)
+    flag = {"name": "spoilt", "severity": "quarantine", "message": "spoilt", "values": {}}
+    scores[one]["integrity"]["flags"].append(flag)
+    assert drawn(judged, scores).runs == (other,)
+    drawn(judged)
+    kept.write_bytes(kept.read_bytes()[:-100])
+    again = drawn(judged)
+    np.testing.assert_array_equal(again.replicates["win_rate"], first.replicates["win_rate"])
+    file = judged.store.run(other).evaluation(judged.eval_id) / "annotations.json"
+    rows = read(file)
+    rows[0]["preference"] = 3 - rows[0]["preference"]
+    file.write_text(json.dumps(rows))
+    changed = drawn(judged)
+    assert (changed.replicates["win_rate"][1] != first.replicates["win_rate"][1]).any()
+    np.testing.assert_array_equal(changed.replicates["win_rate"][0], first.replicates["win_rate"][0])
+    with monkeypatch.context() as patch:
+        forbid_drawing(patch)
+        np.testing.assert_array_equal(drawn(judged).replicates["win_rate"], changed.replicates["win_rate"])
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
+def test_no_run_that_counts(judged: Sweep) -> None:
+    """Scores without a win rate against None and the reason."""
+    scores = {run_id: {**one, "win_rate": None} for run_id, one in run_scores(judged).items()}
+    found, reason = prompt_draws(judged, judged.job.evaluation, scores)
+    assert found is None
+    assert reason == "no run that counts has a judged response"
