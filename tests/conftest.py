@@ -1,11 +1,16 @@
-"""Built-in models come from the user's own cache; everything else that tests cache stays in temporary folders."""
+"""Built-in models come from the user's own cache; everything else that tests cache stays in temporary folders.
+
+`slurm` is a real cluster (tests/cluster), started when the first test asks for it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster, missing, running
 
 from adadpo.models import cache_folder
 
@@ -22,3 +27,35 @@ def shared_models_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = tmp_path_factory.mktemp("cache")
     (cache / "models").symlink_to(models, target_is_directory=True)
     return cache
+
+
+def require(reason: str | None) -> None:
+    """Skip a test where what it needs is absent; in CI nothing is."""
+    if reason is not None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def slurm_session() -> Iterator[Cluster]:
+    """The session's cluster of four nodes; tests take `slurm`."""
+    require(missing())
+    with running() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster with idle nodes and no job; sbatch and squeue of this process find it."""
+    slurm_session.reset()
+    monkeypatch.setenv("SLURM_CONF", str(slurm_session.conf))
+    yield slurm_session
+    slurm_session.reset()
+
+
+@pytest.fixture
+def slurm_accounting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster of its own whose sacct answers, of one node."""
+    require(missing(accounting=True))
+    with running(nodes=1, accounting=True) as cluster:
+        monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+        yield cluster
