@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.evidence import Inference
 from analysis.results import Comparison, Interval, Metric, Results, SignedRank
 from reports.formats import (
     count,
@@ -18,7 +19,9 @@ from reports.formats import (
 )
 from reports.lookup import metric_named, primary_comparison
 from reports.shown import Column, Fact, Missing, Shown, Table, Tag
+from reports.text import plural
 
+_SHARE_DECIMALS = 3
 _ZEROS = {
     "pratt": "ranked, then left out (Pratt)",
     "wilcox": "left out (Wilcoxon)",
@@ -33,6 +36,7 @@ class PrimaryTest:
     heading: str
     wilcoxon: list[Fact]
     effect: list[Fact]
+    beside: list[Fact]  # of the same differences; empty in older results
     notes: list[str]
     missing_pairs: list[str]
 
@@ -49,6 +53,7 @@ def primary_test(results: Results) -> PrimaryTest | Missing:
         heading=titled(metric),
         wilcoxon=wilcoxon,
         effect=_effect(found, metric, results),
+        beside=_beside(found.inference, metric) if found.inference else [],
         notes=_notes(found, results),
         missing_pairs=found.missing_pairs,
     )
@@ -109,6 +114,30 @@ def _effect(found: Comparison, metric: Metric, results: Results) -> list[Fact]:
             "descriptive: it uses directions only and is not the declared test",
         ),
     ]
+
+
+def _beside(inference: Inference, metric: Metric) -> list[Fact]:
+    shared = "; ".join(inference.unit.shared)
+    facts = [
+        Fact("Unit", plural(inference.unit.n, inference.unit.name), f"shared by all: {shared}"),
+        Fact("Speaks of", inference.unit.population),
+    ]
+    if inference.improvement is not None:
+        share = inference.improvement
+        shown = number(share.estimate, _SHARE_DECIMALS, reason=share.reason or "no pair of runs")
+        facts.append(
+            Fact("Probability of improvement", shown, "that a run of the candidate beats one of the baseline")
+        )
+    if inference.bayesian is not None:
+        bayes = inference.bayesian
+        shares = " / ".join(f"{p:.2f}" for p in (bayes.p_below, bayes.p_within, bayes.p_above))
+        meaning = f"below / within / above ±{bayes.rope:g} {metric.unit}: posterior probabilities"
+        facts.append(Fact("Bayesian signed-rank", shares, meaning))
+    if inference.self_check is not None:
+        check = inference.self_check
+        tried = f"{check.rejected} of {check.flips:,} sign patterns of these differences, nominally {check.alpha:g}"
+        facts.append(Fact("False positives of the test here", number(check.rate, _SHARE_DECIMALS), tried))
+    return facts
 
 
 def _notes(found: Comparison, results: Results) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from analysis.results import Results
 from reports import (
-    around_the_test,
     audit,
     cells,
     comparisons,
@@ -22,6 +21,8 @@ from reports import (
     methods,
     runs,
     samples,
+    sensitivity,
+    variance,
 )
 from reports.shown import Missing
 
@@ -51,7 +52,8 @@ PARTS = (
     Part("cells", "Mean and SD per cell", cells.cells_of),
     Part("test", "Primary test", comparisons.primary_test),
     Part("differences", "Paired differences", figures.primary_figure),
-    Part("around", "Around the test", around_the_test.around_the_test),
+    Part("variance", "Variance components", variance.variance_of),
+    Part("sensitivity", "Sensitivity", sensitivity.sensitivity_of),
     Part("others", "Other metrics", comparisons.other_comparisons),
     Part("judges", "Judges and integrity", judgements.judgements_of),
     Part("curves", "Training dynamics", curves.curves_of),

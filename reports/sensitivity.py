@@ -1,4 +1,4 @@
-"""What stands around the headline test: the guard, variance components, sensitivity, missing runs, the self-check."""
+"""Sensitivity: the headline's question asked in other ways; only the headline is declared."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from analysis.evidence import Inference, MissingRuns
 from analysis.results import Metric, Results
-from reports.formats import interval, measure, number, p_value
+from reports.formats import interval, measure, p_value
 from reports.lookup import metric_named, primary_comparison
-from reports.shown import Column, Fact, Missing, Shown, Table
+from reports.shown import Column, Missing, Shown, Table
 
-_SHARE_DECIMALS = 3
 _ZERO_METHODS = {
     "pratt": "zeros ranked, then left out (Pratt)",
     "wilcox": "zeros left out (Wilcoxon)",
@@ -19,16 +18,15 @@ _ZERO_METHODS = {
 
 
 @dataclass(frozen=True)
-class AroundTheTest:
+class Sensitivity:
     """The section's parts."""
 
-    facts: list[Fact]
-    sensitivity: Table
-    missing: Table | None
+    tests: Table
     warning: str  # why the pooled test's p is not to be used; "" without one
+    missing: Table | None
 
 
-def around_the_test(results: Results) -> AroundTheTest | None:
+def sensitivity_of(results: Results) -> Sensitivity | None:
     """The section; `None` for results that hold nothing of it."""
     found = primary_comparison(results)
     if found is None or found.inference is None:
@@ -36,58 +34,14 @@ def around_the_test(results: Results) -> AroundTheTest | None:
     metric = metric_named(results, results.declared.primary)
     inference = found.inference
     missing = inference.missing
-    return AroundTheTest(
-        facts=_facts(inference, metric),
-        sensitivity=_sensitivity(inference, metric, results.declared.alpha),
-        missing=None if missing is None else _missing(missing, metric, results.declared.alpha),
+    return Sensitivity(
+        tests=_tests(inference, metric, results.declared.alpha),
         warning="" if inference.pooled is None else inference.pooled.warning,
+        missing=None if missing is None else _missing(missing, metric, results.declared.alpha),
     )
 
 
-def _facts(inference: Inference, metric: Metric) -> list[Fact]:
-    crossed, check = inference.crossed, inference.self_check
-    reason = crossed.reason or "not defined"
-    parts = crossed.components
-    facts = [
-        Fact(
-            "Unit",
-            f"{inference.unit.n} {inference.unit.name}s",
-            f"shared by all: {'; '.join(inference.unit.shared)}",
-        ),
-        Fact("Speaks of", inference.unit.population),
-    ]
-    for name, meaning in (
-        ("setting", "the arms differ more at some settings than at others"),
-        ("seed", "shared by all settings of a seed"),
-        ("run", "what is left: training, decoding and judging of a pair of runs"),
-    ):
-        value = None if parts is None else getattr(parts, name)
-        note = f"{metric.unit} squared; {meaning}" + (
-            "; below 0: too small to tell" if (value or 0) < 0 else ""
-        )
-        facts.append(
-            Fact(
-                f"Variance between {name}s", number(value, metric.decimals + 1, reason=reason), note.lstrip()
-            )
-        )
-    if inference.improvement is not None:
-        share = inference.improvement
-        shown = number(share.estimate, _SHARE_DECIMALS, reason=share.reason or "no pair of runs")
-        facts.append(
-            Fact("Probability of improvement", shown, "that a run of the candidate beats one of the baseline")
-        )
-    if inference.bayesian is not None:
-        bayes = inference.bayesian
-        shares = " / ".join(f"{p:.2f}" for p in (bayes.p_below, bayes.p_within, bayes.p_above))
-        meaning = f"below / within / above ±{bayes.rope:g} {metric.unit}: posterior probabilities"
-        facts.append(Fact("Bayesian signed-rank", shares, meaning))
-    if check is not None:
-        tried = f"{check.rejected} of {check.flips:,} sign patterns of these differences, nominally {check.alpha:g}"
-        facts.append(Fact("False positives of the test here", number(check.rate, _SHARE_DECIMALS), tried))
-    return facts
-
-
-def _sensitivity(inference: Inference, metric: Metric, alpha: float) -> Table:
+def _tests(inference: Inference, metric: Metric, alpha: float) -> Table:
     """The same question asked in other ways; only the headline is declared."""
     rows: list[list[Shown]] = [
         [f"Signed-rank over settings, {_ZERO_METHODS[name]}", "–", p_value(test.p_value, alpha), str(test.n)]
@@ -129,7 +83,7 @@ def _sensitivity(inference: Inference, metric: Metric, alpha: float) -> Table:
         Column("p", numeric=True),
         Column("n", numeric=True),
     ]
-    return Table(f"Sensitivity: {metric.label} by other tests of the same differences", columns, rows)
+    return Table(f"{metric.label} by other tests and units", columns, rows)
 
 
 def _missing(missing: MissingRuns, metric: Metric, alpha: float) -> Table:

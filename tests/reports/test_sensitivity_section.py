@@ -1,4 +1,4 @@
-"""The section around the headline test, against scipy and the numbers that it repeats."""
+"""Sensitivity and variance components, against scipy, closed forms and the numbers that they repeat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from scipy import stats
 from analysis import compare
 from analysis.results import Results
 from reports import render_html
-from reports.around_the_test import around_the_test
+from reports.sensitivity import sensitivity_of
 from reports.shown import Missing
+from reports.variance import variance_of
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,9 @@ def results() -> Results:
 
 
 def row(results: Results, start: str) -> list[Any]:
-    found = around_the_test(results)
+    found = sensitivity_of(results)
     assert found is not None
-    [line] = [line for line in found.sensitivity.rows if str(line[0]).startswith(start)]
+    [line] = [line for line in found.tests.rows if str(line[0]).startswith(start)]
     return line
 
 
@@ -55,9 +56,8 @@ def test_sensitivity_rows_are_those_of_scipy(results: Results) -> None:
 def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:
     """The warning and the rules for missing runs stand in the page; intention to treat comes first."""
     page = render_html(results)
-    assert "Around the test" in page
     assert "All setting × seed pairs, pooled (not valid)" in page
-    found = around_the_test(results)
+    found = sensitivity_of(results)
     assert found is not None
     assert found.missing is not None
     assert [line[0] for line in found.missing.rows][:2] == ["intention to treat", "complete pairs"]
@@ -77,17 +77,56 @@ def test_undefined_is_a_dash_with_its_reason(results: Results) -> None:
     )
     alone = results.model_copy(update={"runs": one, "comparisons": comparisons, "seeds": results.seeds[:1]})
     assert isinstance(row(alone, "Crossed")[2], Missing)
-    found = around_the_test(alone)
+    found = variance_of(alone)
+    assert isinstance(found, Missing)
+    assert "2" in found.reason
+    assert found.reason in render_html(alone)
+
+
+def test_shares_are_those_of_the_two_way_anova(results: Results) -> None:
+    """Against mean squares computed here from the definition (settings x seeds of complete pairs)."""
+    rows = [[pair.value for pair in each.values] for each in results.comparisons[0].differences]
+    d = np.array([row for row in rows if None not in row], dtype=float)
+    k, s = d.shape
+    settings = s * ((d.mean(1) - d.mean()) ** 2).sum() / (k - 1)
+    seeds = k * ((d.mean(0) - d.mean()) ** 2).sum() / (s - 1)
+    rest = ((d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()) ** 2).sum() / ((k - 1) * (s - 1))
+    parts = np.array([(settings - rest) / s, (seeds - rest) / k, rest])
+    found = variance_of(results)
     assert found is not None
-    variance = next(fact for fact in found.facts if fact.term == "Variance between seeds")
-    assert isinstance(variance.value, Missing)
-    assert variance.remark
-    assert "Around the test" in render_html(alone)
+    assert not isinstance(found, Missing)
+    shown = [str(line[2]).replace("\u2212", "-") for line in found.table.rows]
+    assert shown == [f"{part:+.4f}" for part in parts]
+    one = np.maximum(parts, 0)
+    mean = one / np.array([k, s, k * s])
+    assert [line[4] for line in found.table.rows] == [f"{100 * part / one.sum():.0f}%" for part in one]
+    assert [line[5] for line in found.table.rows] == [f"{100 * part / mean.sum():.0f}%" for part in mean]
+
+
+@pytest.mark.parametrize("component", ["setting", "seed"])
+def test_a_component_below_zero_is_explained(results: Results, component: str) -> None:
+    """The estimate is shown with its sign, has no SD, counts as nothing, and the page says what that means."""
+    primary = results.comparisons[0]
+    assert primary.inference is not None
+    assert primary.inference.crossed.components is not None
+    parts = primary.inference.crossed.components.model_copy(update={component: -0.5})
+    crossed = primary.inference.crossed.model_copy(update={"components": parts})
+    inference = primary.inference.model_copy(update={"crossed": crossed})
+    comparisons = [primary.model_copy(update={"inference": inference}), *results.comparisons[1:]]
+    found = variance_of(results.model_copy(update={"comparisons": comparisons}))
+    assert found is not None
+    assert not isinstance(found, Missing)
+    line = found.table.rows[["setting", "seed"].index(component)]
+    assert line[2] == "\u22120.5000"
+    assert isinstance(line[3], Missing)
+    assert line[4:] == ["0%", "0%"]
+    assert any(f"({component}s)" in note for note in found.notes)
 
 
 def test_results_without_it_have_no_section(results: Results) -> None:
     """Files older than the inference around the test still render."""
     bare = [each.model_copy(update={"inference": None}) for each in results.comparisons]
     old = results.model_copy(update={"comparisons": bare})
-    assert around_the_test(old) is None
-    assert "Around the test" not in render_html(old)
+    assert sensitivity_of(old) is None
+    assert variance_of(old) is None
+    assert "Sensitivity" not in render_html(old)
