@@ -184,6 +184,17 @@ class Judgement(Frozen):
     )  # that do not count here; of the declared one: the results' own
 
 
+class LcComparison(Frozen):
+    """The comparison under one way of the win rate; unlike ways are shown side by side and never pooled."""
+
+    method: str  # lc_method, or "win_rate": raw, not controlled for length
+    own: bool  # the sweep's own formula
+    means: dict[str, float | None]  # baseline and candidate -> mean over runs that count
+    runs: int  # of both arms that have a value
+    comparison: Comparison | None
+    reason: str | None  # why there is none
+
+
 # The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.
 AuditStageName = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
 AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
@@ -287,6 +298,7 @@ class Results(Frozen):
     judgements: list[Judgement] = Field(
         default=[]
     )  # the declared one first; empty in files older than judging again
+    lc_sensitivity: list[LcComparison] = Field(default=[])  # empty: nothing judged, or an older file
     audit: Audit | None = None  # None: not made; absent in older files
     next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
     next_steps_reason: str | None = None

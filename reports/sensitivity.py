@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.evidence import Inference, MissingRuns
 from analysis.results import Metric, Results
 from reports.formats import interval, measure, p_value
-from reports.lookup import metric_named, primary_comparison
+from reports.lookup import arm_name, metric_named, primary_comparison
 from reports.shown import Column, Missing, Shown, Table
 
 _ZERO_METHODS = {
@@ -15,6 +15,7 @@ _ZERO_METHODS = {
     "wilcox": "zeros left out (Wilcoxon)",
     "zsplit": "ranks of zeros split",
 }
+_FORMULAS = {"win_rate": "raw win rate, not controlled for length"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Sensitivity:
     tests: Table
     warning: str  # why the pooled test's p is not to be used; "" without one
     missing: Table | None
+    formulas: Table | None
 
 
 def sensitivity_of(results: Results) -> Sensitivity | None:
@@ -34,10 +36,12 @@ def sensitivity_of(results: Results) -> Sensitivity | None:
     metric = metric_named(results, results.declared.primary)
     inference = found.inference
     missing = inference.missing
+    others = len(results.lc_sensitivity) > 1
     return Sensitivity(
         tests=_tests(inference, metric, results.declared.alpha),
         warning="" if inference.pooled is None else inference.pooled.warning,
         missing=None if missing is None else _missing(missing, metric, results.declared.alpha),
+        formulas=_formulas(results) if others else None,
     )
 
 
@@ -118,3 +122,34 @@ def _missing(missing: MissingRuns, metric: Metric, alpha: float) -> Table:
         Column("Pairs left out", numeric=True),
     ]
     return Table("Runs that are missing: the headline under each rule", columns, rows, note)
+
+
+def _formulas(results: Results) -> Table:
+    """The comparison under each formula of length control, and by the raw win rate."""
+    declared = results.declared
+    lc, wr = (metric_named(results, name) for name in ("length_controlled_win_rate", "win_rate"))
+    arms = (declared.baseline, declared.candidate)
+    rows: list[list[Shown]] = []
+    for each in results.lc_sensitivity:
+        metric = wr if each.method == "win_rate" else lc
+        reason = each.reason or "no run has a value"
+        found = each.comparison
+        estimate = found.estimate if found else None
+        rows.append(
+            [
+                (each.method, " (the sweep's own)") if each.own else _FORMULAS.get(each.method, each.method),
+                *(measure(each.means.get(arm), metric, reason=reason) for arm in arms),
+                measure(estimate.estimate if estimate else None, metric, signed=True, reason=reason),
+                interval(estimate, metric.decimals, reason=reason),
+                p_value(found.test.p_value, declared.alpha) if found and found.test else Missing(reason),
+                str(each.runs),
+            ]
+        )
+    titles: list[Shown] = [*(arm_name(results, arm) for arm in arms), "Difference", "Interval", "p", "Runs"]
+    return Table(
+        f"{lc.label} by other formulas (lc_method), {lc.unit}",
+        [Column("Formula"), *(Column(title, numeric=True) for title in titles)],
+        rows,
+        "Means over runs that count. Values of unlike formulas are never pooled: each row compares within itself. "
+        "length_controlled_v1 was made for AlpacaEval's prompts, judge and baseline.",
+    )

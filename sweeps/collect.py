@@ -12,6 +12,7 @@ from typing import Any
 from analysis.results import Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
 from sweeps.history import load_history
+from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
@@ -66,6 +67,7 @@ def collect(sweep: Sweep) -> Results:
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
+        lc_sensitivity=lc_sensitivity_of(sweep, rows, scores),
         audit=audit,
         next_steps=found.next_steps,
         next_steps_reason=found.next_steps_reason,

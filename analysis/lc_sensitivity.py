@@ -1,0 +1,120 @@
+"""One comparison under every way of the win rate that these annotations allow: does the answer hang on the formula?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.annotations import Records
+from analysis.calibration import Calibration, CalibrationError
+from analysis.comparison import compare_pairs
+from analysis.intervals import mean
+from analysis.length_control import LcMethod, length_controlled_win_rate
+from analysis.results import Declared, LcComparison, Metric, RunRow
+from analysis.table import index_runs, pair_by_setting
+
+# A formula's calibration (None: it needs none), or why it cannot be used.
+Formulas = Mapping[LcMethod, Calibration | str | None]
+
+
+def lc_sensitivity(
+    runs: Sequence[RunRow],
+    annotations: Mapping[str, Records],
+    formulas: Formulas,
+    *,
+    lc: Metric,
+    wr: Metric,
+    lc_method: str,
+    declared: Declared,
+    settings: Sequence[str],
+    seeds: Sequence[int],
+) -> list[LcComparison]:
+    """Candidate minus baseline by the sweep's own LC, by each other formula, and by the raw win rate.
+
+    Values of unlike formulas are compared with nothing but themselves. None of it is declared, but the first row is
+    the headline where LC is the declared primary.
+
+    Args:
+        runs: the tidy table, with the sweep's own LC and the win rate among its metrics.
+        annotations: run id -> AlpacaEval annotations, of the runs that count.
+        formulas: every other formula.
+        lc: the length-controlled win rate.
+        wr: the raw win rate.
+        lc_method: of the LC that the table holds.
+        declared: arms, alpha, and the direction, which holds where LC is the primary.
+        settings: planned settings.
+        seeds: planned seeds.
+
+    Returns:
+        The sweep's own first, the formulas in the given order, the raw win rate last; empty without annotations.
+    """
+    if not annotations:
+        return []
+
+    def compared(method: str, name: str, rows: Sequence[RunRow], why: str | None = None) -> LcComparison:
+        metric = lc if name == lc.name else wr
+        pairs = pair_by_setting(
+            index_runs(rows),
+            metric=name,
+            baseline=declared.baseline,
+            candidate=declared.candidate,
+            settings=settings,
+            seeds=seeds,
+        )
+        found = compare_pairs(
+            pairs,
+            metric=metric,
+            alternative=declared.alternative if declared.primary == lc.name else "two-sided",
+            alpha=declared.alpha,
+            decimals=declared.decimals,
+        )
+        known = {
+            arm: [
+                value
+                for row in rows
+                if row.arm == arm and row.state == "done" and (value := row.metrics.get(name)) is not None
+            ]
+            for arm in (declared.baseline, declared.candidate)
+        }
+        return LcComparison(
+            method=method,
+            own=method == lc_method,
+            means={arm: mean(values) for arm, values in known.items()},
+            runs=sum(map(len, known.values())),
+            # What stands around it is the headline's; here it would only be bytes.
+            comparison=found.model_copy(update={"inference": None}),
+            reason=(why or found.test_reason) if found.test is None else None,
+        )
+
+    rows = [compared(lc_method, lc.name, runs)]
+    for method, calibration in formulas.items():
+        if isinstance(calibration, str):
+            rows.append(
+                LcComparison(method=method, own=False, means={}, runs=0, comparison=None, reason=calibration)
+            )
+            continue
+        values, why = _values(annotations, calibration)
+        changed = [
+            row.model_copy(update={"metrics": {**row.metrics, lc.name: values.get(row.run_id)}})
+            for row in runs
+        ]
+        rows.append(compared(method, lc.name, changed, why))
+    return [*rows, compared("win_rate", wr.name, runs)]
+
+
+def _values(
+    annotations: Mapping[str, Records], calibration: Calibration | None
+) -> tuple[dict[str, float | None], str | None]:
+    """Every run's LC, and why the first that has none has none."""
+    values: dict[str, float | None] = {}
+    reasons: list[str] = []
+    for run_id, rows in annotations.items():
+        try:
+            found = length_controlled_win_rate(rows, calibration)
+        except CalibrationError as error:
+            values[run_id] = None
+            reasons.append(str(error))
+            continue
+        values[run_id] = found.length_controlled_win_rate
+        if found.reason:
+            reasons.append(found.reason)
+    return values, next(iter(reasons), None)
