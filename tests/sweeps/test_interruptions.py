@@ -127,7 +127,7 @@ def test_generation_goes_on_from_its_finished_batches(tmp_path: Path, moment: in
     ("stage", "kept"),
     [
         ("train", "*/train/checkpoints/checkpoint-*/manifest.json"),
-        ("baseline", "baselines/*/partial.jsonl"),
+        ("baseline", "baselines/*/outputs.json"),
         ("generate", "*/eval/*/partial.jsonl"),
         ("KL", "*/train/metrics.json"),
     ],
