@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from analysis.evidence import Inference as Inference
-from analysis.evidence import NextSteps
+from analysis.evidence import NextSteps, Power
 from analysis.findings import FlippedPrompts, GridBest, PaperClaims, PromptLevel, SettingGroup
 from analysis.values import Alternative as Alternative
 from analysis.values import Frozen as Frozen
@@ -303,6 +303,7 @@ class Results(Frozen):
     audit: Audit | None = None  # None: not made; absent in older files
     next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
     next_steps_reason: str | None = None
+    power: list[Power] = Field(default=[])  # of a new sweep like this one; empty: unknown, or an older file
     prompt_level: PromptLevel | None = None  # None: `prompt_level_reason`; both None: an older file
     prompt_level_reason: str | None = None
     best_of_grid: list[GridBest] = Field(default=[])  # the primary metric first; empty in older files

@@ -75,6 +75,7 @@ def collect(sweep: Sweep) -> Results:
         audit=audit,
         next_steps=found.next_steps,
         next_steps_reason=found.next_steps_reason,
+        power=found.power,
         prompt_level=of_prompts.prompt_level,
         prompt_level_reason=of_prompts.prompt_level_reason,
         best_of_grid=of_prompts.best_of_grid,
