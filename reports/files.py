@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from analysis.results import SCHEMA_VERSION, Results
 from reports.errors import ReportError
 from reports.page import render_html
+from reports.sections import sections_of
+from reports.twins import twins_of
 
 
 def load_results(path: str | Path) -> Results:
@@ -67,8 +69,23 @@ def write_report(results: Results, path: str | Path) -> Path:
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 text file under a temporary name, then give it its own; folders are made.
+def write_twins(results: Results, folder: str | Path) -> list[Path]:
+    """Write `tables/` and `figures/` into a folder, each file whole or not at all, and return their paths.
+
+    Equal results give equal bytes.
+
+    Raises:
+        ReportError: a file cannot be made or written.
+    """
+    paths = []
+    for twin in twins_of(results, sections_of(results)):
+        paths.append(Path(folder) / twin.path)
+        write_whole(paths[-1], twin.make())
+    return paths
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) under a temporary name, then give it its own; folders are made.
 
     Raises:
         ReportError: the file cannot be written.
@@ -78,7 +95,7 @@ def write_whole(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(text.encode("utf-8"))
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

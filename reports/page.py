@@ -10,6 +10,7 @@ from analysis.results import Results
 from reports import declaration
 from reports.sections import sections_of
 from reports.shown import finalize
+from reports.twins import files_section
 
 
 @cache
@@ -31,12 +32,13 @@ def render_html(results: Results) -> str:
     Equal results give equal bytes. Every string is escaped; characters that hide or reorder text are shown as
     code points.
     """
+    sections = sections_of(results)
     return (
         environment()
         .get_template("report.html")
         .render(
             sweep=results.sweep,
             verdict=declaration.verdict_of(results),
-            sections=sections_of(results),
+            sections=[*sections, files_section(results, sections)],
         )
     )

@@ -77,7 +77,17 @@ class Whole:
         return Markup('<span class="whole">{}</span>' if len(name) <= 60 else "{}").format(name)
 
 
-Shown = str | Missing | Tag | ArmName | Whole | tuple["Shown", ...]
+@dataclass(frozen=True)
+class Link:
+    """A file that lies beside the page; its path holds ASCII letters, digits, `-`, `_`, `.` and `/` alone."""
+
+    path: str
+
+    def __html__(self) -> str:
+        return Markup('<a href="{}">{}</a>').format(self.path, self.path)
+
+
+Shown = str | Missing | Tag | ArmName | Whole | Link | tuple["Shown", ...]
 
 
 def state_tag(state: RunState) -> Tag:
@@ -96,7 +106,7 @@ def finalize(value: object) -> Markup | str:
             return value
         case str():
             return clean(shorten(value))
-        case Missing() | Tag() | ArmName() | Whole():
+        case Missing() | Tag() | ArmName() | Whole() | Link():
             return Markup(value.__html__())
         case tuple():
             return Markup("").join(escape(finalize(part)) for part in value)

@@ -7,6 +7,7 @@ leaves: lone surrogates, which no UTF-8 file can hold, and characters that hide 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # C0/C1 controls but tab and newline; bidi marks, embeddings and isolates; invisible operators; line
@@ -49,3 +50,21 @@ def excerpt(text: str, limit: int) -> Excerpt:
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """A count with its noun, e.g. "1 seed", "3 seeds"."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def slugs(texts: Sequence[str], otherwise: str) -> list[str]:
+    """Names for files: of each text its ASCII letters and digits, joined by hyphens, no two alike.
+
+    Args:
+        texts: what to name.
+        otherwise: the name of a text that has neither.
+    """
+    found: list[str] = []
+    for text in texts:
+        stem = "-".join(re.findall(r"[a-z0-9]+", text[:200].lower()))[:60].strip("-") or otherwise
+        name, number = stem, 1
+        while name in found:
+            number += 1
+            name = f"{stem}-{number}"
+        found.append(name)
+    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from compared_examples import make_compared, make_pairs, score
+from outside_tools import needed
 from page_text import Page
 
 from analysis.results import Results
@@ -29,12 +28,7 @@ LEAKS = (
 
 @pytest.fixture
 def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no 'chromium' on PATH: CI must look at the page in a browser")
-        pytest.skip("no 'chromium' on PATH: apt-get install chromium")
-    return found
+    return needed("chromium", "chromium")
 
 
 class Proxy(ThreadingHTTPServer):
@@ -105,7 +99,7 @@ def test_browser_shows_the_page_and_asks_for_nothing(
     proxy = serve(render_html(hostile))
     page = Page(dump(chromium, proxy, tmp_path))
     assert results.verdict in page.text
-    assert len(page.named("svg")) == 16
+    assert len(page.named("svg")) == 13
     assert not page.named("script")
     assert not page.named("iframe")
     assert of_the_page(proxy.asked) == {"http://report.test/"}

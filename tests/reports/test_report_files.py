@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 
 from analysis.results import Results
-from reports import ReportError, load_results, write_report, write_tables
+from reports import ReportError, load_results, write_report
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
@@ -64,38 +63,6 @@ def test_failed_write_leaves_the_old_report(results: Results, tmp_path: Path) ->
     with pytest.raises(ReportError, match="cannot be written"):
         write_report(results, tmp_path / "report.html")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_tables_hold_unrounded_values(results: Results, tmp_path: Path) -> None:
-    """Checks the three CSV files against the results: every row, full precision, empty where undefined."""
-    paths = write_tables(results, tmp_path)
-    assert [path.name for path in paths] == ["runs.csv", "cells.csv", "differences.csv"]
-    tables = []
-    for path in paths:
-        with path.open(encoding="utf-8", newline="") as file:
-            tables.append(list(csv.DictReader(file)))
-    runs, cells, differences = tables
-    for row, run in zip(runs, results.runs, strict=True):
-        assert row["run_id"] == run.run_id
-        assert float(row["beta"]) == run.hyperparameters["beta"]
-        value = run.metrics["win_rate"]
-        assert row["win_rate"] == ("" if value is None else repr(value))
-    for row, cell in zip(cells, results.cells, strict=True):
-        assert row["sd"] == ("" if cell.sd is None else repr(cell.sd))
-    pairs = [pair for found in results.comparisons for each in found.differences for pair in each.values]
-    assert [row["difference"] for row in differences] == [
-        "" if pair.value is None else repr(pair.value) for pair in pairs
-    ]
-    assert {row["confirmatory"] for row in differences} == {"true", "false"}
-
-
-def test_axis_named_like_a_metric_keeps_both(results: Results, tmp_path: Path) -> None:
-    """Checks that an axis that shares a metric's name gets a column of its own."""
-    runs = [run.model_copy(update={"hyperparameters": {"win_rate": 1}}) for run in results.runs]
-    path = write_tables(results.model_copy(update={"runs": runs, "axes": {"win_rate": [1]}}), tmp_path)[0]
-    header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
-    assert "hyperparameter.win_rate" in header
-    assert header.count("win_rate") == 1
 
 
 def test_results_json_of_other_writers(results: Results, tmp_path: Path) -> None:

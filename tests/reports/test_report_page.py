@@ -25,18 +25,15 @@ SECTIONS = [
     "Mean and SD per cell",
     "Primary test",
     "Paired differences",
-    "Difference over the grid",
     "Other metrics",
-    "Length-controlled against raw win rate and length",
     "Training dynamics",
     "Gradient audit",
     "Sample outputs",
     "How to read this page",
     "All runs",
     "Provenance",
+    "Files",
 ]
-# Drawn of values alone: without any there is no such section.
-WITH_VALUES = {"Difference over the grid", "Length-controlled against raw win rate and length"}
 
 
 def sections(html: str) -> dict[str, str]:
@@ -48,7 +45,7 @@ def sections(html: str) -> dict[str, str]:
 
 def test_public_names() -> None:
     """Checks the package's public names against the list that the conductor imports."""
-    assert reports.__all__ == ["ReportError", "load_results", "render_html", "write_report", "write_tables"]
+    assert reports.__all__ == ["ReportError", "load_results", "render_html", "write_report", "write_twins"]
 
 
 def test_visible_text_is_the_golden_one(results: Results) -> None:
@@ -90,7 +87,7 @@ def test_page_is_small() -> None:
 
 
 def test_page_is_self_contained(results: Results) -> None:
-    """Checks every reference of the page: only the empty icon and places inside the page."""
+    """Checks every reference of the page: the empty icon, places inside the page, links to files beside it."""
     page = Page(render_html(results))
     references = [
         value
@@ -99,7 +96,7 @@ def test_page_is_self_contained(results: Results) -> None:
         if name in {"href", "src", "srcset", "action", "data", "xlink:href", "poster", "clip-path"}
     ]
     assert references
-    inside = re.compile(r"url\(#[\w-]+\)|#[\w-]+")
+    inside = re.compile(r"url\(#[\w-]+\)|#[\w-]+|(tables|figures)/[a-z0-9-]+\.(csv|tex|svg|pdf)")
     assert all(value == "data:," or inside.fullmatch(value or "") for value in references)
     style = re.search(r"<style>(.*?)</style>", render_html(results), flags=re.DOTALL)
     assert style
@@ -205,7 +202,7 @@ def test_page_without_any_result() -> None:
     """Checks a sweep of which no run exists: a page of dashes with reasons, no made-up number."""
     html = render_html(make_results(missing=True))
     found = sections(html)
-    assert list(found) == [name for name in SECTIONS if name not in WITH_VALUES]
+    assert list(found) == SECTIONS
     assert "no setting has a complete pair of runs" in found["Verdict"]
     assert "no run has a value" in found["Mean and SD per cell"]
     assert "No curve was logged." in found["Training dynamics"]
