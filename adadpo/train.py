@@ -16,14 +16,18 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
+from adadpo.checkpoints import KEPT, Checkpoints, resume_point, saving
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.policy import Base, fresh_policy, save_policy
+from adadpo.processes import ALONE, Processes
 from adadpo.quiet import quiet
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.stopping import StoppedError
 from adadpo.tokens import TokenPairs
 from adadpo.trainer import AdaDPOConfig, AdaDPOTrainer
 
 Progress = Callable[[int, int], None]  # done, total
+HISTORY = "history.jsonl"
 
 # TRL's name -> ours, in history.jsonl.
 LOGGED = {
@@ -60,13 +64,27 @@ class TrainingData:
     left_out: Sequence[str] = ()  # rows of the sources that are not used, and why
 
 
+class RunTrainer(AdaDPOTrainer):
+    """The trainer of a run: a checkpoint is written whole or not at all."""
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with saving(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(*args, **kwargs)
+
+
 def train_run(
-    base: Base, config: RunConfig, data: TrainingData, folder: Path, *, on_progress: Progress
+    base: Base,
+    config: RunConfig,
+    data: TrainingData,
+    folder: Path,
+    *,
+    on_progress: Progress,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train one policy and save it with its history.
 
     Writes `history.jsonl` (a line per optimiser step) and `adapter/` or `model/` under `folder`; resumes from the
-    last complete checkpoint there.
+    last whole checkpoint there, bit for bit on a CPU.
 
     Args:
         base: the untrained model.
@@ -74,12 +92,15 @@ def train_run(
         data: token ids of its pairs.
         folder: the run's `train/` folder.
         on_progress: called with optimiser steps done and in all.
+        processes: those that train this run together.
 
     Returns:
         Metrics: steps, final loss, and what `reference.reward_summary` says of the held-out pairs.
 
     Raises:
         DivergedError: a loss or gradient norm is NaN or infinite.
+        StoppedError: it was asked to stop (see `adadpo.stopping`), and a checkpoint of its last step is there.
+        OSError: the disk does not take a checkpoint; those before it are whole.
     """
     settings = config.train
     reference_options = {"pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length}
@@ -117,19 +138,26 @@ def train_run(
         return {f"heldout_{name}": value for name, value in summary.items()}
 
     history = History(folder, settings, evaluate, on_progress)
+    checkpoints = Checkpoints(config.fingerprint(), settings.checkpoint_minutes, processes)
     with quiet():
-        trainer = AdaDPOTrainer(
+        trainer = RunTrainer(
             model=policy,
             args=trainer_arguments(config, folder),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=base.tokenizer,
-            callbacks=[history],
+            callbacks=[history, checkpoints],
         )
         trainer.remove_callback(PrinterCallback)
         if "ref" in getattr(policy, "peft_config", ()):
             # TRL's copy of the fresh adapter: the reference is in the rows by now.
             policy.delete_adapter("ref")
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+        found = resume_point(folder / "checkpoints", checkpoints.belongs_to)
+        history.resumed_from = found
+        trainer.train(resume_from_checkpoint=None if found is None else str(found))
+    if checkpoints.stopped:
+        raise StoppedError(
+            f"asked to stop: after step {trainer.state.global_step} of {trainer.state.max_steps}"
+        )
     # Not train()'s own mean: after a resume that leaves out the steps before it.
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     train_loss = sum(losses) / len(losses)
@@ -186,12 +214,12 @@ def trainer_arguments(config: RunConfig, folder: Path) -> AdaDPOConfig:
         log_level="error",
         save_strategy="no" if settings.checkpoint_steps is None else "steps",
         save_steps=settings.checkpoint_steps or 500,
-        save_total_limit=2,
+        save_total_limit=KEPT,
     )
 
 
 class History(TrainerCallback):
-    """Writes a line per step, reports progress, stops a diverged run, keeps snapshots, marks complete checkpoints."""
+    """Writes a line per step, reports progress, stops a diverged run, keeps snapshots."""
 
     def __init__(
         self,
@@ -201,16 +229,16 @@ class History(TrainerCallback):
         on_progress: Progress,
     ) -> None:
         self.folder, self.settings = folder, settings
-        self.file = folder / "history.jsonl"
+        self.file = folder / HISTORY
         self.evaluate, self.on_progress = evaluate, on_progress
+        self.resumed_from: Path | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the lines up to the step that training resumes from."""
-        lines = self.file.read_text().splitlines() if state.global_step and self.file.exists() else []
-        # A line a step from the first on: what lies behind them is done again, and its last line may be torn.
-        kept = lines[: state.global_step]
+        """The lines up to the step that training resumes from: what lies behind them is done again."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text("".join(line + "\n" for line in kept))
+        self.file.write_bytes(
+            b"" if self.resumed_from is None else (self.resumed_from / HISTORY).read_bytes()
+        )
         self.on_progress(state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
@@ -239,8 +267,11 @@ class History(TrainerCallback):
         self.on_progress(step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The mark is the last file of a checkpoint: without it, it is half-written."""
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "complete").touch()
+        """A checkpoint has its own copy: the file may lose lines to a power cut."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            with saving(folder):
+                shutil.copyfile(self.file, folder / HISTORY)
 
 
 def save_snapshot(policy: Any, folder: Path) -> None:
@@ -251,9 +282,3 @@ def save_snapshot(policy: Any, folder: Path) -> None:
     with quiet():
         save_policy(policy, part)
     part.rename(folder)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole."""
-    whole = [mark.parent for mark in folder.glob("checkpoint-*/complete")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

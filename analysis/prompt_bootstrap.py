@@ -124,7 +124,7 @@ def prompt_bootstrap(
         data = lc_data(run, calibration, align)
         at = np.array([position[row["instruction"]] for row in run], dtype=np.intp)
         counts = draws[:, at]
-        wr[number] = _win_rates(data, counts)
+        wr[number] = weighted_win_rates(data, counts)
         if not np.isnan(data.targets).all():
             wr_all[number] = 100 * np.nanmean(data.targets)
         full = fit_length_control(data, calibration)
@@ -136,7 +136,7 @@ def prompt_bootstrap(
         start = np.array(list(full.coefficients.values()))
         for begin in range(0, replicates, BLOCK):
             block = slice(begin, begin + BLOCK)
-            lc[number, block] = _length_controlled(data, counts[block], start, calibration)
+            lc[number, block] = weighted_length_controlled(data, counts[block], start, calibration)
     return PromptBootstrap(
         runs=tuple(rows),
         lc_method="no_difficulty" if calibration is None else calibration.method,
@@ -204,7 +204,7 @@ def bootstrap_difference(
     return BootstrapDifference(**summary, candidate=sides[0], baseline=sides[1], p_value=p_value)
 
 
-def _win_rates(data: LcData, counts: Array) -> Array:
+def weighted_win_rates(data: LcData, counts: Array) -> Array:
     """Win rate in percent for each row of counts [replicates, n]; NaN where no preference was drawn."""
     judged = ~np.isnan(data.targets)
     drawn = counts[:, judged]
@@ -212,7 +212,9 @@ def _win_rates(data: LcData, counts: Array) -> Array:
         return np.asarray(100 * (drawn @ data.targets[judged]) / drawn.sum(axis=1))
 
 
-def _length_controlled(data: LcData, counts: Array, start: Array, calibration: Calibration | None) -> Array:
+def weighted_length_controlled(
+    data: LcData, counts: Array, start: Array, calibration: Calibration | None
+) -> Array:
     """LC in percent for each row of counts [replicates, n]; NaN where it is undefined."""
     judged = ~np.isnan(data.targets)
     total = counts.sum(axis=1)

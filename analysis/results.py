@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from analysis.evidence import Inference as Inference
-from analysis.evidence import NextSteps
+from analysis.evidence import NextSteps, Power
+from analysis.findings import FlippedPrompts, GridBest, PaperClaims, PromptLevel, SettingGroup
 from analysis.values import Alternative as Alternative
 from analysis.values import Frozen as Frozen
 from analysis.values import Interval as Interval
@@ -281,7 +282,7 @@ class Results(Frozen):
     declaration_changed: list[str]  # what changed since launch, in words; empty: confirmatory
     verdict: str  # one sentence: estimate, interval, p, unit, n
     verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
-    evaluation: Evaluation
+    evaluation: Evaluation | None  # None: a table of runs, of which nothing else is known
     axes: dict[str, list[Value]]  # grid axis -> its values
     arms: dict[str, dict[str, Value]]  # arm -> its method's hyperparameters
     settings: list[str]
@@ -302,4 +303,14 @@ class Results(Frozen):
     audit: Audit | None = None  # None: not made; absent in older files
     next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
     next_steps_reason: str | None = None
+    power: list[Power] = Field(default=[])  # of a new sweep like this one; empty: unknown, or an older file
+    prompt_level: PromptLevel | None = None  # None: `prompt_level_reason`; both None: an older file
+    prompt_level_reason: str | None = None
+    best_of_grid: list[GridBest] = Field(default=[])  # the primary metric first; empty in older files
+    paper_claims: PaperClaims | None = (
+        None  # None: this is no comparison of AdaDPO with DPO, or an older file
+    )
+    flips: FlippedPrompts | None = None  # None: `flips_reason`; both None: an older file
+    flips_reason: str | None = None
+    groups: list[SettingGroup] = Field(default=[])  # by each axis that is not numeric, such as the loss
     provenance: dict[str, str]

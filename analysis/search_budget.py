@@ -7,20 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from analysis.results import Frozen
+from analysis.findings import SearchBudgets
 from analysis.signed_rank import finite
-
-
-class SearchBudgets(Frozen):
-    """Expected best of both arms against the number of settings tried, in the metric's unit."""
-
-    candidate: list[float]  # [n - 1]: of n settings tried
-    baseline: list[float]
-    common: int  # the largest number that both arms have tried
-    difference: float  # candidate's expected best minus the baseline's, with `common` settings each
-    unequal: bool
-    null_win_share: float  # how often the candidate's best is the better one when no setting differs
-    warning: str | None  # why the bests of unequal grids are not comparable
 
 
 def expected_best(values: Iterable[float], *, higher_is_better: bool = True) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.results import Frozen
+from analysis.findings import BestDifference, BestOfGrid
 
 Array: TypeAlias = NDArray[np.float64]
 # Weights of prompts [draws, prompts] to the value of every setting in each draw [draws, settings]; NaN: undefined.
@@ -16,34 +16,6 @@ Score: TypeAlias = Callable[[Array], Array]
 
 # As in the prompt bootstrap: draws without a value are not missing at random.
 MAX_UNDEFINED = 0.05
-
-
-class BestOfGrid(Frozen):
-    """One arm's best setting by prompt-level scores, in the metric's unit."""
-
-    settings: int
-    chosen: int | None  # position of the best on all prompts
-    naive: float | None  # its value on the same prompts: inflated
-    corrected: float | None  # mean value on prompts that did not choose
-    low: float | None  # percentile interval over draws; too wide rather than too narrow
-    high: float | None
-    confidence: float
-    draws: int
-    undefined: int  # draws without a value
-    share_chosen: list[float]  # of defined draws in which each setting is the best
-    reason: str | None  # why something is None
-
-
-class BestDifference(Frozen):
-    """Candidate's best minus baseline's best, both selected and scored under the same draws."""
-
-    candidate: BestOfGrid
-    baseline: BestOfGrid
-    naive: float | None
-    corrected: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
 
 
 def mean_score(values: ArrayLike) -> Score:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from analysis.advice import advise
 from analysis.comparison import compare
-from analysis.evidence import NextSteps
+from analysis.evidence import NextSteps, Power
 from analysis.family import compare_arms
+from analysis.measured_power import measured_power
 from analysis.results import ArmComparison, Cell, Comparison, Declared, Frozen, Metric, RunRow
 from analysis.table import as_runs, index_runs, make_cells
 from analysis.verdict import VerdictKind, make_verdict
@@ -28,6 +29,7 @@ class Analysis(Frozen):
     verdict_kind: VerdictKind
     next_steps: NextSteps | None  # from the primary comparison
     next_steps_reason: str | None  # why there are none
+    power: list[Power]  # of a new sweep like this one; empty where its spread is not known
 
 
 def analyse(
@@ -85,4 +87,5 @@ def analyse(
         verdict_kind=verdict.kind,
         next_steps=next_steps,
         next_steps_reason=reason,
+        power=measured_power(comparisons[0], declared=declared, rng_seed=rng_seed),
     )

@@ -34,6 +34,11 @@ def arm_name(results: Results, arm: str) -> ArmName:
     return ArmName(arm, arm_style(results, arm))
 
 
+def reference_name(results: Results) -> str:
+    """What answers were judged against."""
+    return results.evaluation.baseline if results.evaluation else "not recorded"
+
+
 def primary_comparison(results: Results) -> Comparison | None:
     """The comparison on the declared primary metric."""
     found = (each for each in results.comparisons if each.metric == results.declared.primary)

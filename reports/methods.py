@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results import Results
+from analysis.results import Evaluation, Results
 from reports.formats import seeds_phrase, setting_value
 from reports.shown import Column, Fact, Missing, Shown, Table
 from reports.text import plural
@@ -25,7 +25,7 @@ class Methods:
 
 def methods_of(results: Results) -> Methods:
     """The section."""
-    return Methods(notes_of(results), evaluation_facts(results))
+    return Methods(notes_of(results), evaluation_facts(results.evaluation) if results.evaluation else [])
 
 
 def notes_of(results: Results) -> list[Fact]:
@@ -34,7 +34,6 @@ def notes_of(results: Results) -> list[Fact]:
     size = f"{plural(len(results.settings), 'setting')}, each over {plural(len(results.seeds), 'seed')}"
     shared = seeds_phrase(results.seeds)
     rounding = plural(declared.decimals, "decimal")
-    method = results.evaluation.lc_method
     return [
         Fact(
             "Unit of analysis",
@@ -60,12 +59,7 @@ def notes_of(results: Results) -> list[Fact]:
             "SD over seeds, with n − 1 in the denominator. It needs at least 2 seeds and is rough with few: "
             "at 3 seeds, the 95% interval for the true SD reaches from half to six times the SD shown.",
         ),
-        Fact(
-            "Length-controlled win rate",
-            f"Method (lc_method): {method}{_LC_METHODS.get(method, '')}. Values from different LC methods, "
-            "judges or baselines are never pooled, and a raw win rate (WR) is never reported as "
-            "length-controlled (LC).",
-        ),
+        *_length_control(results),
         Fact(
             "Confirmatory and exploratory",
             "Only the primary comparison is confirmatory, and only while it is as declared before results "
@@ -74,9 +68,22 @@ def notes_of(results: Results) -> list[Fact]:
     ]
 
 
-def evaluation_facts(results: Results) -> list[Fact]:
+def _length_control(results: Results) -> list[Fact]:
+    if results.evaluation is None:
+        return []
+    method = results.evaluation.lc_method
+    return [
+        Fact(
+            "Length-controlled win rate",
+            f"Method (lc_method): {method}{_LC_METHODS.get(method, '')}. Values from different LC methods, "
+            "judges or baselines are never pooled, and a raw win rate (WR) is never reported as "
+            "length-controlled (LC).",
+        )
+    ]
+
+
+def evaluation_facts(made: Evaluation) -> list[Fact]:
     """The setting of the evaluation."""
-    made = results.evaluation
     size = (
         Missing("the number of prompts was not recorded") if made.n_prompts is None else f"{made.n_prompts:,}"
     )

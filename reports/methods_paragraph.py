@@ -81,6 +81,13 @@ def _training(results: Results) -> list[str]:
     grid = f" ({axes})" if axes else ""
     seeds = shorten(", ".join(map(str, results.seeds)), NAME)
     planned = len(arms) * len(results.settings) * len(results.seeds)
+    if made is None:
+        return [
+            f"The results are a table of runs of {plural(len(arms), 'arm')} at "
+            f"{plural(len(results.settings), 'setting')} with {plural(len(results.seeds), 'seed')} ({seeds}), "
+            f"{plural(planned, 'run')} in all.",
+            _completeness(results, planned),
+        ]
     return [
         f"We trained {_name(made.model)} on the preference data {_name(made.data)}{counted}.",
         f"The {plural(len(arms), 'arm')} and their methods were: {methods}.",
@@ -103,6 +110,8 @@ def _completeness(results: Results, planned: int) -> str:
 
 def _evaluation(results: Results) -> list[str]:
     made = results.evaluation
+    if made is None:
+        return ["How the runs were trained and evaluated is not recorded in the table."]
     prompts = (
         "the evaluation prompts" if made.n_prompts is None else f"the same {plural(made.n_prompts, 'prompt')}"
     )

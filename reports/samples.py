@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.results import Results, Sample
 from reports.formats import decimal
-from reports.lookup import arm_name
+from reports.lookup import arm_name, reference_name
 from reports.shown import ArmName, Missing, Shown
 from reports.text import Excerpt, excerpt, plural, shorten
 
@@ -65,7 +65,7 @@ def _pair(results: Results, sample: Sample) -> Pair:
         prompt=excerpt(sample.instruction, PROMPT),
         answers=(
             Answer(
-                f"Evaluation baseline: {shorten(results.evaluation.baseline, 60)}",
+                f"Evaluation baseline: {shorten(reference_name(results), 60)}",
                 excerpt(sample.baseline_output, ANSWER),
                 leaning < 0,
             ),

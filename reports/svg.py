@@ -25,15 +25,24 @@ def element(tag: str, *children: Markup | str, **attributes: Attribute) -> Marku
 
 
 def picture(
-    name: str, title: str, description: str, width: float, height: float, content: list[Markup]
+    name: str,
+    title: str,
+    description: str,
+    width: float,
+    height: float,
+    content: list[Markup],
+    *,
+    natural: bool = False,
 ) -> Markup:
-    """A whole figure with its title and description for those who do not see it."""
+    """A whole figure with its title and description for those who do not see it; `natural`: it does not stretch."""
     return element(
         "svg",
         element("title", title, id=f"{name}-title"),
         element("desc", description, id=f"{name}-desc"),
         *content,
-        class_="figure",
+        class_="figure natural" if natural else "figure",
+        width=width if natural else None,
+        height=height if natural else None,
         role="img",
         viewBox=f"0 0 {_attribute(width)} {_attribute(height)}",
         aria_labelledby=f"{name}-title {name}-desc",

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.results import Curve, Evaluation, Results, RunRow, Sample
+from analysis.findings import GridBest, PaperClaims
+from analysis.results import Comparison, Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
 from sweeps.history import load_history
 from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
+from sweeps.prompt_evidence import prompt_evidence
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
@@ -29,6 +31,7 @@ SAMPLES_PER_ARM = 6
 def collect(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
     from analysis import analyse
+    from analysis.setting_groups import setting_groups
 
     scores = run_scores(sweep)
     rows = run_rows(sweep, scores=scores)
@@ -46,6 +49,7 @@ def collect(sweep: Sweep) -> Results:
         prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)
+    of_prompts = prompt_evidence(sweep, rows, scores, declared)
     return Results(
         sweep=sweep.spec.name,
         declared=declared,
@@ -71,6 +75,22 @@ def collect(sweep: Sweep) -> Results:
         audit=audit,
         next_steps=found.next_steps,
         next_steps_reason=found.next_steps_reason,
+        power=found.power,
+        prompt_level=of_prompts.prompt_level,
+        prompt_level_reason=of_prompts.prompt_level_reason,
+        best_of_grid=of_prompts.best_of_grid,
+        paper_claims=_paper_claims(sweep, found.comparisons, of_prompts.best_of_grid),
+        flips=of_prompts.flips,
+        flips_reason=of_prompts.flips_reason,
+        groups=setting_groups(
+            found.comparisons[0],
+            rows,
+            axes=axes(sweep.spec),
+            declared=declared,
+            metric=next(metric for metric in METRICS if metric.name == declared.primary),
+            settings=sweep.settings,
+            seeds=sweep.seeds,
+        ),
         provenance=_provenance(sweep) | ({"gradient audit": not_shown} if not_shown else {}),
     )
 
@@ -140,6 +160,23 @@ def _method(sweep: Sweep, arm: str) -> dict[str, Any]:
         key: values[0] if len(values) == 1 else "varies: " + ", ".join(map(str, values))
         for key, values in found.items()
     }
+
+
+def _paper_claims(sweep: Sweep, comparisons: list[Comparison], bests: list[GridBest]) -> PaperClaims | None:
+    """Only of AdaDPO against DPO: the paper says nothing of other pairs."""
+    from analysis.paper_claims import paper_claims
+
+    declared = sweep.declared()
+    methods = [_method(sweep, arm) for arm in (declared.baseline, declared.candidate)]
+    if [(one.get("loss"), one.get("balance")) for one in methods] != [("dpo", "none"), ("dpo", "per_token")]:
+        return None
+    return paper_claims(
+        comparisons,
+        bests,
+        declared=declared,
+        measured_for=f"{sweep.job.model} on {sweep.job.train.name}, prompts {sweep.job.evaluation.prompts}, "
+        f"judge {sweep.job.evaluation.judge_name}, means over {len(sweep.seeds)} seeds",
+    )
 
 
 def _evaluation(sweep: Sweep) -> Evaluation:

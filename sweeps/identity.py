@@ -31,4 +31,4 @@ def file_digest(path: Path) -> str:
 
 def run_id(config: RunConfig) -> str:
     """The id of a training run."""
-    return digest({**config.model_dump(mode="json"), "method": config.method.identity()})
+    return digest(config.identity())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from adadpo.data import DataError
 from adadpo.models import ModelError
+from adadpo.stopping import StoppedError, raise_if_stopped
 from analysis.judges import JudgeError
 from sweeps.errors import FailureError, SweepError
 from sweeps.evaluation import judge_outputs, score_annotations
@@ -46,12 +47,14 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
 
     Raises:
         SweepError: something that concerns every run: model, data or disk; or the same failure thrice in a row.
+        StoppedError: see `adadpo.stopping`; the run goes on where it was with the next call.
     """
     use_one_gpu()
     workshop = Workshop(job)
     store = Store(Path(job.store))
     recent: list[str] = []
     for run in job.runs:
+        raise_if_stopped()
         folder = store.run(run.run_id)
         with held(folder.lease) as lease:
             if lease is None:
@@ -64,6 +67,8 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
                     stage: str, done: int, total: int, run: PlannedRun = run, lease: Any = lease
                 ) -> None:
                     lease.report(stage, done, total)
+                    if stage != "train":  # which looks by itself, and saves
+                        raise_if_stopped()
                     on_progress(run, stage, done, total)
 
                 _run_stages(workshop, run, folder, report)
@@ -106,10 +111,14 @@ def _run_stages(
                 if folder.has(stage, eval_id):
                     continue
                 folder.last_file(stage, eval_id).unlink(missing_ok=True)  # another of its files was deleted
+                raise_if_stopped()
                 start = time.monotonic()
                 log.info("%s starts", stage)
                 work[stage](workshop, run, folder, report)
                 log.info("%s done in %.1f s", stage, time.monotonic() - start)
+        except StoppedError as error:
+            log.info("%s: %s; the next attempt goes on here", stage, error)
+            raise
         except DivergedError as error:
             log.warning("%s", error)
             _write_failure(folder, "diverged", stage, str(error), step=error.step, quantity=error.quantity)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from run_examples import run, training_data
 
-from adadpo.config import TrainSettings
+from adadpo.config import RunConfig, TrainSettings
 from adadpo.models import load_model, resolve_model
 from adadpo.policy import Base, load_base
+from adadpo.train import TrainingData
 
 TINY = "tiny-random-llama"
 
@@ -46,3 +49,24 @@ def fresh_model(base: Base, cache_root: Path, monkeypatch: pytest.MonkeyPatch) -
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ADADPO_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def data(base: Base) -> TrainingData:
+    return training_data(base)
+
+
+@pytest.fixture(scope="session")
+def whole(
+    base: Base, data: TrainingData, cache_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[RunConfig], tuple[Path, dict[str, Any]]]:
+    """A configuration's uninterrupted run, its folder and its metrics; made once."""
+    made: dict[RunConfig, tuple[Path, dict[str, Any]]] = {}
+
+    def of(config: RunConfig) -> tuple[Path, dict[str, Any]]:
+        if config not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            made[config] = folder, run(base, config, data, folder)
+        return made[config]
+
+    return of

@@ -1,97 +1,33 @@
-"""Whole runs: what they write, that they resume bit for bit, and that a diverged one is never taken for a success."""
+"""Whole runs: what they write, and that a diverged one is never taken for a success."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from adadpo_examples import chats
+from run_examples import Stop, config_of, history, identical, run, weights
 from safetensors.torch import load_file
 
 import adadpo.train
 import adadpo.trainer
-from adadpo.config import Lora, RunConfig, TrainSettings
-from adadpo.methods import make_method
+from adadpo.config import Lora, TrainSettings
 from adadpo.models import ModelError
 from adadpo.policy import Base, fresh_policy, load_base, load_policy
 from adadpo.reference import pair_logps
 from adadpo.tokens import TokenPairs, tokenize_pairs
-from adadpo.train import LOGGED, DivergedError, TrainingData, last_checkpoint, train_run
-
-SETTINGS: dict[str, Any] = {
-    "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "max_length": 64, "precision": "float32",
-    "epochs": 2, "scheduler": "linear",
-}  # fmt: skip
-STEPS = 6  # 11 pairs, 3 steps an epoch
-
+from adadpo.train import LOGGED, DivergedError, TrainingData
 
 FAST = {"optimizer": "sgd", "learning_rate": 0.3, "max_steps": 2}
-
-
-class Stop(Exception):
-    """What kills a run in these tests."""
-
-
-@pytest.fixture(scope="module")
-def data(base: Base) -> TrainingData:
-    pairs = chats(16)
-    return TrainingData(
-        tokenize_pairs(pairs[:11], base.tokenizer, 64), tokenize_pairs(pairs[11:], base.tokenizer, 64)
-    )
 
 
 @pytest.fixture(autouse=True)
 def _cache(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADADPO_CACHE", str(cache_root))
-
-
-def config_of(method: str = "adadpo", seed: int = 1, lora: bool = False, **train: Any) -> RunConfig:
-    settings = TrainSettings(**{**SETTINGS, "lora": Lora(r=2, alpha=4) if lora else None, **train})
-    return RunConfig(model="m", data="d", heldout="h", method=make_method(method), train=settings, seed=seed)
-
-
-def run(
-    base: Base, config: RunConfig, data: TrainingData, folder: Path, stop_at: int | None = None
-) -> dict[str, Any]:
-    def progress(done: int, total: int) -> None:
-        assert total == (config.train.max_steps or STEPS)
-        if done == stop_at:
-            raise Stop
-
-    return train_run(base, config, data, folder, on_progress=progress)
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
-def weights(folder: Path, lora: bool = False) -> dict[str, torch.Tensor]:
-    return load_file(folder / ("adapter/adapter_model.safetensors" if lora else "model/model.safetensors"))
-
-
-def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture(scope="module")
-def whole(
-    base: Base, data: TrainingData, cache_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[RunConfig], tuple[Path, dict[str, Any]]]:
-    """A configuration's uninterrupted run, its folder and its metrics; made once."""
-    made: dict[RunConfig, tuple[Path, dict[str, Any]]] = {}
-
-    def of(config: RunConfig) -> tuple[Path, dict[str, Any]]:
-        if config not in made:
-            folder = tmp_path_factory.mktemp("whole")
-            made[config] = folder, run(base, config, data, folder)
-        return made[config]
-
-    return of
 
 
 class TestWhatIsWritten:
@@ -379,94 +315,6 @@ class TestPairs:
         assert history(first) == history(tmp_path / "a")
         assert not identical(again, seed)
         assert not identical(again, dpo)
-
-
-class TestResume:
-    @pytest.mark.parametrize(
-        ("lora", "every", "stop_at", "found"),
-        [(False, 2, 5, 4), (False, 4, 3, None), (False, 3, 6, 3), (True, 1, 3, 2), (True, 2, 5, 4)],
-    )
-    def test_bit_identical(
-        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any,
-        lora: bool, every: int, stop_at: int, found: int | None,
-    ) -> None:  # fmt: skip
-        """Against the uninterrupted run without checkpoints: weights, history and metrics.
-
-        Stopped mid-epoch, at an epoch's end, in the last step, and before the first checkpoint.
-        """
-        expected, metrics = whole(config_of(lora=lora))
-        config = config_of(lora=lora, checkpoint_steps=every)
-        with pytest.raises(Stop):
-            run(base, config, data, tmp_path, stop_at=stop_at)
-        newest = last_checkpoint(tmp_path / "checkpoints")
-        assert newest == (None if found is None else str(tmp_path / "checkpoints" / f"checkpoint-{found}"))
-        assert run(base, config, data, tmp_path) == metrics
-        assert identical(weights(expected, lora), weights(tmp_path, lora))
-        assert history(expected) == history(tmp_path)
-
-    def test_two_checkpoints_are_kept(
-        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
-    ) -> None:
-        """Against a run without: same weights; on disk the last two, each with its mark."""
-        run(base, config_of(checkpoint_steps=1), data, tmp_path)
-        assert identical(weights(whole(config_of())[0]), weights(tmp_path))
-        kept = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))
-        assert [f.name for f in kept] == ["checkpoint-5", "checkpoint-6"]
-        assert all((f / "complete").exists() for f in kept)
-
-    def test_a_half_written_checkpoint_is_passed_over(
-        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
-    ) -> None:
-        """Against the uninterrupted run: the newest has no mark and holds garbage, the one before it serves.
-
-        The history's last line is torn, as a killed process leaves it.
-        """
-        expected, metrics = whole(config_of())
-        config = config_of(checkpoint_steps=1)
-        with pytest.raises(Stop):
-            run(base, config, data, tmp_path, stop_at=5)
-        newest = tmp_path / "checkpoints" / "checkpoint-4"
-        (newest / "complete").unlink()
-        (newest / "model.safetensors").write_bytes(b"half")
-        with (tmp_path / "history.jsonl").open("a") as stream:
-            stream.write('{"step": 5, "lo')
-        assert Path(last_checkpoint(tmp_path / "checkpoints") or "").name == "checkpoint-3"
-        assert run(base, config, data, tmp_path) == metrics
-        assert identical(weights(expected), weights(tmp_path))
-        assert history(expected) == history(tmp_path)
-        kept = sorted(f.parent.name for f in (tmp_path / "checkpoints").glob("checkpoint-*/complete"))
-        assert kept == ["checkpoint-5", "checkpoint-6"]
-
-    def test_killed_between_the_last_step_and_saving(
-        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any
-    ) -> None:
-        """Against the whole run: all steps are in the checkpoint, none is left to do."""
-        expected, metrics = whole(config_of())
-        config = config_of(checkpoint_steps=3)
-        run(base, config, data, tmp_path)
-        (tmp_path / "model" / "model.safetensors").unlink()
-        assert run(base, config, data, tmp_path) == metrics
-        assert identical(weights(tmp_path), weights(expected))
-        assert history(tmp_path) == history(expected)
-
-    def test_an_earlier_attempt_without_checkpoint_leaves_no_lines(
-        self, base: Base, data: TrainingData, tmp_path: Path
-    ) -> None:
-        """Against two lines: the one of the stopped attempt is gone."""
-        with pytest.raises(Stop):
-            run(base, config_of(**FAST), data, tmp_path, stop_at=1)
-        run(base, config_of(**FAST), data, tmp_path)
-        assert [line["step"] for line in history(tmp_path)] == [1, 2]
-
-    def test_last_checkpoint_is_by_number(self, tmp_path: Path) -> None:
-        """Against names that sort otherwise; an empty or absent folder has none."""
-        assert last_checkpoint(tmp_path / "absent") is None
-        assert last_checkpoint(tmp_path) is None
-        for step in (5, 40, 100, 200):
-            (tmp_path / f"checkpoint-{step}").mkdir()
-            if step != 200:
-                (tmp_path / f"checkpoint-{step}" / "complete").touch()
-        assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
 
 
 class TestDivergence:

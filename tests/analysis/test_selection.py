@@ -1,14 +1,9 @@
 import numpy as np
 import pytest
 
+from analysis.findings import BestDifference, BestOfGrid
 from analysis.search_budget import expected_maximum
-from analysis.selection import (
-    BestDifference,
-    BestOfGrid,
-    best_of_grid,
-    best_of_grid_difference,
-    mean_score,
-)
+from analysis.selection import best_of_grid, best_of_grid_difference, mean_score
 
 NAN = float("nan")
 

@@ -114,10 +114,13 @@ def ids(tmp_path: Path, text: str, store: str = "store") -> list[str]:
         ("primary: length_controlled_win_rate", "primary: win_rate"),
         ("max_new_tokens: 8", "max_new_tokens: 9"),
         ("launch: {executor: inline}", "study: {storage: 'sqlite:///x.db'}"),
+        ("warmup: 0", "warmup: 0, micro_batch_size: 4"),
+        ("warmup: 0", "warmup: 0, checkpoint_steps: 1"),
+        ("warmup: 0", "warmup: 0, checkpoint_minutes: 1"),
     ],
 )
 def test_what_does_not_change_a_result_does_not_change_an_id(tmp_path: Path, old: str, new: str) -> None:
-    """Order of keys, names, labels, executors, comparison and evaluation."""
+    """Order of keys, names, labels, executors, comparison and evaluation; how a batch is split, and resume points."""
     assert old in BASE
     text = BASE.replace(old, new).replace(
         "baseline: dpo", "baseline: plain" if "plain" in new else "baseline: dpo"
@@ -134,9 +137,9 @@ def test_what_does_not_change_a_result_does_not_change_an_id(tmp_path: Path, old
         ("limit: 16", "limit: 15"),
         ("heldout_limit: 8", "heldout_limit: 7"),
         *[("warmup: 0", f"warmup: 0, {key}: {value}") for key, value in {
-            "epochs": 2, "max_steps": 3, "micro_batch_size": 4, "scheduler": "linear", "optimizer": "sgd",
+            "epochs": 2, "max_steps": 3, "scheduler": "linear", "optimizer": "sgd",
             "weight_decay": 0.1, "max_grad_norm": 2, "gradient_checkpointing": "true", "forward": "trl",
-            "checkpoint_steps": 1, "lora": "{r: 8}",
+            "lora": "{r: 8}",
         }.items()],
         ("warmup: 0", "warmup: 0.5"),
         ("batch_size: 8, max_length: 256", "batch_size: 4, max_length: 256"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from pathlib import Path
@@ -14,10 +15,15 @@ from sweep_examples import (
     adadpo,
     contents,
     files_of,
+    opened,
     run_files,
     start,
     write_sweep,
 )
+
+from adadpo.stopping import StoppedError, stop_requested, stopping_on
+from sweeps.resolve import PlannedRun
+from sweeps.stages import execute
 
 # Two runs pass 12 reports of progress and about 30 renames; the moments are drawn once, with this seed.
 DRAW = random.Random(20260)
@@ -73,7 +79,7 @@ def test_interrupted_again_and_again(two: Path, undisturbed: Path, tmp_path: Pat
 
 
 def test_training_resumes_from_its_checkpoint(undisturbed: Path, tmp_path: Path) -> None:
-    """Killed after the first checkpoint, bit for bit the run that was never killed (but for its id)."""
+    """Killed after the first checkpoint, bit for bit the run that was never killed."""
     text = TWO.replace("warmup: 0", "checkpoint_steps: 1, warmup: 0").replace("limit: 16", "limit: 32")
     file = write_sweep(tmp_path / "two.yaml", text)
     assert adadpo("launch", file, "--store", tmp_path / "straight").code == 0
@@ -82,7 +88,9 @@ def test_training_resumes_from_its_checkpoint(undisturbed: Path, tmp_path: Path)
         tmp_path / "log", "launch", file, "--store", tmp_path / "store", interruption=killed
     ).wait()
     assert answer.code == -signal.SIGKILL
-    [run] = {path.parents[3].name for path in (tmp_path / "store").glob("*/train/checkpoints/*/complete")}
+    [run] = {
+        path.parents[3].name for path in (tmp_path / "store").glob("*/train/checkpoints/*/manifest.json")
+    }
     resumed = start(tmp_path / "log", "launch", file, "--store", tmp_path / "store").wait()
     assert resumed.code == 0, resumed.out
     names = set(RESULT_FILES)
@@ -113,3 +121,38 @@ def test_generation_goes_on_from_its_finished_batches(tmp_path: Path, moment: in
     assert answer.code == 0, answer.out
     assert not list(store.rglob("partial.jsonl"))
     assert contents(store) == contents(tmp_path / "calm")
+
+
+@pytest.mark.parametrize(
+    ("stage", "kept"),
+    [
+        ("train", "*/train/checkpoints/checkpoint-*/manifest.json"),
+        ("baseline", "baselines/*/outputs.json"),
+        ("generate", "*/eval/*/partial.jsonl"),
+        ("KL", "*/train/metrics.json"),
+    ],
+)
+def test_a_signal_leaves_what_the_next_attempt_goes_on_from(
+    two: Path, undisturbed: Path, tmp_path: Path, stage: str, kept: str
+) -> None:
+    """Against an undisturbed launch: signalled in a stage, as by Slurm before a time limit, the work ends in order.
+
+    No lease, no failure, the run waits; the next attempt ends in the same bytes.
+    """
+    store = tmp_path / "store"
+    job = opened(two, store).job
+
+    def signalled(run: PlannedRun, now: str, done: int, total: int) -> None:
+        if now == stage and not stop_requested():
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    with stopping_on(signal.SIGTERM, signal.SIGUSR2), pytest.raises(StoppedError):
+        execute(job, signalled, lambda run, state: pytest.fail(f"ended: {state}"))
+    assert not list(store.rglob("lease.json"))
+    assert not list(store.rglob("failure.json"))
+    assert list(store.glob(kept))
+    assert len(opened(two, store).select("waiting")) == 2
+    assert "the next attempt goes on here" in next(store.glob("*/log.txt")).read_text()
+    assert adadpo("launch", two, "--store", store).code == 0
+    assert contents(store) == contents(undisturbed)
+    assert not list(store.rglob("checkpoint-*"))

@@ -1,0 +1,92 @@
+"""Settings scored under any weights of prompts: win rates refitted, averaged over each setting's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.annotations import Records, records
+from analysis.calibration import Calibration
+from analysis.length_control import LcData, fit_length_control, lc_data
+from analysis.logit import Array
+from analysis.prompt_bootstrap import BLOCK, weighted_length_controlled, weighted_win_rates
+from analysis.selection import Score
+
+ScoredMetric = Literal["win_rate", "length_controlled_win_rate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridScores:
+    """Every run's annotations, placed among the prompts of all runs."""
+
+    prompts: int  # union over runs
+    data: Mapping[str, LcData]
+    places: Mapping[str, NDArray[np.intp]]  # of a run's annotations among the prompts
+    starts: Mapping[str, Array | None]  # coefficients of the fit to all prompts; None: LC is undefined
+    calibration: Calibration | None
+
+    def score(self, groups: Sequence[Sequence[str]], metric: ScoredMetric) -> Score:
+        """The `Score` of settings, each the mean over its runs; NaN where one of them has no value.
+
+        Args:
+            groups: names of the runs of each setting, at least one each.
+            metric: which win rate, in percent.
+        """
+
+        def score(weights: Array) -> Array:
+            columns = [
+                np.mean([self._values(name, weights, metric) for name in names], axis=0) for names in groups
+            ]
+            return np.column_stack(columns)
+
+        return score
+
+    def _values(self, name: str, weights: Array, metric: ScoredMetric) -> Array:
+        counts = weights[:, self.places[name]]
+        if metric == "win_rate":
+            return weighted_win_rates(self.data[name], counts)
+        start = self.starts[name]
+        if start is None:
+            return np.full(len(weights), np.nan)
+        blocks = [
+            weighted_length_controlled(self.data[name], counts[at : at + BLOCK], start, self.calibration)
+            for at in range(0, len(counts), BLOCK)
+        ]
+        return np.concatenate(blocks)
+
+
+def grid_scores(runs: Mapping[str, Records], calibration: Calibration | None = None) -> GridScores:
+    """Prepare runs for scoring; a run that lacks a prompt is scored on the others.
+
+    Args:
+        runs: name -> AlpacaEval annotations.
+        calibration: as for `prompt_bootstrap`.
+
+    Raises:
+        AnnotationError, CalibrationError: as `length_controlled_win_rate`.
+    """
+    rows = {name: records(run, required=("instruction",)) for name, run in runs.items()}
+    position = {
+        text: k
+        for k, text in enumerate(dict.fromkeys(row["instruction"] for run in rows.values() for row in run))
+    }
+    data = {name: lc_data(run, calibration) for name, run in rows.items()}
+    starts: dict[str, Array | None] = {}
+    for name, one in data.items():
+        coefficients = fit_length_control(one, calibration)
+        known = coefficients.length_controlled_win_rate is not None
+        starts[name] = np.array(list(coefficients.coefficients.values())) if known else None
+    return GridScores(
+        prompts=len(position),
+        data=data,
+        places={
+            name: np.array([position[row["instruction"]] for row in run], dtype=np.intp)
+            for name, run in rows.items()
+        },
+        starts=starts,
+        calibration=calibration,
+    )

@@ -1,0 +1,88 @@
+"""What a sweep's judgements of single prompts tell beside its tests: intervals, bests of the grid, flipped prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.findings import FlippedPrompts, GridBest, PromptLevel
+from analysis.results import Declared, RunRow
+from sweeps.evaluation import BOOTSTRAP_SEED
+from sweeps.metrics import METRICS
+from sweeps.prompt_draws import JudgedRuns, judged_runs, prompt_draws
+from sweeps.sweep import Sweep
+
+BESTS = ("length_controlled_win_rate", "win_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEvidence:
+    """Parts of `Results`; a reason stands beside each None."""
+
+    prompt_level: PromptLevel | None
+    prompt_level_reason: str | None
+    best_of_grid: list[GridBest]
+    flips: FlippedPrompts | None
+    flips_reason: str | None
+
+
+def prompt_evidence(
+    sweep: Sweep, rows: Sequence[RunRow], scores: Mapping[str, Mapping[str, Any]], declared: Declared
+) -> PromptEvidence:
+    """Of the runs that count, under the sweep's own evaluation.
+
+    Args:
+        sweep: whose runs.
+        rows: of `run_rows`.
+        scores: of `run_scores`.
+        declared: the comparison.
+
+    Raises:
+        FailureError: a file that the scores come from cannot be read any more.
+    """
+    from analysis.flipped_prompts import flipped_prompts
+    from analysis.prompt_level import prompt_level
+
+    plan: dict[str, Any] = {"declared": declared, "settings": sweep.settings, "seeds": sweep.seeds}
+    draws, reason = prompt_draws(sweep, sweep.job.evaluation, scores)
+    if draws is None:
+        return PromptEvidence(None, reason, _bests(sweep, rows, declared, None), None, reason)
+    level, reason = prompt_level(draws, rows, **plan)
+    judged = judged_runs(sweep, sweep.job.evaluation, scores)
+    flips = flipped_prompts(judged.annotations, rows, **plan)
+    return PromptEvidence(
+        prompt_level=level,
+        prompt_level_reason=reason,
+        best_of_grid=_bests(sweep, rows, declared, judged),
+        flips=flips,
+        flips_reason=None if flips else "no prompt has a judgement in both runs of a pair",
+    )
+
+
+def _bests(
+    sweep: Sweep, rows: Sequence[RunRow], declared: Declared, judged: JudgedRuns | None
+) -> list[GridBest]:
+    """On both win rates, and first on the primary metric where that is another one of which a direction is better."""
+    from analysis.grid_best import grid_best
+    from analysis.grid_scores import grid_scores
+
+    scores = None if judged is None else grid_scores(judged.annotations, judged.calibration)
+    names = sorted(dict.fromkeys([declared.primary, *BESTS]), key=lambda name: name != declared.primary)
+    by_name = {metric.name: metric for metric in METRICS}
+    found = []
+    for name in names:
+        if by_name[name].higher_is_better is None:
+            continue
+        best = grid_best(
+            rows,
+            metric=by_name[name],
+            candidate=declared.candidate,
+            baseline=declared.baseline,
+            settings=sweep.settings,
+            seeds=sweep.seeds,
+            scores=scores if name in BESTS else None,
+            rng_seed=BOOTSTRAP_SEED,
+        )
+        found += [] if best is None else [best]
+    return found
