@@ -23,6 +23,7 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
     """
     sweep.store.require_writable()
     sweep.record()
+    sweep.orders.begin([run.run_id for run in sweep.job.runs])
     if sweep.job.evaluation.judge is not None:
         remember(sweep, sweep.job.evaluation)
     counts = sweep.counts()

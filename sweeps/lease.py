@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,21 @@ class Lease:
             return None
         return content if isinstance(content, dict) else None
 
-    def take(self) -> Holding | None:
-        """Become the owner; None when somebody else is, or may be."""
+    def take(
+        self, about: Mapping[str, Any] | None = None, leave: Callable[[], bool] = lambda: False
+    ) -> Holding | None:
+        """Become the owner; None when somebody else is, or may be.
+
+        Args:
+            about: what others may want to know of the owner, beside its process and machine.
+            leave: asked now and then; when it says yes, the owner's main thread is interrupted.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One look-and-write at a time: two launchers that both see a dead owner must not both take over.
         with FileLock(self.path.with_suffix(".lock")):
             if holder_state(self) in ("alive", "unknown"):
                 return None
-            return Holding(self, _me())
+            return Holding(self, {**_me(), **(about or {})}, self.read(), leave)
 
     def release(self) -> None:
         """Give up somebody's lease, whoever holds it."""
@@ -54,8 +62,17 @@ class Lease:
 class Holding:
     """A held lease, refreshed by a thread until it is released."""
 
-    def __init__(self, lease: Lease, owner: dict[str, Any]) -> None:
-        self.lease, self.owner = lease, owner
+    def __init__(
+        self,
+        lease: Lease,
+        owner: dict[str, Any],
+        previous: dict[str, Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`previous`: the owner that went away without releasing it."""
+        self.lease, self.owner, self.previous = lease, owner, previous
+        self._leave = leave
+        self.left = False  # interrupted because `leave` said so
         self.progress: dict[str, Any] = {}
         self._write()
         self._stop = threading.Event()
@@ -63,8 +80,15 @@ class Holding:
         self._thread.start()
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Progress for others to read; written with the next refresh."""
+        """Progress for others to read; written with the next refresh.
+
+        Raises:
+            KeyboardInterrupt: the owner is to leave.
+        """
         self.progress = {"stage": stage, "done": done, "total": total}
+        if self._leave():
+            self.left = True
+            raise KeyboardInterrupt
 
     def release(self) -> None:
         """Stop refreshing and delete the file."""
@@ -85,14 +109,20 @@ class Holding:
         while not self._stop.wait(REFRESH_SECONDS):
             try:
                 self._write()
+                if self._leave():
+                    self.left = True
+                    _thread.interrupt_main()  # between steps `report` does it; a long step is cut short
+                    return
             except OSError:
                 continue  # a full disk must not end the work that may free it; the owner stays known by its pid
 
 
 @contextmanager
-def held(lease: Lease) -> Iterator[Holding | None]:
-    """The lease for the length of a block; None when it cannot be had."""
-    holding = lease.take()
+def held(
+    lease: Lease, about: Mapping[str, Any] | None = None, leave: Callable[[], bool] = lambda: False
+) -> Iterator[Holding | None]:
+    """The lease for the length of a block; None when it cannot be had. Arguments: see `Lease.take`."""
+    holding = lease.take(about, leave)
     try:
         yield holding
     finally:

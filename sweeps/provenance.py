@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -44,6 +45,17 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "command": job.command,
         "model": {"name": job.model, "identity": run.config.model},
         "data": {"name": job.train.name, "identity": run.config.data},
+    }
+
+
+def place() -> dict[str, Any]:
+    """Where work is done: host, Slurm job, and how many GPUs it holds. Torch is asked only where it is loaded."""
+    torch = sys.modules.get("torch")
+    processes = int(os.environ.get("WORLD_SIZE") or 1)
+    return {
+        "host": socket.gethostname(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "gpus": processes if torch is not None and torch.cuda.is_available() else 0,
     }
 
 

@@ -74,6 +74,7 @@ class Job(Fixed):
     bad_rows: Literal["refuse", "skip"]
     evaluation: Evaluation
     runs: list[PlannedRun]
+    retries: dict[str, int] = {}  # `launch.retries`: cause of a failure -> automatic tries after the first
     command: list[str]  # of the process that planned it
 
 
@@ -138,6 +139,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         bad_rows=spec.data.bad_rows,
         evaluation=evaluation,
         runs=runs,
+        retries=spec.launch.retries,
         command=sys.argv,
     )
 

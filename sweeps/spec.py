@@ -14,6 +14,7 @@ from adadpo.config import Decoding, TrainSettings
 from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
 from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
+from sweeps.failures import CAUSE_ALIASES, POLICIES
 from sweeps.metrics import METRICS
 from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
@@ -102,10 +103,15 @@ class Compare(Section):
         return [self.candidate] if isinstance(self.candidate, str) else self.candidate
 
 
+# Cause of a failure -> automatic tries after the first one; what is not named is as in `failures.POLICIES`.
+Retries = dict[str, Annotated[int, Field(ge=0)]]
+
+
 class Inline(Section):
     """Runs in this process, one after another."""
 
     executor: Literal["inline"] = "inline"
+    retries: Retries = {}
 
 
 class Local(Section):
@@ -115,6 +121,7 @@ class Local(Section):
     workers: int = Field(default=1, gt=0)
     runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
     timeout_min: int = Field(default=24 * 60, gt=0)
+    retries: Retries = {}
 
 
 class Slurm(BaseModel):
@@ -127,10 +134,11 @@ class Slurm(BaseModel):
     nodes: int = Field(default=1, gt=0)
     tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
     strategy: Literal["ddp", "zero3"] = "ddp"  # how several processes share a run
+    retries: Retries = {}
 
     def parameters(self) -> dict[str, Any]:
         """What submitit gets."""
-        own = {"executor", "runs_per_job", "strategy"}
+        own = {"executor", "runs_per_job", "strategy", "retries"}
         return {key: value for key, value in self.model_dump().items() if key not in own}
 
 
@@ -293,6 +301,12 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     launch = raw.get("launch")
     if isinstance(launch, dict) and launch.get("executor") == "slurm":
         yield from _slurm_problems(launch)
+    retries = launch.get("retries") if isinstance(launch, dict) else None
+    causes = [*POLICIES, *CAUSE_ALIASES]
+    for cause in retries if isinstance(retries, dict) else ():
+        if cause not in causes:
+            said = f"unknown cause {cause!r} under launch.retries{suggest(str(cause), causes)}"
+            yield Problem(("launch", "retries", cause), said, True)
 
 
 def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:

@@ -9,36 +9,31 @@ import logging
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adadpo.data import DataError
-from adadpo.models import ModelError
-from adadpo.stopping import StoppedError, raise_if_stopped
-from analysis.judges import JudgeError
-from sweeps.errors import FailureError, SweepError
+from adadpo.stopping import raise_if_stopped
+from sweeps.attempts import note_loss
+from sweeps.errors import FailureError
 from sweeps.evaluation import judge_outputs, score_annotations
 from sweeps.history import note_evaluations
 from sweeps.lease import held
+from sweeps.manifests import record_stage
+from sweeps.noting import failures_noted, stop_if_alike
+from sweeps.orders import Orders
 from sweeps.prompts import prompt_messages
 from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun
 from sweeps.run_log import logging_to
-from sweeps.store import STAGES, RunFolder, Store, flush_folder, read_json, write_json
+from sweeps.store import STAGES, RunFolder, flush_folder, read_json, write_json
 from sweeps.workshop import PARTIAL, Workshop
 
-if TYPE_CHECKING:
-    pass
-
 OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
-SAME_FAILURES = 3  # the same failure this many times in a row stops the job: it would hit every run
 
 
 def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str], None]) -> None:
-    """Bring every run of a job to its end; one that somebody else works on is left alone.
+    """Bring every run of a job to its end; one that somebody else works on, or that was cancelled, is left alone.
 
     Args:
         job: the runs.
@@ -46,39 +41,52 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
         on_end: called with each run and how it ended: a state, or "busy" when another process has it.
 
     Raises:
-        SweepError: something that concerns every run: model, data or disk; or the same failure thrice in a row.
+        SweepError: something that concerns every run: model, data, disk, judge; or too many runs that failed alike.
         StoppedError: see `adadpo.stopping`; the run goes on where it was with the next call.
     """
     use_one_gpu()
     workshop = Workshop(job)
-    store = Store(Path(job.store))
-    recent: list[str] = []
+    orders = Orders(workshop.store.sweep(job.sweep))
     for run in job.runs:
         raise_if_stopped()
-        folder = store.run(run.run_id)
-        with held(folder.lease) as lease:
+        if said := orders.stopped():
+            raise FailureError(f"stopped: {said['message']}")
+        on_end(run, _bring_to_end(workshop, run, orders, on_progress))
+        stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
+
+
+def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progress: OnProgress) -> str:
+    """A run's stages under its lease; again where its failure's policy says so."""
+    job, folder = workshop.job, workshop.store.run(run.run_id)
+    eval_id, lease = job.evaluation.eval_id, None
+
+    def cancelled() -> bool:
+        return orders.cancelled(run.run_id)
+
+    def report(stage: str, done: int, total: int) -> None:
+        if lease is not None:
+            lease.report(stage, done, total)
+        if stage != "train":  # which looks by itself, and saves
+            raise_if_stopped()
+        on_progress(run, stage, done, total)
+
+    try:
+        with held(folder.lease, {"sweep": job.sweep}, cancelled) as lease:
             if lease is None:
-                on_end(run, "busy")
-                continue
+                return "busy"
             # Another process may have finished it between planning and now.
-            if folder.state(job.evaluation.eval_id) != "done" and not folder.failed(job.evaluation.eval_id):
-
-                def report(
-                    stage: str, done: int, total: int, run: PlannedRun = run, lease: Any = lease
-                ) -> None:
-                    lease.report(stage, done, total)
-                    if stage != "train":  # which looks by itself, and saves
-                        raise_if_stopped()
-                    on_progress(run, stage, done, total)
-
-                _run_stages(workshop, run, folder, report)
-            state = _state_without_lease(folder, job.evaluation.eval_id)
-        on_end(run, state)
-        recent = [*recent, read_json(folder.failure)["message"]] if state == "failed" else []
-        if len(recent) == SAME_FAILURES and len(set(recent)) == 1:
-            raise FailureError(
-                f"stopped: {SAME_FAILURES} runs in a row failed alike: {recent[0]} (log: {folder.log})"
-            )
+            if lease.previous and not folder.done(eval_id):
+                note_loss(folder, lease.previous, job.retries)
+            while not folder.done(eval_id) and not folder.failed(eval_id):
+                if cancelled():
+                    return "cancelled"
+                run_stages(workshop, run, folder, report)
+            return folder.outcome(eval_id)
+    except KeyboardInterrupt:
+        if lease is None or not lease.left:
+            raise  # Ctrl-C ends all of it; a cancelled run ends alone
+        lease.release()  # again: the interruption may have come in the middle of it
+        return "cancelled"
 
 
 def use_one_gpu() -> None:
@@ -87,73 +95,32 @@ def use_one_gpu() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
 
 
-def _state_without_lease(folder: RunFolder, eval_id: str) -> str:
-    """A run's state while this process still holds it."""
-    if folder.done(eval_id):
-        return "done"
-    return "diverged" if read_json(folder.failure)["kind"] == "diverged" else "failed"
-
-
-def _run_stages(
+def run_stages(
     workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    """The stages that are not done, in order; a failure is written down, a shared cause is raised."""
-    from adadpo.train import DivergedError
+    """The stages that are not done, in order.
 
+    Raises:
+        SweepError: a cause that concerns every run; the run's own failure is written down instead.
+    """
     eval_id = workshop.job.evaluation.eval_id
     work = {"train": _train, "generate": _generate, "judge": _judge, "score": _score}
-    stage = "train"
     with logging_to(folder.log):
         log = logging.getLogger("sweeps")
-        try:
-            write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
-            for stage in STAGES:
-                if folder.has(stage, eval_id):
-                    continue
+        for stage in STAGES:
+            if folder.has(stage, eval_id):
+                continue
+            with failures_noted(workshop.job, folder, stage):
+                write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
                 folder.last_file(stage, eval_id).unlink(missing_ok=True)  # another of its files was deleted
                 raise_if_stopped()
-                start = time.monotonic()
+                start = time.time()
                 log.info("%s starts", stage)
                 work[stage](workshop, run, folder, report)
-                log.info("%s done in %.1f s", stage, time.monotonic() - start)
-        except StoppedError as error:
-            log.info("%s: %s; the next attempt goes on here", stage, error)
-            raise
-        except DivergedError as error:
-            log.warning("%s", error)
-            _write_failure(folder, "diverged", stage, str(error), step=error.step, quantity=error.quantity)
-        except (SweepError, ModelError, DataError, JudgeError) as error:
-            log.error("%s: %s", stage, error)
-            raise error if isinstance(error, SweepError) else FailureError(str(error)) from error
-        except OSError as error:
-            log.error("%s: %s", stage, error)
-            raise FailureError(
-                f"{stage}: {error.strerror or error}: {error.filename or folder.path}"
-            ) from error
-        except Exception as error:  # this run's failure; the others go on
-            log.error("%s", traceback.format_exc())
-            if _disk_is_full(error, folder.path):
-                raise FailureError(f"{stage}: no space left on the disk of {folder.path}") from error
-            first_line = (str(error).splitlines() or [""])[0]
-            of = {"train": None, "generate": workshop.job.evaluation.generation_id}.get(stage, eval_id)
-            message = f"{type(error).__name__}: {first_line}"
-            _write_failure(folder, _kind(error), stage, message, evaluation=of)
-
-
-def _disk_is_full(error: Exception, folder: Path) -> bool:
-    # safetensors and torch wrap the system's error in their own
-    return "no space left" in str(error).lower() or shutil.disk_usage(folder).free < 2**20
-
-
-def _kind(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}".lower()
-    return "out of memory" if "out of memory" in text or isinstance(error, MemoryError) else "bug"
-
-
-def _write_failure(folder: RunFolder, kind: str, stage: str, message: str, **more: Any) -> None:
-    write_json(
-        folder.failure, {"kind": kind, "stage": stage, "message": message, "time": time.time(), **more}
-    )
+                record_stage(folder, stage, eval_id, start)
+                log.info("%s done in %.1f s", stage, time.time() - start)
+            if not folder.has(stage, eval_id):
+                return  # its failure is noted
 
 
 def _train(

@@ -1,7 +1,7 @@
 """The store: folders and files are the truth, everything else can be rebuilt from them.
 
 <root>/<run_id>/                     one training run, shared by every sweep that contains it
-    config.json provenance.json log.txt lease.json failure.json
+    config.json provenance.json log.txt lease.json failure.json attempts.jsonl
     train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done)
     eval/<generation_id>/                 config.json, generation.json, outputs.json   (last: done)
     eval/<generation_id>/<judgement_id>/  config.json, judging.json, annotations.json, scores.json   (last: done)
@@ -22,8 +22,9 @@ from typing import Any, Literal
 from sweeps.errors import FailureError, UserError
 from sweeps.lease import Lease, holder_state
 
-State = Literal["waiting", "running", "unknown", "done", "diverged", "failed"]
+State = Literal["waiting", "running", "unknown", "done", "diverged", "failed", "cancelled"]
 STAGES = ("train", "generate", "judge", "score")
+CUT_SHORT = ("node", "preempted", "timeout")  # failures that say nothing about what was written
 # What a stage leaves for the later ones and the report; the last one is written last.
 FILES = {
     "train": ("history.jsonl", "metrics.json"),
@@ -113,6 +114,11 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
+    def attempts(self) -> Path:
+        """A line for each attempt that ended without a result."""
+        return self.path / "attempts.jsonl"
+
+    @property
     def log(self) -> Path:
         """What happened, with times."""
         return self.path / "log.txt"
@@ -144,7 +150,7 @@ class RunFolder:
         return self.generation(eval_id) if stage == "generate" else self.evaluation(eval_id)
 
     def state(self, eval_id: str) -> State:
-        """Derived from the files, never stored."""
+        """Derived from the files, never stored. That a run was cancelled is its sweep's to say, see `Sweep.states`."""
         if self.done(eval_id):
             return "done"
         holder = holder_state(self.lease)
@@ -168,10 +174,20 @@ class RunFolder:
         """Every stage is done."""
         return all(self.has(stage, eval_id) for stage in reversed(STAGES))
 
+    def outcome(self, eval_id: str) -> State:
+        """How the run ended, for whoever holds its lease: done, diverged or failed."""
+        if self.done(eval_id):
+            return "done"
+        return "diverged" if read_json(self.failure)["kind"] == "diverged" else "failed"
+
     def clear_failure(self) -> None:
-        """Forget a failure so that the run is tried again; half-written training goes with it."""
+        """Forget a failure so that the run is tried again.
+
+        Half-written training goes with it, unless it was only cut short: then its checkpoints are good.
+        """
+        failure = read_json(self.failure) if self.failure.exists() else {}
         self.failure.unlink(missing_ok=True)
-        if not self.metrics.exists():
+        if not self.metrics.exists() and failure.get("kind") not in CUT_SHORT:
             shutil.rmtree(self.train, ignore_errors=True)
 
 

@@ -14,7 +14,9 @@ from analysis.results import Declared
 from sweeps.axes import parse_seeds
 from sweeps.declaration import changes, declaration
 from sweeps.errors import UserError, suggest
+from sweeps.orders import Orders
 from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
+from sweeps.selectors import select_runs
 from sweeps.spec import SweepSpec, spec_of
 from sweeps.store import State, Store, read_json, write_json, write_whole
 from sweeps.yamlfile import YamlFile, load_yaml
@@ -53,7 +55,17 @@ class Sweep:
 
     def states(self) -> dict[str, State]:
         """Run id -> state, read from the files now."""
-        return {run.run_id: self.store.run(run.run_id).state(self.eval_id) for run in self.job.runs}
+        return {run.run_id: self.state(run) for run in self.job.runs}
+
+    def state(self, run: PlannedRun) -> State:
+        """A run's state; what this sweep took back is not waiting for anybody."""
+        state = self.store.run(run.run_id).state(self.eval_id)
+        return "cancelled" if state == "waiting" and self.orders.cancelled(run.run_id) else state
+
+    @property
+    def orders(self) -> Orders:
+        """What the sweep's workers are told."""
+        return Orders(self.folder)
 
     def counts(self) -> Counter[str]:
         """How many runs are in each state."""
@@ -109,18 +121,23 @@ class Sweep:
             write_json(self.folder / "declared.json", self._declares() | {"time": time.time()})
 
     def find(self, words: Sequence[str]) -> list[PlannedRun]:
-        """Runs by id (or its beginning), `axis=value`, `arm=NAME` or `seed=N`; every word must hold.
+        """The runs that words such as `beta=0.1 '!seed=2' state:failed` mean, see `selectors`; all without words.
 
         Raises:
-            UserError: no run fits.
+            UserError: a word means nothing here, or no run fits.
         """
-        found = [run for run in self.job.runs if all(_fits(run, word) for word in words)]
-        if not found:
-            ids = [run.run_id for run in self.job.runs]
-            raise UserError(
-                f"no run of {self.spec.name} fits {' '.join(words)!r}{suggest(words[0], ids[:5])}"
-            )
-        return found
+        quarantined: set[str] = set()
+        if any("quarantined" in word for word in words):
+            from sweeps.rows import run_rows
+
+            quarantined = {row.run_id for row in run_rows(self) if row.state == "quarantined"}
+        return select_runs(
+            self.job.runs,
+            words,
+            state=lambda run: "quarantined" if run.run_id in quarantined else self.state(run),
+            cause=lambda run: (self.store.run(run.run_id).failed(self.eval_id) or {}).get("kind"),
+            sweep=self.spec.name,
+        )
 
 
 def open_sweep(target: str, store: Store) -> Sweep:
@@ -175,16 +192,3 @@ def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
         raise UserError(f"--seeds {wanted!r} adds nothing: the sweep has seeds {have}")
     write_json(sweep.folder / "seeds.json", [*extra_seeds(sweep.store, sweep.spec.name), *new])
     return new
-
-
-def _fits(run: PlannedRun, word: str) -> bool:
-    axis, given, value = word.partition("=")
-    if not given:
-        return run.run_id.startswith(word)
-    if axis in ("arm", "seed"):
-        return str(getattr(run, axis)) == value
-    mine: Any = run.hyperparameters.get(axis)
-    try:
-        return mine is not None and float(mine) == float(value)
-    except ValueError:
-        return str(mine) == value

@@ -344,7 +344,7 @@ def test_the_same_failure_thrice_stops_the_launch(tmp_path: Path, monkeypatch: p
     tried = failing(monkeypatch, RuntimeError("boom"), {0, 1})
     answer = adadpo("launch", file, "--store", tmp_path / "store")
     assert answer.code == 1
-    assert "stopped: 3 runs in a row failed alike: RuntimeError: boom" in answer.err
+    assert "stopped: 3 runs failed alike: RuntimeError: boom" in answer.err
     assert len(tried) == 3
     plan = adadpo("plan", file, "--store", tmp_path / "store", "--json").json
     assert (plan["failed"], plan["new"]) == (3, 5)

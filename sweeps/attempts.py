@@ -1,0 +1,78 @@
+"""The attempts of a run that ended without a result: a line each in its folder, for every process to count."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.failures import Cause, cause_of_loss, retries_of
+from sweeps.store import RunFolder, write_json
+
+
+def note_attempt(folder: RunFolder, cause: Cause | None, **more: Any) -> None:
+    """Add a line, by whoever holds the run's lease; cause None: a person asked for another try, counting begins."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"time": time.time(), "cause": cause, **more})
+    with folder.attempts.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":  # torn by a kill: this line must not become the rest of that one
+                stream.write(b"\n")
+        stream.write(line.encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def attempts(folder: RunFolder) -> list[dict[str, Any]]:
+    """Every line that is whole, in order."""
+    found = []
+    for text in folder.attempts.read_bytes().split(b"\n") if folder.attempts.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "cause" in line:
+            found.append(line)
+    return found
+
+
+def count(folder: RunFolder, cause: Cause) -> int:
+    """Attempts that ended by a cause since a person last asked for another try."""
+    causes = [line["cause"] for line in attempts(folder)]
+    start = len(causes) - causes[::-1].index(None) if None in causes else 0
+    return causes[start:].count(cause)
+
+
+def may_try_again(folder: RunFolder, cause: Cause, retries: Mapping[str, int]) -> bool:
+    """Whether the policy allows another try by itself, after the attempts that are noted."""
+    return count(folder, cause) <= retries_of(cause, retries)
+
+
+def note_loss(folder: RunFolder, owner: Mapping[str, Any], retries: Mapping[str, int]) -> None:
+    """Note that the owner of the run's lease went away; after too often that is the run's failure.
+
+    Args:
+        folder: of the run; the caller holds its lease.
+        owner: the content of the lost lease.
+        retries: `launch.retries`.
+    """
+    cause, evidence = cause_of_loss(owner)
+    stage = (owner.get("progress") or {}).get("stage")
+    taken, refreshed = owner.get("taken"), owner.get("refreshed")
+    seconds = refreshed - taken if isinstance(taken, float) and isinstance(refreshed, float) else None
+    about = {name: owner.get(name) for name in ("host", "slurm_job_id", "gpus")}
+    note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=evidence, **about)
+    if not may_try_again(folder, cause, retries):
+        times = count(folder, cause)
+        failure = {
+            "kind": cause,
+            "stage": stage or "train",
+            "message": f"{evidence}; given up after {times} attempts that ended so",
+            "time": time.time(),
+            "host": owner.get("host"),
+            "slurm_job_id": owner.get("slurm_job_id"),
+        }
+        write_json(folder.failure, failure)

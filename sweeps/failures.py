@@ -1,0 +1,174 @@
+"""Why runs fail, and what follows from each cause: one table. Told by exceptions, and by what Slurm says of a job.
+
+A failure is evidence (message, traceback, signal) and a cause; the cause decides whether the run is tried again by
+itself, whether the launch stops, and what a person is advised to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import subprocess
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Cause = Literal["out of memory", "node", "preempted", "timeout", "disk", "judge", "diverged", "bug"]
+CAUSE_ALIASES = {"oom": "out of memory", "memory": "out of memory"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What follows from a cause.
+
+    Attributes:
+        retries: automatic tries after the first one; counted in the run's folder, from the last `adadpo retry` on.
+        stop_after: so many runs of a launch that fail alike stop it; None: the others go on.
+        meaning: in half a sentence.
+        advice: what to do, in half a sentence.
+    """
+
+    retries: int
+    stop_after: int | None
+    meaning: str
+    advice: str
+
+
+POLICIES: dict[Cause, Policy] = {
+    "out of memory": Policy(
+        0,
+        3,
+        "the GPU's or the machine's memory was too small",
+        "halve train.micro_batch_size (the effective batch stays), then launch",
+    ),
+    "node": Policy(
+        10, None, "the process or its machine went away", "nothing: the next launch tries it again"
+    ),
+    "preempted": Policy(
+        20, None, "other jobs took its place", "nothing: the next launch goes on from its checkpoint"
+    ),
+    "timeout": Policy(
+        5, None, "the job's time was over", "raise launch.timeout_min, or set train.checkpoint_steps"
+    ),
+    "disk": Policy(0, 1, "the disk is full", "make room (adadpo gc), then launch"),
+    "judge": Policy(
+        0, 1, "the judge does not answer", "see the message, then launch: answers so far are kept"
+    ),
+    "diverged": Policy(
+        0, None, "a loss or gradient was no finite number", "an outcome: leave it, or lower the rate"
+    ),
+    "bug": Policy(0, 3, "an error in the code or its input", "read the log, mend it, then retry"),
+}
+
+SLURM_STATES: dict[str, Cause] = {
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "PREEMPTED": "preempted",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "out of memory",
+}
+# What drivers and file systems say when the machine is to blame; text, since torch wraps everything in RuntimeError.
+BROKEN_NODE = (
+    "uncorrectable ecc", "fallen off the bus", "no cuda-capable device", "cuda driver initialization failed",
+    "device(s) is/are busy or unavailable", "nccl error: unhandled system error", "stale file handle",
+)  # fmt: skip
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+NO_ROOM = ("no space left", "disk quota exceeded")
+TAIL_LINES, TAIL_CHARACTERS = 25, 4000
+
+
+def classify(error: BaseException) -> Cause:
+    """The cause of an exception; `bug` when nothing else is known of it."""
+    text = f"{type(error).__name__}: {error}".lower()
+    number = error.errno if isinstance(error, OSError) else None
+    names = {kind.__name__ for kind in type(error).__mro__}  # by name: torch is not imported for it
+    if "DivergedError" in names:
+        return "diverged"
+    if "JudgeError" in names:
+        return "judge"
+    if number in (errno.ENOSPC, errno.EDQUOT) or any(said in text for said in NO_ROOM):
+        return "disk"
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or any(said in text for said in NO_MEMORY):
+        return "out of memory"
+    if number in (errno.ESTALE, errno.EIO, errno.ENODEV) or any(said in text for said in BROKEN_NODE):
+        return "node"
+    return "bug"
+
+
+def retries_of(cause: Cause, chosen: Mapping[str, int]) -> int:
+    """Automatic tries after the first; `chosen`: `launch.retries` of the sweep."""
+    by_cause = {CAUSE_ALIASES.get(name, name): count for name, count in chosen.items()}
+    return by_cause.get(cause, POLICIES[cause].retries)
+
+
+def signature(error: BaseException) -> str:
+    """16 hex digits that are equal for the same error in another run, process or job.
+
+    Exception, names of the functions it passed, and its message without what differs from run to run: numbers, paths,
+    addresses and quoted text.
+    """
+    passed = [
+        f"{Path(frame.filename).name}:{frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    # Each function once: how deep a recursion went differs from run to run.
+    text = "\n".join([type(error).__name__, *dict.fromkeys(passed), normalised(str(error))])
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+
+def normalised(message: str) -> str:
+    """A message's first line without numbers, paths, addresses and quoted text."""
+    line = (message.splitlines() or [""])[0]
+    for pattern, instead in (
+        (r"'[^']*'|\"[^\"]*\"", "'...'"),
+        (r"(?<!\w)(/[\w.@+-]+)+/?", "/..."),
+        (r"0x[0-9a-fA-F]+", "#"),
+        (r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", "#"),
+    ):
+        line = re.sub(pattern, instead, line)
+    return line
+
+
+def traceback_tail(error: BaseException) -> str:
+    """The end of the traceback: where it happened and what was said."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+
+
+def cause_of_loss(owner: Mapping[str, Any]) -> tuple[Cause, str]:
+    """Why an owner of a lease went away without a word, and the evidence.
+
+    Args:
+        owner: the content of its lease.
+    """
+    job = owner.get("slurm_job_id")
+    if job is not None and (said := slurm_state(str(job))) is not None:
+        if said in SLURM_STATES:
+            return SLURM_STATES[said], f"Slurm: job {job} ended as {said}"
+        return (
+            "node",
+            f"Slurm: job {job} ended as {said}, its process (pid {owner.get('pid')}) without a word",
+        )
+    where = f"process {owner.get('pid')} on {owner.get('host')}"
+    return (
+        "node",
+        f"{where} ended without a word: killed, often by the system when memory is short, or its machine",
+    )
+
+
+def slurm_state(job: str) -> str | None:
+    """How a job ended, in Slurm's word; None when nobody knows. By accounting, else by what the controller recalls."""
+    for command, pattern in (
+        (["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"], r"^([A-Z_]+)"),
+        (["scontrol", "-o", "show", "job", job], r"\bJobState=([A-Z_]+)"),
+    ):
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if answer.returncode == 0 and (match := re.search(pattern, answer.stdout)):
+            return match[1]
+    return None

@@ -1,0 +1,130 @@
+"""What each stage left behind when it ended: hashes of its files, what they were made from, how long it took.
+
+A manifest is written beside the stage's files after the last of them. It is no part of what makes a stage done, so that
+stores from before there were manifests stay as they are; `adadpo fsck` says which stages have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import FailureError
+from sweeps.identity import digest
+from sweeps.provenance import place
+from sweeps.store import STAGES, RunFolder, read_json, write_json
+
+# Beside a stage's own files: what else it writes, from the stage's folder on.
+BESIDE = {
+    "train": ("../provenance.json",),
+    "generate": ("config.json",),
+    "judge": ("config.json",),
+    "score": (),
+}
+MADE_FROM = {"train": None, "generate": "train", "judge": "generate", "score": "judge"}
+
+
+def manifest_path(folder: RunFolder, stage: str, eval_id: str) -> Path:
+    """Where a stage's manifest is."""
+    return folder.last_file(stage, eval_id).with_name(f"{stage}.manifest.json")
+
+
+def stage_files(folder: RunFolder, stage: str, eval_id: str) -> Iterator[Path]:
+    """The files of a stage that its manifest vouches for, and that exist."""
+    from sweeps.store import FILES
+
+    home = folder.last_file(stage, eval_id).parent
+    names = [*FILES[stage], *BESIDE[stage]]
+    yield from (path for name in names if (path := home / name).is_file())
+    if stage == "train":
+        for saved in ("adapter", "model"):
+            yield from sorted(path for path in (home / saved).rglob("*") if path.is_file())
+
+
+def record_stage(folder: RunFolder, stage: str, eval_id: str, started: float) -> None:
+    """Write the manifest of a stage that has just ended.
+
+    Raises:
+        FailureError: the disk is full.
+    """
+    path = manifest_path(folder, stage, eval_id)
+    files = {
+        str(file.relative_to(folder.path.resolve())): content_digest(file)
+        for file in map(Path.resolve, stage_files(folder, stage, eval_id))
+    }
+    before = MADE_FROM[stage]
+    made_from = None if before is None else result_digest(folder, before, eval_id)
+    content = {
+        "stage": stage,
+        "started": started,
+        "seconds": time.time() - started,
+        **place(),
+        "made_from": made_from,
+        "files": files,
+    }
+    write_json(path, content | {"digest": digest(content)})
+
+
+def result_digest(folder: RunFolder, stage: str, eval_id: str) -> str | None:
+    """What the next stage is made from: of training its weights, of the others their last file; None: not there."""
+    if stage == "train":
+        weights = [path for path in stage_files(folder, stage, eval_id) if path.suffix == ".safetensors"]
+        return digest([content_digest(path) for path in weights]) if weights else None
+    last = folder.last_file(stage, eval_id)
+    return content_digest(last) if last.exists() else None
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest; None where there is none.
+
+    Raises:
+        FailureError: it is not as it was written.
+    """
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise FailureError(f"{path} is damaged: not an object")
+    said = content.pop("digest", None)
+    if said != digest(content):
+        raise FailureError(f"{path} is damaged: it does not match its own digest")
+    return content
+
+
+def content_digest(path: Path) -> str:
+    """Sha256 of a file's bytes; of a history its training steps alone: evaluations add lines to it later."""
+    if path.name == "history.jsonl":
+        steps = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                if "evaluation" in json.loads(line):
+                    continue
+            steps.append(line)
+        return hashlib.sha256("\n".join(steps).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def stage_times(folder: RunFolder, eval_id: str) -> dict[str, dict[str, Any]]:
+    """Stage -> seconds, gpus and end of each stage that is done; older stores know it of training and generation."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in folder.stages_done(eval_id):
+        manifest = None
+        with suppress(FailureError):
+            manifest = read_manifest(manifest_path(folder, stage, eval_id))
+        if manifest is not None:
+            ended = manifest["started"] + manifest["seconds"]
+            found[stage] = {"seconds": manifest["seconds"], "gpus": manifest["gpus"], "ended": ended}
+            continue
+        old = {"train": "metrics.json", "generate": "generation.json"}.get(stage)
+        if old is not None:
+            with suppress(FailureError, KeyError, TypeError):
+                path = folder.last_file(stage, eval_id).with_name(old)
+                ended = path.stat().st_mtime
+                found[stage] = {"seconds": read_json(path)["wall_seconds"], "gpus": None, "ended": ended}
+    return {stage: found[stage] for stage in STAGES if stage in found}
