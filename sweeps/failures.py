@@ -126,7 +126,7 @@ def normalised(message: str) -> str:
         (r"'[^']*'|\"[^\"]*\"", "'...'"),
         (r"(?<!\w)(/[\w.@+-]+)+/?", "/..."),
         (r"0x[0-9a-fA-F]+", "#"),
-        (r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", "#"),
+        (r"[-+]?(\d+(\.\d+)?([eE][-+]?\d+)?|\b(inf|nan)\b)", "#"),
     ):
         line = re.sub(pattern, instead, line)
     return line
