@@ -34,7 +34,12 @@ def advise(
     return (
         rank_next_steps(
             Spread(components=crossed.components),
-            Design(settings=crossed.settings, seeds=crossed.seeds, prompts=prompts),
+            # A setting with a gap is not in the components, but the test has it.
+            Design(
+                settings=comparison.test.n if comparison.test else crossed.settings,
+                seeds=crossed.seeds,
+                prompts=prompts,
+            ),
             Costs(unit="hours of one run at a time", pair=pair),
             alpha=declared.alpha,
             alternative=declared.alternative,

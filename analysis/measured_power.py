@@ -16,7 +16,7 @@ SIMULATIONS = 10_000
 
 
 def measured_power(comparison: Comparison, *, declared: Declared, rng_seed: int = 0) -> list[Power]:
-    """Power for true differences of half to three times the region of practical equivalence.
+    """Power of the planned design, without a gap, for differences of half to three times the region of equivalence.
 
     Never for the difference that was estimated: power at the estimate is the p-value told twice (Hoenig & Heisey 2001,
     The American Statistician 55:19).
@@ -34,13 +34,14 @@ def measured_power(comparison: Comparison, *, declared: Declared, rng_seed: int 
         return []
     parts = crossed.components
     run, setting, seed = (math.sqrt(max(0.0, part)) for part in (parts.run, parts.setting, parts.seed))
-    if run + setting == 0 or crossed.settings > MOST_SETTINGS:
+    settings, seeds = len(comparison.differences), len(comparison.differences[0].values)
+    if run + setting == 0 or settings > MOST_SETTINGS:
         return []
     sign = -1 if declared.alternative == "less" else 1
     return [
         simulate_power(
-            settings=crossed.settings,
-            seeds=crossed.seeds,
+            settings=settings,
+            seeds=seeds,
             effect=sign * times * declared.rope,
             run_sd=run,
             setting_sd=setting,

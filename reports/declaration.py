@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from analysis.results import Alternative, Results
@@ -49,7 +50,8 @@ def verdict_of(results: Results) -> Verdict:
     """The verdict and the numbers beside it."""
     sign, badge = _BADGES[results.verdict_kind]
     return Verdict(
-        sentence=results.verdict,
+        # No line ends inside "p = .03".
+        sentence=re.sub(r"\bp ([=<>]) (?=[.\d])", "p\u00a0\\1\u00a0", results.verdict),
         kind=results.verdict_kind,
         sign=sign,
         badge=badge.format(candidate=results.declared.candidate),

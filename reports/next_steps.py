@@ -8,7 +8,7 @@ from analysis.evidence import Action, NextSteps, Power, Step
 from analysis.results import Metric, Results
 from reports.formats import decimal, exact_p, number, with_unit
 from reports.lookup import metric_named
-from reports.shown import Column, Missing, Shown, Table
+from reports.shown import Column, Missing, Shown, Table, Whole
 from reports.text import plural, shorten
 
 _WORDS: dict[Action, str] = {
@@ -77,7 +77,7 @@ def _steps(steps: NextSteps, metric: Metric) -> Table:
         per_cost = step.reduction_per_cost
         rows.append(
             [
-                _named(step),
+                Whole(_named(step)),
                 number(step.standard_error, digits, reason=reason),
                 number(
                     None if step.reduction is None else -step.reduction, digits, signed=True, reason=reason

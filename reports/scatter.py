@@ -111,8 +111,13 @@ def scatter(
         f"{plural(len(dots), 'mark')} of {', '.join(shorten(arm, 40) for arm in present)}. "
         "The numbers are in the table of runs."
     )
-    title = f"{y_metric.label} against {x_metric.label}"
+    title = f"{y_metric.label} against {_in_sentence(x_metric.label)}"
     return Scatter(title, svg.picture(identity, title, description, WIDTH, HEIGHT, marks), notes)
+
+
+def _in_sentence(label: str) -> str:
+    """A label amid a sentence: small, unless it starts with an abbreviation."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
 
 
 def _dots(runs: Iterable[RunRow], x: str, y: str) -> Iterable[_Dot]:

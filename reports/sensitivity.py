@@ -15,6 +15,7 @@ _ZERO_METHODS = {
     "wilcox": "zeros left out (Wilcoxon)",
     "zsplit": "ranks of zeros split",
 }
+_NO_INTERVAL = Missing("this test comes without an interval")
 _FORMULAS = {"win_rate": "raw win rate, not controlled for length"}
 
 
@@ -48,7 +49,12 @@ def sensitivity_of(results: Results) -> Sensitivity | None:
 def _tests(inference: Inference, metric: Metric, alpha: float) -> Table:
     """The same question asked in other ways; only the headline is declared."""
     rows: list[list[Shown]] = [
-        [f"Signed-rank over settings, {_ZERO_METHODS[name]}", "–", p_value(test.p_value, alpha), str(test.n)]
+        [
+            f"Signed-rank over settings, {_ZERO_METHODS[name]}",
+            _NO_INTERVAL,
+            p_value(test.p_value, alpha),
+            str(test.n),
+        ]
         for name, test in inference.zero_methods.items()
     ]
     crossed = inference.crossed
@@ -64,11 +70,18 @@ def _tests(inference: Inference, metric: Metric, alpha: float) -> Table:
     if inference.settings_won is not None:
         won = inference.settings_won
         n = won.won + won.tied + won.lost
-        rows.append(["Sign test over settings (descriptive)", "–", p_value(won.p_value, alpha), str(n)])
+        rows.append(
+            ["Sign test over settings (descriptive)", _NO_INTERVAL, p_value(won.p_value, alpha), str(n)]
+        )
     if inference.pooled is not None:
         test = inference.pooled.test
         rows.append(
-            ["All setting × seed pairs, pooled (not valid)", "–", p_value(test.p_value, alpha), str(test.n)]
+            [
+                "All setting × seed pairs, pooled (not valid)",
+                _NO_INTERVAL,
+                p_value(test.p_value, alpha),
+                str(test.n),
+            ]
         )
     if inference.equivalence is not None:
         found = inference.equivalence

@@ -47,3 +47,21 @@ def test_one_seed_tells_nothing() -> None:
     steps, reason = advise(found, runs=runs, declared=DECLARED)
     assert steps is None
     assert reason == "needs 2 settings and 2 seeds without a missing pair, has 2 and 1"
+
+
+def test_a_setting_with_a_gap_counts_as_the_test_counts_it() -> None:
+    """6 settings of which one lacks a pair: its test can reach .05, so nothing is said to be out of reach."""
+    rows: list[list[float | str]] = [
+        [1.0, 1.5],
+        [0.5, 1.0],
+        [2.0, 1.0],
+        [1.5, 2.5],
+        [1.0, 0.5],
+        [2.0, "failed"],
+    ]
+    found, runs = example(rows, {"dpo": 1.0, "adadpo": 1.0})
+    steps, _ = advise(found, runs=runs, declared=DECLARED)
+    assert found.test is not None
+    assert found.test.n == 6
+    assert steps is not None
+    assert steps.warning is None

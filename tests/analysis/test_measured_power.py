@@ -11,7 +11,7 @@ from scipy import stats
 from analysis import compare
 from analysis.evidence import VarianceComponents
 from analysis.measured_power import TIMES_ROPE, measured_power
-from analysis.results import Comparison, Declared
+from analysis.results import Comparison, Declared, SeedValue, SettingDifference
 
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary=LC.name, rope=1.0)
 
@@ -24,10 +24,21 @@ def primary() -> Comparison:
 def with_components(found: Comparison, settings: int, seeds: int, **parts: float) -> Comparison:
     assert found.inference is not None
     components = VarianceComponents(**parts)
-    crossed = found.inference.crossed.model_copy(
-        update={"components": components, "settings": settings, "seeds": seeds}
+    crossed = found.inference.crossed.model_copy(update={"components": components})
+    planned = SettingDifference(
+        setting="",
+        values=[SeedValue(seed=seed, value=None) for seed in range(seeds)],
+        n=0,
+        mean=None,
+        sd=None,
     )
-    return found.model_copy(update={"inference": found.inference.model_copy(update={"crossed": crossed})})
+    differences = [planned] * settings
+    return found.model_copy(
+        update={
+            "differences": differences,
+            "inference": found.inference.model_copy(update={"crossed": crossed}),
+        }
+    )
 
 
 def test_power_is_that_of_the_t_test_less_a_little(primary: Comparison) -> None:

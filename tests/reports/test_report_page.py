@@ -27,7 +27,7 @@ SECTIONS = [
     "Paired differences",
     "Difference over the grid",
     "Other metrics",
-    "Length-controlled against raw win rate and length",
+    "LC against WR and length",
     "Training dynamics",
     "Gradient audit",
     "Sample outputs",
@@ -37,7 +37,7 @@ SECTIONS = [
     "Files",
 ]
 # Drawn of values alone: without any there is no such section.
-WITH_VALUES = {"Difference over the grid", "Length-controlled against raw win rate and length"}
+WITH_VALUES = {"Difference over the grid", "LC against WR and length"}
 
 
 def sections(html: str) -> dict[str, str]:
