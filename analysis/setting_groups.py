@@ -109,7 +109,8 @@ def _why_not(test: SignedRank | None, alpha: float) -> str | None:
     if test is None:
         return "no setting has a complete pair"
     if test.smallest_p > alpha:
-        return f"not testable: with {test.n} settings the smallest p is {test.smallest_p:.2g}"
+        few = "1 setting" if test.n == 1 else f"{test.n} settings"
+        return f"not testable: with {few} the smallest p is {test.smallest_p:.2g}"
     return None
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from analysis.findings import PromptInterval
 from analysis.results import Comparison, Interval, Metric, Results, SettingDifference
 from reports import svg
 from reports.formats import decimal, interval
@@ -20,15 +22,42 @@ TOP = 44.0
 RIGHT = 96.0  # room for the row's number
 
 
-def primary_figure(results: Results) -> Markup | None:
+@dataclass(frozen=True)
+class PrimaryFigure:
+    """The section: the figure, and what its intervals over prompts are, or why there are none."""
+
+    picture: Markup
+    prompts: str
+
+
+def primary_figure(results: Results) -> PrimaryFigure | None:
     """The figure of the declared comparison; None where there is none."""
     found = primary_comparison(results)
-    return differences_figure(results, found, metric_named(results, found.metric)) if found else None
+    if found is None:
+        return None
+    picture = differences_figure(results, found, metric_named(results, found.metric))
+    return PrimaryFigure(picture, _said_of_prompts(results))
+
+
+def _said_of_prompts(results: Results) -> str:
+    level = results.prompt_level
+    if level is None:
+        reason = results.prompt_level_reason
+        return f"No intervals over prompts: {reason}." if reason else ""
+    lacking = sum(each.low is None for each in level.settings)
+    without = f" {plural(lacking, 'setting')} without: too many draws have no value." if lacking else ""
+    return (
+        f"Thin bracket below: {level.confidence:.0%} interval of the setting's mean over other draws of the "
+        f"{plural(level.prompts, 'prompt')}, the same for both arms, refitted in each of {level.replicates:,} "
+        "(paired bootstrap). It holds the policies fixed and says nothing of other seeds, as the circles do of "
+        f"seeds and not of prompts.{without}"
+    )
 
 
 def differences_figure(results: Results, comparison: Comparison, metric: Metric) -> Markup:
     """Per setting a dot per seed and a diamond at the mean; zero, the region of equivalence, the estimate."""
     rows = comparison.differences
+    over_prompts = _over_prompts(results, comparison)
     left = min(300.0, 30 + 7.4 * max((len(each.setting) for each in rows), default=10))
     bottom = TOP + ROW * len(rows)
     foot = bottom + 64
@@ -38,7 +67,10 @@ def differences_figure(results: Results, comparison: Comparison, metric: Metric)
         *(
             mark
             for index, each in enumerate(rows)
-            for mark in _row(each, metric, x, TOP + ROW * (index + 0.5))
+            for mark in (
+                *_bracket(over_prompts.get(each.setting), metric, x, TOP + ROW * (index + 0.5) + 10),
+                *_row(each, metric, x, TOP + ROW * (index + 0.5)),
+            )
         ),
         svg.line(0, bottom + 5, WIDTH, bottom + 5, "rule"),
         *_estimate(comparison.estimate, metric, x, bottom + 34),
@@ -54,11 +86,33 @@ def differences_figure(results: Results, comparison: Comparison, metric: Metric)
     )
 
 
+def _over_prompts(results: Results, comparison: Comparison) -> dict[str, PromptInterval]:
+    level = results.prompt_level
+    if level is None or level.metric != comparison.metric:
+        return {}
+    return {each.setting: each for each in level.settings}
+
+
+def _bracket(found: PromptInterval | None, metric: Metric, x: Scale, y: float) -> list[Markup]:
+    """The interval over prompts: thin, with its ends turned up, below the seeds."""
+    if found is None or found.low is None or found.high is None:
+        return []
+    if not (drawable(found.low) and drawable(found.high)):
+        return []
+    ends = " to ".join(decimal(end, metric.decimals, signed=True) for end in (found.low, found.high))
+    low, high = x(found.low), x(found.high)
+    tip = svg.element("title", f"over prompts: {ends}")
+    d = svg.path([(low, y - 4), (low, y), (high, y), (high, y - 4)])
+    return [svg.element("path", tip, d=d, class_="prompts")]
+
+
 def _axis(results: Results, comparison: Comparison, start: float, end: float) -> Scale:
     rope = results.declared.rope
     values: list[float | None] = [0.0, -rope, rope]
     for each in comparison.differences:
         values += [each.mean, *(pair.value for pair in each.values)]
+    for found in _over_prompts(results, comparison).values():
+        values += [found.low, found.high]
     if comparison.estimate is not None:
         values += [comparison.estimate.estimate, comparison.estimate.low, comparison.estimate.high]
     return fit([value for value in values if value is not None and drawable(value)], start, end)

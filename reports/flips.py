@@ -38,6 +38,7 @@ class Flip:
     prompt: Excerpt
     answers: tuple[Answer, Answer]
     baseline: Answer
+    origin: str = ""  # of the answers, where there are several pairs of them
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _group(
     flips: list[Flip] = []
     size = 0
     for pair in pairs[:MOST]:
-        flip = _flip(pair, names, baseline)
+        flip = flip_of(pair, names, baseline)
         size += _bytes(flip)
         if size > MOST_BYTES:
             break
@@ -92,7 +93,8 @@ def _group(
     return FlipGroup(f"{title}: {plural(len(pairs), 'prompt')}", flips, note if left_out else "")
 
 
-def _flip(pair: PromptPair, names: tuple[ArmName, ArmName], baseline: str) -> Flip:
+def flip_of(pair: PromptPair, names: tuple[ArmName, ArmName], baseline: str) -> Flip:
+    """One prompt with the answers of A, B and the baseline, long ones cut."""
     sides = (
         (names[0], pair.output_a, pair.preference_a),
         (names[1], pair.output_b, pair.preference_b),

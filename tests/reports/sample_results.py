@@ -7,6 +7,7 @@ from itertools import product
 from statistics import mean, stdev
 
 from audit_examples import make_audit
+from evidence_samples import make_bests, make_claims, make_flips, make_prompt_level
 
 from analysis.results import (
     Cell,
@@ -223,6 +224,8 @@ def make_results(
         for metric, where, arm in product(METRICS, labels, ARMS)
     ]
     comparisons = [compare(metric.name, runs, labels, list(seeds)) for metric in METRICS]
+    declared = Declared(baseline="dpo", candidate="adadpo", primary="length_controlled_win_rate")
+    bests = make_bests(runs, labels, METRICS[:2])
     primary = comparisons[0]
     testable = primary.test is not None and primary.estimate is not None and primary.estimate.low is not None
     verdict = "Not testable: no setting has a complete pair of runs."
@@ -237,7 +240,7 @@ def make_results(
     counts = {state: sum(run.state == state for run in runs) for state in ("done", "failed", "waiting")}
     return Results(
         sweep="dpo-vs-adadpo",
-        declared=Declared(baseline="dpo", candidate="adadpo", primary="length_controlled_win_rate"),
+        declared=declared,
         declaration_changed=[],
         verdict=verdict,
         verdict_kind="better" if testable else "untestable",
@@ -266,6 +269,12 @@ def make_results(
         curves=curves,
         samples=[] if missing else make_samples(labels[0]),
         audit=None if missing else make_audit(),
+        prompt_level=make_prompt_level(primary),
+        prompt_level_reason="no run that counts has a judged response" if missing else None,
+        best_of_grid=bests,
+        paper_claims=make_claims(comparisons, bests, declared),
+        flips=None if missing else make_flips(labels),
+        flips_reason="no run that counts has a judged response" if missing else None,
         provenance={
             "adadpo": "0.1.0",
             "torch": "2.9.0",

@@ -99,7 +99,7 @@ def test_browser_shows_the_page_and_asks_for_nothing(
     proxy = serve(render_html(hostile))
     page = Page(dump(chromium, proxy, tmp_path))
     assert results.verdict in page.text
-    assert len(page.named("svg")) == 16
+    assert len(page.named("svg")) == 18
     assert not page.named("script")
     assert not page.named("iframe")
     assert of_the_page(proxy.asked) == {"http://report.test/"}
