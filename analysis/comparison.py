@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.difference_table import setting_differences
+from analysis.guard import DifferenceDraws, difference_draws
 from analysis.inference import infer, infer_primary
 from analysis.intervals import hodges_lehmann, rank_biserial, sign_test
 from analysis.results import Alternative, Comparison, Declared, Metric, RunRow
 from analysis.signed_rank import signed_rank_test
-from analysis.table import Pair, as_runs, check_planned, index_runs, pair_by_setting
+from analysis.table import Index, Pair, as_runs, check_planned, index_runs, pair_by_setting
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.prompt_bootstrap import PromptBootstrap
 
 
 def compare(
@@ -25,7 +28,10 @@ def compare(
     seeds: Sequence[int],
     arms: Sequence[str],
     declaration_changed: Sequence[str] = (),
+    bootstrap: PromptBootstrap | None = None,
+    prompts: int | None = None,
     rng_seed: int = 0,
+    around: bool = True,
 ) -> list[Comparison]:
     """Compare the declared candidate with the declared baseline on every metric.
 
@@ -43,7 +49,11 @@ def compare(
         seeds: planned seeds.
         arms: planned arms; those besides baseline and candidate are in no comparison.
         declaration_changed: what changed since launch; anything makes the primary exploratory.
+        bootstrap: every run's value under common draws of prompts, by `run_id`, so that the guard takes the prompts
+            as a sample; None: it speaks of these prompts.
+        prompts: their number, where it is known without a bootstrap.
         rng_seed: of the draws behind the Bayesian test and the self-check, which nothing else needs.
+        around: whether the primary gets what no verdict needs: pooled pairs, Bayes, missing runs, the self-check.
 
     Returns:
         The primary comparison with everything around it, then the other metrics in order, two-sided and
@@ -78,19 +88,24 @@ def compare(
             settings=settings,
             seeds=seeds,
         )
+        draws, reason = _draws(bootstrap, pairs, index, metric, declared, len(seeds))
         found = compare_pairs(
             pairs,
             metric=metric,
+            family=1 + len(declared.more_candidates) if is_primary else 1,
+            draws=draws,
+            draws_reason=reason,
+            prompts=prompts if bootstrap is None else bootstrap.n,
             alternative=declared.alternative if is_primary else "two-sided",
             alpha=declared.alpha,
             decimals=declared.decimals,
             confirmatory=is_primary and not declaration_changed,
         )
-        if is_primary and found.inference is not None:
-            around = infer_primary(
+        if is_primary and around and found.inference is not None:
+            more = infer_primary(
                 found.inference, found.differences, index, metric=metric, declared=declared, rng_seed=rng_seed
             )
-            found = found.model_copy(update={"inference": around})
+            found = found.model_copy(update={"inference": more})
         comparisons.append(found)
     return comparisons
 
@@ -103,6 +118,10 @@ def compare_pairs(
     alpha: float = 0.05,
     decimals: int = 9,
     confirmatory: bool = False,
+    family: int = 1,
+    draws: DifferenceDraws | None = None,
+    draws_reason: str | None = None,
+    prompts: int | None = None,
 ) -> Comparison:
     """Compare two arms on one metric, from their pairs in the order of `pair_by_setting`.
 
@@ -144,6 +163,44 @@ def compare_pairs(
         missing_pairs=missing,
         confirmatory=confirmatory,
         inference=infer(
-            pairs, differences, metric=metric, alternative=alternative, alpha=alpha, decimals=decimals
+            pairs,
+            differences,
+            metric=metric,
+            alternative=alternative,
+            alpha=alpha,
+            decimals=decimals,
+            family=family,
+            draws=draws,
+            draws_reason=draws_reason,
+            prompts=prompts,
         ),
     )
+
+
+def _draws(
+    bootstrap: PromptBootstrap | None,
+    pairs: Sequence[Pair],
+    index: Index,
+    metric: Metric,
+    declared: Declared,
+    seeds: int,
+) -> tuple[DifferenceDraws | None, str | None]:
+    """Differences under common draws of prompts [settings, seeds], or why there are none."""
+    if bootstrap is None:
+        return None, "no prompt-level data were given"
+    replicates = {str(name): values for name, values in bootstrap.replicates.items()}
+    if metric.name not in replicates:
+        return None, f"{metric.label} is not computed per draw of prompts"
+    of_run = dict(zip(bootstrap.runs, replicates[metric.name], strict=True))
+    runs = [
+        None
+        if pair.missing is not None
+        else (
+            index[declared.candidate, pair.setting, pair.seed].run_id,
+            index[declared.baseline, pair.setting, pair.seed].run_id,
+        )
+        for pair in pairs
+    ]
+    table = [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
+    found = difference_draws(of_run, table, bootstrap.n)
+    return found, None if found is not None else "no pair of runs has draws of prompts"

@@ -1,4 +1,4 @@
-"""Settings and seeds both random: the guard beside the headline test, and the variance components."""
+"""Settings and seeds both random: the crossed test, and the variance components."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def crossed_test(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     everything = check_table(differences)
-    table, without_settings, without_seeds = _complete(everything)
+    table, without_settings, without_seeds = complete_part(everything)
     n_settings, n_seeds = table.shape
     common = {
         "alternative": alternative,
@@ -67,12 +67,8 @@ def crossed_test(
         return _without(common, interval, None, reason)
 
     mean = float(table.mean())
-    of_setting, of_seed = table.mean(axis=1) - mean, table.mean(axis=0) - mean
-    rest = table - mean - of_setting[:, None] - of_seed
-    ms_setting = n_seeds * float(of_setting @ of_setting) / (n_settings - 1)
-    ms_seed = n_settings * float(of_seed @ of_seed) / (n_seeds - 1)
     df_run = (n_settings - 1) * (n_seeds - 1)
-    ms_run = float((rest**2).sum()) / df_run
+    ms_setting, ms_seed, ms_run = mean_squares(table)
     components = VarianceComponents(
         setting=(ms_setting - ms_run) / n_seeds, seed=(ms_seed - ms_run) / n_settings, run=ms_run
     )
@@ -104,7 +100,20 @@ def crossed_test(
     )
 
 
-def _complete(table: Table) -> tuple[Table, list[int], list[int]]:
+def mean_squares(table: Table) -> tuple[float, float, float]:
+    """Mean squares of settings, seeds and the rest of a table without gaps, 2 by 2 at least."""
+    n_settings, n_seeds = table.shape
+    mean = float(table.mean())
+    of_setting, of_seed = table.mean(axis=1) - mean, table.mean(axis=0) - mean
+    rest = table - mean - of_setting[:, None] - of_seed
+    return (
+        n_seeds * float(of_setting @ of_setting) / (n_settings - 1),
+        n_settings * float(of_seed @ of_seed) / (n_seeds - 1),
+        float((rest**2).sum()) / ((n_settings - 1) * (n_seeds - 1)),
+    )
+
+
+def complete_part(table: Table) -> tuple[Table, list[int], list[int]]:
     """The part without gaps, and the settings and seeds that it leaves out."""
     gaps = np.isnan(table)
     settings, seeds = gaps.any(axis=1), gaps.any(axis=0)

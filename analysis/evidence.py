@@ -54,6 +54,36 @@ class CrossedTest(Frozen):
     reason: str | None  # why something is None
 
 
+class PromptPart(Frozen):
+    """Variance of the mean difference that comes from the prompts, which all runs answer; metric's unit squared."""
+
+    prompts: int
+    shared: float  # by what all pairs of runs share of them; unbiased, so that it may come out below 0
+    total: float  # all that other prompts would change for these runs
+    draws: int  # of prompts
+
+
+class Guard(Frozen):
+    """Mean difference with settings, seeds and, where `prompt` is known, prompts taken as samples.
+
+    A verdict needs this beside the test over settings, which takes the seeds and the prompts as they are.
+    """
+
+    mean: float | None  # over settings and seeds without a gap; None where no pair is complete
+    interval: Interval | None
+    narrow: Interval | None  # at 1 - 2 alpha, for equivalence
+    standard_error: float | None
+    p_value: float | None  # None does not reject
+    adjusted_p: float | None = None  # Holm over the declared candidates
+    alternative: Alternative
+    settings: int  # without a gap
+    seeds: int
+    prompts: int | None  # that were answered; None: not known
+    prompt: PromptPart | None
+    prompt_reason: str | None  # why prompts are not taken as a sample: p speaks of these
+    reason: str | None  # why there is no p
+
+
 class PooledTest(Frozen):
     """Wilcoxon over all setting x seed pairs, with the test over settings that is valid beside it."""
 
@@ -211,7 +241,8 @@ class Inference(Frozen):
     """
 
     unit: Unit  # of the headline test
-    crossed: CrossedTest  # the guard: settings and seeds both samples
+    crossed: CrossedTest  # settings and seeds both samples: variance components
+    guard: Guard | None = None  # what the verdict needs beside the headline test; None: a file of before
     zero_methods: dict[ZeroMethod, SignedRank]  # the headline test under each treatment of zeros
     settings_won: SettingsWon | None = None
     improvement: ProbabilityOfImprovement | None = None

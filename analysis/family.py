@@ -13,6 +13,8 @@ from analysis.verdict import make_verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.prompt_bootstrap import PromptBootstrap
+
 
 def compare_arms(
     first: Comparison,
@@ -24,12 +26,15 @@ def compare_arms(
     seeds: Sequence[int],
     arms: Sequence[str],
     declaration_changed: Sequence[str] = (),
+    bootstrap: PromptBootstrap | None = None,
+    prompts: int | None = None,
     rng_seed: int = 0,
+    around: bool = True,
 ) -> tuple[Comparison, list[ArmComparison]]:
     """Compare the baseline with every arm besides the first candidate, on the primary metric.
 
-    The declared candidates are one family: Holm's adjustment decides. Any other arm is exploratory, two-sided, and
-    adjusted by Benjamini-Hochberg among its like.
+    The declared candidates are one family: Holm's adjustment decides, of the headline tests and of the guards. Any
+    other arm is exploratory, two-sided, and adjusted by Benjamini-Hochberg among its like.
 
     Args:
         first: the comparison with `declared.candidate`.
@@ -39,8 +44,11 @@ def compare_arms(
         settings: planned settings.
         seeds: planned seeds.
         arms: planned arms.
-        declaration_changed: as for `compare`.
-        rng_seed: as for `compare`.
+        declaration_changed: as for `compare`, as are bootstrap, prompts, rng_seed and around.
+        bootstrap: see there.
+        prompts: see there.
+        rng_seed: see there.
+        around: see there.
 
     Returns:
         The first comparison with its adjusted p where the family has more than one, and the other arms in their order,
@@ -66,16 +74,20 @@ def compare_arms(
             seeds=seeds,
             arms=arms,
             declaration_changed=changed,
+            bootstrap=bootstrap,
+            prompts=prompts,
             rng_seed=rng_seed,
+            around=around,
         )
         return found
 
     family = [first, *(against(arm, True) for arm in declared.more_candidates)]
     if len(family) > 1:
         adjusted = holm([_p_value(each) for each in family]).adjusted
+        guards = holm([_guard_p_value(each) for each in family]).adjusted
         family = [
-            each.model_copy(update={"adjusted_p": p, "family": len(family)})
-            for each, p in zip(family, adjusted, strict=True)
+            _guard_adjusted(each, guard).model_copy(update={"adjusted_p": p, "family": len(family)})
+            for each, p, guard in zip(family, adjusted, guards, strict=True)
         ]
     named = {declared.baseline, declared.candidate, *declared.more_candidates}
     others = [arm for arm in arms if arm not in named]
@@ -105,3 +117,16 @@ def compare_arms(
 
 def _p_value(comparison: Comparison) -> float | None:
     return None if comparison.test is None else comparison.test.p_value
+
+
+def _guard_p_value(comparison: Comparison) -> float | None:
+    guard = None if comparison.inference is None else comparison.inference.guard
+    return None if guard is None else guard.p_value
+
+
+def _guard_adjusted(comparison: Comparison, p_value: float | None) -> Comparison:
+    inference = comparison.inference
+    if inference is None or inference.guard is None:
+        return comparison
+    guard = inference.guard.model_copy(update={"adjusted_p": p_value})
+    return comparison.model_copy(update={"inference": inference.model_copy(update={"guard": guard})})

@@ -13,6 +13,7 @@ from analysis.difference_table import Table, difference_table, setting_means
 from analysis.effect_sizes import probability_of_improvement, settings_won
 from analysis.equivalence import equivalence_test
 from analysis.evidence import Inference
+from analysis.guard import DifferenceDraws, guard_test
 from analysis.missing_runs import analyse_missing_runs
 from analysis.pooled import explore_settings, pooled_signed_rank, zero_sensitivity
 from analysis.results import Alternative, Declared, Metric, SettingDifference
@@ -35,8 +36,12 @@ def infer(
     alternative: Alternative,
     alpha: float,
     decimals: int,
+    family: int = 1,
+    draws: DifferenceDraws | None = None,
+    draws_reason: str | None = None,
+    prompts: int | None = None,
 ) -> Inference | None:
-    """What every metric gets: unit, crossed test, zero methods, settings won and the probability of improvement.
+    """What every metric gets: unit, crossed test, guard, zero methods, settings won, probability of improvement.
 
     Args:
         pairs: of both arms, in the order of `pair_by_setting`.
@@ -45,6 +50,10 @@ def infer(
         alternative: of the tests, about candidate minus baseline.
         alpha: intervals are two-sided at 1 - alpha.
         decimals: as for `signed_rank_test`.
+        family: declared candidates; the guard's interval for equivalence is at 1 - 2 alpha / family.
+        draws: of the prompts, for the guard.
+        draws_reason: why there are none.
+        prompts: their number, where it is known.
 
     Returns:
         None where no pair is complete.
@@ -69,6 +78,15 @@ def infer(
     return Inference(
         unit=unit_of_test("setting", settings=len(means), seeds=seeds),
         crossed=crossed_test(table, alternative=alternative, confidence=1 - alpha),
+        guard=guard_test(
+            table,
+            draws,
+            draws_reason=draws_reason,
+            prompts=prompts,
+            alternative=alternative,
+            confidence=1 - alpha,
+            narrow=1 - 2 * alpha / family if alpha / family < 0.5 else 1 - alpha,
+        ),
         zero_methods=zero_sensitivity(means, alternative=alternative, decimals=decimals),
         settings_won=won,
         improvement=improvement,

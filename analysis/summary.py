@@ -18,6 +18,8 @@ from analysis.verdict import VerdictKind, make_verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.prompt_bootstrap import PromptBootstrap
+
 
 class Analysis(Frozen):
     """Everything in `Results` that is computed from the runs' metrics."""
@@ -41,12 +43,12 @@ def analyse(
     seeds: Sequence[int],
     arms: Sequence[str],
     declaration_changed: Sequence[str] = (),
+    bootstrap: PromptBootstrap | None = None,
     prompts: int | None = None,
     rng_seed: int = 0,
+    around: bool = True,
 ) -> Analysis:
     """Cells, comparisons, verdict and next steps of a sweep; arguments and errors are those of `compare`.
-
-    `prompts` is their number in the evaluation, None where it is not known.
 
     Raises:
         TableError: duplicate or unplanned runs.
@@ -62,7 +64,10 @@ def analyse(
         seeds=seeds,
         arms=arms,
         declaration_changed=declaration_changed,
+        bootstrap=bootstrap,
+        prompts=prompts,
         rng_seed=rng_seed,
+        around=around,
     )
     primary = next(metric for metric in metrics if metric.name == declared.primary)
     comparisons[0], other_arms = compare_arms(
@@ -74,7 +79,10 @@ def analyse(
         seeds=seeds,
         arms=arms,
         declaration_changed=declaration_changed,
+        bootstrap=bootstrap,
+        prompts=prompts,
         rng_seed=rng_seed,
+        around=around,
     )
     next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
     diverged = Counter(run.arm for run in rows if run.state == "diverged")

@@ -1,4 +1,4 @@
-"""The verdict: one sentence that names estimate, interval, p, unit and n."""
+"""The verdict: one sentence that names estimate, interval, p, unit and n, and what they do not establish."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from analysis.equivalence import within_margin
+from analysis.evidence import Guard
+from analysis.guard import FEW_PROMPTS
 from analysis.intervals import hodges_lehmann
 from analysis.results import Comparison, Declared, Interval, Metric, SignedRank
 
@@ -26,11 +28,16 @@ def make_verdict(
 ) -> Verdict:
     """Say what the primary comparison shows.
 
-    In this order: no data, "untestable"; p <= alpha, "better" or "worse" for the candidate; every difference
-    exactly 0, "inconclusive"; the Hodges-Lehmann interval at 1 - 2 alpha within +-rope, "equivalent" (two
-    one-sided tests); no outcome could have reached alpha, "untestable"; else "inconclusive". A significant
-    difference within +-rope stays "better" or "worse", since that test was declared, and the sentence says
-    that it is practically equivalent; it says so too where the crossed test of settings and seeds does not reject.
+    The declared test takes seeds and prompts as they are, and rejects up to half the time when seeds share an effect.
+    So nothing is called better, worse or equivalent by it alone: the guard (`guard_test`), for which settings, seeds
+    and, where they are known, prompts are samples, must say the same. That holds the level of both wherever one does.
+
+    In this order: no data, "untestable"; p <= alpha and the guard's too, in one direction, "better" or "worse" for the
+    candidate, and without the guard "inconclusive"; every difference exactly 0, "inconclusive"; the Hodges-Lehmann
+    interval at 1 - 2 alpha within +-rope (two one-sided tests) and the guard's too, "equivalent"; no outcome could
+    have reached alpha, "untestable"; else "inconclusive". A difference that is established within +-rope stays
+    "better" or "worse", since that test was declared, and the sentence says that it is practically equivalent. With
+    one seed there is no guard, so that no verdict is better than "inconclusive".
 
     Args:
         comparison: the primary comparison.
@@ -41,52 +48,67 @@ def make_verdict(
     Raises:
         ValueError: neither direction of the metric is better.
 
-    Source of the equivalence test: Schuirmann (1987), J. Pharmacokinet. Biopharm. 15:657.
+    Source: intersection of tests: Berger (1982), Technometrics 24:295; equivalence: Schuirmann (1987), J.
+    Pharmacokinet. Biopharm. 15:657. Level, coverage and power by simulation: bench/results/validity.md.
     """
     if metric.higher_is_better is None:
         raise ValueError(
             f"primary {metric.name!r}: neither direction is better, so it cannot decide a comparison"
         )
-    a, b = declared.candidate, declared.baseline
+    a, b, label = declared.candidate, declared.baseline, metric.label
     caveats = _missing(comparison, declared, diverged or {}) + _status(comparison)
     if comparison.test is None or comparison.estimate is None:
         return Verdict(
-            f"Not testable: no setting has a complete pair of {a} and {b} on {metric.label}{caveats}.",
+            f"Not testable: no setting has a complete pair of {a} and {b} on {label}{caveats}.",
             "untestable",
         )
     test, estimate = comparison.test, comparison.estimate
     amount = format_amount(estimate.estimate, metric, signed=True)
     evidence = f"{amount} ({_interval(estimate, metric)}), {_test(test, comparison, declared.alpha)}"
     rope = format_amount(declared.rope, metric)
+    guard = None if comparison.inference is None else comparison.inference.guard
+    known = "" if guard is None or guard.interval is None else f"; {_guard(guard, metric, declared.alpha)}"
 
     means = [k.mean for k in comparison.differences if k.mean is not None]
     level = declared.alpha / comparison.family
     narrow = hodges_lehmann(means, 1 - 2 * level) if level < 0.5 else None
     within = narrow is not None and declared.rope > 0 and within_margin(narrow, declared.rope)
     shown = f"{_interval(narrow, metric)} within ±{rope}" if narrow is not None else ""
+    established = bool(within) and guard is not None and _is_within(guard, declared.rope)
 
     p = test.p_value if comparison.adjusted_p is None else comparison.adjusted_p
     if p <= declared.alpha:
         higher = test.alternative == "greater" or (
             test.alternative == "two-sided" and test.w_plus > test.w_minus
         )
-        word = "higher" if higher else "lower"
-        guard = _guard(comparison, level)
-        also = f"; the difference is practically equivalent ({shown})" if within else ""
+        if guard is None or not _agrees(guard, higher, declared.alpha):
+            favoured = a if higher == metric.higher_is_better else b
+            return Verdict(
+                f"Not established: {_at_these(comparison)} the settings favour {favoured} on {label}: {evidence}; "
+                f"{_doubt(comparison, guard, metric, declared.alpha)}{caveats}.",
+                "inconclusive",
+            )
+        also = f"; the difference is practically equivalent ({shown})" if established else ""
         return Verdict(
-            f"{a} scores {word} than {b} on {metric.label}: {evidence}{also}{guard}{caveats}.",
+            f"{a} scores {'higher' if higher else 'lower'} than {b} on {label}: {evidence}{known}{also}{caveats}.",
             "better" if higher == metric.higher_is_better else "worse",
         )
     if not any(means):
         return Verdict(
-            f"The evaluation does not tell {a} and {b} apart: every difference on {metric.label} is exactly 0 "
+            f"The evaluation does not tell {a} and {b} apart: every difference on {label} is exactly 0 "
             f"({_test(test, comparison, declared.alpha)}){caveats}.",
             "inconclusive",
         )
+    if within and established:
+        return Verdict(
+            f"{a} and {b} are practically equivalent on {label} ({shown}): {evidence}{known}{caveats}.",
+            "equivalent",
+        )
     if within:
         return Verdict(
-            f"{a} and {b} are practically equivalent on {metric.label} ({shown}): {evidence}{caveats}.",
-            "equivalent",
+            f"Not established: {_at_these(comparison)} {a} and {b} are practically equivalent on {label} ({shown}): "
+            f"{evidence}; {_doubt(comparison, guard, metric, declared.alpha)}{caveats}.",
+            "inconclusive",
         )
     if test.smallest_p * comparison.family > declared.alpha:  # Holm's first step
         shared = "" if comparison.family == 1 else f" / {comparison.family} candidates"
@@ -94,16 +116,16 @@ def make_verdict(
         return Verdict(
             f"Not testable: with {_count(test.n, 'setting')}{zeros} the smallest attainable {_sided(test)}p "
             f"is {format_p(test.smallest_p)[2:]}, above alpha{shared} = {_no_zero(f'{level:g}')}; "
-            f"{a} minus {b} on {metric.label}: {evidence}{caveats}.",
+            f"{a} minus {b} on {label}: {evidence}{known}{caveats}.",
             "untestable",
         )
     question = {
-        "two-sided": f"decide whether {a} or {b} scores higher on {metric.label}",
-        "greater": f"show that {a} scores higher than {b} on {metric.label}",
-        "less": f"show that {a} scores lower than {b} on {metric.label}",
+        "two-sided": f"decide whether {a} or {b} scores higher on {label}",
+        "greater": f"show that {a} scores higher than {b} on {label}",
+        "less": f"show that {a} scores lower than {b} on {label}",
     }[test.alternative]
     return Verdict(
-        f"The data do not {question}: {evidence}; equivalence within ±{rope} is not shown either{caveats}.",
+        f"The data do not {question}: {evidence}{known}; equivalence within ±{rope} is not shown either{caveats}.",
         "inconclusive",
     )
 
@@ -172,19 +194,66 @@ def _status(comparison: Comparison) -> str:
     return "" if comparison.confirmatory else "; exploratory, since the declaration changed after launch"
 
 
-def _guard(comparison: Comparison, alpha: float) -> str:
-    """What the crossed test says against a headline test that rejects: its settings may share the luck of the seeds."""
-    if comparison.inference is None:
-        return ""
-    crossed = comparison.inference.crossed
-    if crossed.p_value is None:
-        return f"; no test says whether other seeds would show it ({crossed.reason})"
-    if crossed.p_value <= alpha:
-        return ""
+def _agrees(guard: Guard, higher: bool, alpha: float) -> bool:
+    """Whether the guard rejects too, in the direction of the headline test."""
+    p = guard.p_value if guard.adjusted_p is None else guard.adjusted_p
+    return p is not None and p <= alpha and guard.mean is not None and (guard.mean > 0) == higher
+
+
+def _is_within(guard: Guard, rope: float) -> bool:
+    return guard.narrow is not None and bool(within_margin(guard.narrow, rope))
+
+
+def _guard(guard: Guard, metric: Metric, alpha: float) -> str:
+    """Mean, interval and p of the guard, and what they speak of."""
+    if guard.interval is None or guard.p_value is None or guard.mean is None:
+        return guard.reason or "no test"
+    adjusted = ""
+    if guard.adjusted_p is not None:
+        adjusted = f" (Holm: p {format_p(guard.adjusted_p, alpha=alpha)})"
+    sided = "" if guard.alternative == "two-sided" else "one-sided "
+    interval = guard.interval
+    low, high = (format_amount(x or 0.0, metric, unit=False) for x in (interval.low, interval.high))
     return (
-        f"; with the seeds taken as a sample too, it is not established (crossed test of {crossed.settings} "
-        f"settings and {crossed.seeds} seeds, p {format_p(crossed.p_value, alpha=alpha)})"
+        f"with {_samples(guard)} as samples {format_amount(guard.mean, metric, signed=True, unit=False)} "
+        f"({100 * interval.confidence:g}% CI {low} to {high}), "
+        f"{sided}p {format_p(guard.p_value, alpha=alpha)}{adjusted}{_of_prompts(guard)}"
     )
+
+
+def _samples(guard: Guard) -> str:
+    return (
+        "settings and seeds"
+        if guard.prompt is None
+        else f"settings, seeds and {guard.prompt.prompts} prompts"
+    )
+
+
+def _of_prompts(guard: Guard) -> str:
+    """That p speaks of these prompts, where it does."""
+    if guard.prompt is not None:
+        return ""
+    if guard.prompts is not None and guard.prompts < FEW_PROMPTS:
+        return f", for these {guard.prompts} prompts only, too few for any method to speak of others"
+    return ", for these prompts only"
+
+
+def _at_these(comparison: Comparison) -> str:
+    return "at this one seed" if _planned_seeds(comparison) == 1 else "at these seeds and prompts"
+
+
+def _doubt(comparison: Comparison, guard: Guard | None, metric: Metric, alpha: float) -> str:
+    """Why the headline alone does not do."""
+    if _planned_seeds(comparison) == 1:
+        return "no test can say whether other seeds would show it: add seeds"
+    if guard is None or guard.interval is None:
+        return f"no test can say whether other seeds would show it ({'no guard' if guard is None else guard.reason})"
+    others = "other seeds" if guard.prompt is None else "other seeds or prompts"
+    return f"{_guard(guard, metric, alpha)}: {others} may not show it"
+
+
+def _planned_seeds(comparison: Comparison) -> int:
+    return len(comparison.differences[0].values)
 
 
 def _sided(test: SignedRank) -> str:

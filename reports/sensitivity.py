@@ -57,11 +57,22 @@ def _tests(inference: Inference, metric: Metric, alpha: float) -> Table:
         ]
         for name, test in inference.zero_methods.items()
     ]
-    crossed = inference.crossed
+    guard, crossed = inference.guard, inference.crossed
+    if guard is not None:
+        reason = guard.reason or "not defined"
+        prompts = "" if guard.prompt is None else f" × {guard.prompt.prompts}"
+        rows.append(
+            [
+                f"Settings, seeds{' and prompts' if prompts else ''} as samples (the guard: the verdict needs it too)",
+                interval(guard.interval, metric.decimals, reason=reason),
+                Missing(reason) if guard.p_value is None else p_value(guard.p_value, alpha),
+                f"{guard.settings} × {guard.seeds}{prompts}",
+            ]
+        )
     reason = crossed.reason or "not defined"
     rows.append(
         [
-            "Crossed settings and seeds, t (the guard)",
+            "Crossed settings and seeds, t with Satterthwaite's degrees of freedom",
             interval(crossed.interval, metric.decimals, reason=reason),
             Missing(reason) if crossed.p_value is None else p_value(crossed.p_value, alpha),
             f"{crossed.settings} × {crossed.seeds}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.evidence import CrossedTest, VarianceComponents
+from analysis.evidence import CrossedTest, Guard, VarianceComponents
 from analysis.results import Metric, Results
 from reports import svg
 from reports.formats import number, with_unit
@@ -46,7 +46,7 @@ def variance_of(results: Results) -> Variance | Missing | None:
     return Variance(
         table=_table(crossed.components, metric, of_one, of_mean),
         figure=_figure(of_one, of_mean) if sum(of_one.values()) > 0 else None,
-        facts=_facts(crossed, metric),
+        facts=_facts(crossed, metric) + _prompt_facts(found.inference.guard, metric),
         notes=_notes(crossed.components),
     )
 
@@ -99,6 +99,25 @@ def _facts(crossed: CrossedTest, metric: Metric) -> list[Fact]:
             "SE of the mean difference", with_unit(error, metric), "over settings and seeds, both as samples"
         ),
         Fact("Degrees of freedom", freedom, "Satterthwaite"),
+    ]
+
+
+def _prompt_facts(guard: Guard | None, metric: Metric) -> list[Fact]:
+    """What the prompts, which all runs share, add to the error of the mean difference."""
+    if guard is None:
+        return []
+    if guard.prompt is None:
+        reason = guard.prompt_reason or "no prompt-level data"
+        return [Fact("Prompts as a sample", Missing(reason), "the verdict speaks of these prompts")]
+    part = guard.prompt
+    shared, total = (max(0.0, variance) ** 0.5 for variance in (part.shared, part.total))
+    note = f"{metric.unit}; of it {total:.{metric.decimals + 1}f} with what single runs make of the prompts"
+    return [
+        Fact(
+            f"Standard error by {part.prompts:,} prompts",
+            number(shared, metric.decimals + 1),
+            f"{note.lstrip()}; {part.draws:,} draws",
+        )
     ]
 
 

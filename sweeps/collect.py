@@ -15,6 +15,7 @@ from sweeps.audit import read_audit
 from sweeps.history import load_history
 from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
+from sweeps.prompt_draws import prompt_draws
 from sweeps.prompt_evidence import prompt_evidence
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
@@ -46,6 +47,7 @@ def collect(sweep: Sweep) -> Results:
         seeds=sweep.seeds,
         arms=list(sweep.spec.arms),
         declaration_changed=changes,
+        bootstrap=prompt_draws(sweep, sweep.job.evaluation, scores)[0],
         prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)

@@ -18,6 +18,7 @@ from analysis.results import Judgement
 from sweeps.errors import FailureError, UserError
 from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
+from sweeps.prompt_draws import prompt_draws
 from sweeps.readiness import require_evaluation
 from sweeps.rows import failures_of, run_rows, run_scores
 from sweeps.spec import Judging
@@ -143,6 +144,7 @@ def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
         seeds=sweep.seeds,
         arms=list(sweep.spec.arms),
         declaration_changed=sweep.declaration_changes() if is_declared else ["another judgement"],
+        bootstrap=prompt_draws(sweep, evaluation, scores)[0],
     )
     means: dict[str, dict[str, float | None]] = {}
     for arm in sweep.spec.arms:

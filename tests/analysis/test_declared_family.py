@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from analysis_examples import DECLARED, LC, run
+from scipy.stats import ttest_1samp
 
 from analysis.results import Declared
 from analysis.summary import Analysis, analyse
 
-# Differences to the baseline at 7 settings, one seed: 2 / 2^7 = .0156, 2 * 2 / 2^7 = .0312, 2 * 3 / 2^7 = .0469
+# Differences to the baseline at 7 settings, both seeds alike: 2 / 2^7 = .0156, 2 * 2 / 2^7 = .0312, 2 * 3 / 2^7 = .0469
 ALL, BUT_SMALLEST, BUT_SECOND = (
     [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
     [-1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
@@ -20,16 +21,17 @@ def analysed(declared: Declared = DECLARED, **arms: list[float]) -> Analysis:
     """Settings share a baseline of 20 points plus their number."""
     given: dict[str, list[float]] = {"dpo": [0.0] * 7, **arms}
     runs = [
-        run(arm, f"beta={k}", 0, {LC.name: 20.0 + k + d})
+        run(arm, f"beta={k}", seed, {LC.name: 20.0 + k + d})
         for arm, differences in given.items()
         for k, d in enumerate(differences)
+        for seed in (0, 1)
     ]
     return analyse(
         runs=runs,
         declared=declared,
         metrics=[LC],
         settings=[f"beta={k}" for k in range(7)],
-        seeds=[0],
+        seeds=[0, 1],
         arms=list(given),
     )
 
@@ -52,6 +54,15 @@ def test_holm_over_the_declared_family() -> None:
         assert comparison.inference is not None
         assert comparison.inference.equivalence is not None
         assert comparison.inference.equivalence.alpha == pytest.approx(0.05 / 3)
+        assert comparison.inference.guard is not None
+        assert comparison.inference.guard.narrow is not None
+        assert comparison.inference.guard.narrow.confidence == pytest.approx(1 - 2 * 0.05 / 3)
+    # Seeds agree exactly, so that the guard is the t test over settings; Holm by hand: the smallest p counts thrice.
+    p_values = [float(ttest_1samp(d, 0).pvalue) for d in (ALL, BUT_SMALLEST, BUT_SECOND)]
+    guard = found.comparisons[0].inference and found.comparisons[0].inference.guard
+    assert guard is not None
+    assert guard.p_value == pytest.approx(p_values[0], rel=1e-6)
+    assert guard.adjusted_p == pytest.approx(3 * min(p_values), rel=1e-6)
     assert all(arm.declared and arm.comparison.confirmatory for arm in found.other_arms)
 
 

@@ -8,19 +8,27 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.prompt_bootstrap import PromptBootstrap
 from analysis.results import Metric
 from analysis.summary import analyse
 from analysis.verdict import format_amount, format_p
 
 
 def verdict(
-    differences: Any, metric: Metric = LC, changed: tuple[str, ...] = (), **declared: Any
+    differences: Any,
+    metric: Metric = LC,
+    changed: tuple[str, ...] = (),
+    bootstrap: PromptBootstrap | None = None,
+    prompts: int | None = None,
+    **declared: Any,
 ) -> tuple[str, str]:
     result = analyse(
         **sweep(differences, metric.name),
         declared=DECLARED.model_copy(update={"primary": metric.name, **declared}),
         metrics=[metric],
         declaration_changed=changed,
+        bootstrap=bootstrap,
+        prompts=prompts,
     )
     return result.verdict_kind, result.verdict
 
@@ -34,47 +42,126 @@ def test_better() -> None:
     assert kind == "better"
     assert sentence == (
         "adadpo scores higher than dpo on LC win rate: +2.1 points (95% CI 0.3 to 4.0, exact 96.9%), "
-        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031."
+        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples +2.1 "
+        "(95% CI 0.7 to 3.5), p = .018, for these prompts only."
     )
 
 
 def test_worse() -> None:
     """The same with the sign changed against "lower" and "worse"."""
-    kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]])
+    kind, sentence = verdict([[-1, -1], [-2, -2], [-3, -3], [-4, -4], [-5, -5], [-6, -6]])
     assert kind == "worse"
+    # Seeds agree exactly, so that the guard is Student's t over settings: scipy.stats.ttest_1samp([1, ..., 6], 0)
+    # has p = .00604 and the interval 3.5 +- 2.5706 * sqrt(3.5 / 6) = 1.537 to 5.463.
     assert sentence == (
         "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
-        "Wilcoxon signed-rank over 6 settings with 1 seed each, p = .031; no test says whether other seeds would show "
-        "it (needs 2 settings and 2 seeds without a missing pair, has 6 and 1)."
+        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples "
+        "−3.5 (95% CI −5.5 to −1.5), p = .006, for these prompts only."
     )
+
+
+def test_one_seed_establishes_nothing() -> None:
+    """Settings that agree with one seed against "inconclusive", for either direction, and what to add."""
+    for sign, favoured in ((1, "adadpo"), (-1, "dpo")):
+        kind, sentence = verdict([[sign * d] for d in (1, 2, 3, 4, 5, 6)])
+        assert kind == "inconclusive"
+        assert sentence.startswith(
+            f"Not established: at this one seed the settings favour {favoured} on LC win rate: "
+        )
+        assert sentence.endswith("p = .031; no test can say whether other seeds would show it: add seeds.")
+    kind, sentence = verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]])
+    assert kind == "inconclusive"
+    assert sentence.startswith(
+        "Not established: at this one seed adadpo and dpo are practically equivalent on"
+    )
+    assert sentence.endswith("add seeds.")
+
+
+def test_gaps_that_leave_no_guard() -> None:
+    """Two seeds of which no two settings have both against "inconclusive" with the reason."""
+    differences: list[list[Any]] = [[d, "failed"] for d in (1, 2, 3, 4, 5)] + [[6, 7]]
+    kind, sentence = verdict(differences)
+    assert kind == "inconclusive"
+    assert "the settings favour adadpo" in sentence
+    assert (
+        "no test can say whether other seeds would show it (needs 2 settings and 2 seeds without a missing pair, has "
+        "6 and 1); 5 of 12 pairs are missing."
+    ) in sentence
 
 
 def test_a_guard_that_does_not_reject() -> None:
-    """Six settings that agree on the average of two seeds which do not, against the sentence; p by scipy's t."""
+    """Six settings that agree on the average of two seeds which do not, against the sentence; p by hand."""
     differences = np.array([[6.2, -4], [5, -3], [8, -5], [7, -4], [6, -3.5], [9, -5]])
     kind, sentence = verdict(differences.tolist())
-    assert kind == "better"
-    # MS of seeds dominates, so that there is about one degree of freedom (Satterthwaite), its lower bound.
-    k, s = differences.shape
-    of_setting, of_seed = differences.mean(axis=1, keepdims=True), differences.mean(axis=0, keepdims=True)
-    mean = differences.mean()
-    ms_k, ms_s = s * np.var(of_setting, ddof=1), k * np.var(of_seed, ddof=1)
-    ms_e = ((differences - of_setting - of_seed + mean) ** 2).sum() / ((k - 1) * (s - 1))
-    total = ms_k + ms_s - ms_e
-    df = max(total**2 / (ms_k**2 / (k - 1) + ms_s**2 / (s - 1) + ms_e**2 / ((k - 1) * (s - 1))), 1)
-    p = 2 * scipy.stats.t.sf(mean / np.sqrt(total / (k * s)), df)
-    assert sentence.endswith(
-        "with the seeds taken as a sample too, it is not established (crossed test of 6 settings and 2 seeds, "
-        f"p = {p:.3f}).".replace("0.", ".", 1)
+    assert kind == "inconclusive"
+    # MS of seeds dominates all else, so that the guard is nearly Student's t over the two seeds, one degree of freedom.
+    p = scipy.stats.ttest_1samp(differences.mean(axis=0), 0).pvalue
+    found = re.search(r"p = (\.\d+), for these prompts only: other seeds may not show it\.$", sentence)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(p, abs=0.005)
+    assert sentence.startswith(
+        "Not established: at these seeds and prompts the settings favour adadpo on LC win rate: +1.4 points (95% CI "
+        "1.0 to 2.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings "
+        "and seeds as samples +1.4 (95% CI −68.2 to 71.0), p = "
     )
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (20, "these 20 prompts only, too few for any method to speak of"),
+        (805, "these prompts only."),
+        (None, "these prompts only."),
+    ],
+)
+def test_of_which_prompts_it_speaks(prompts: int | None, said: str) -> None:
+    """Without prompt-level data against a sentence that claims no other prompts."""
+    assert said in verdict([[1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4], [5, 5]], prompts=prompts)[1]
+
+
+def drawn(spread: float, prompts: int = 400) -> PromptBootstrap:
+    """Draws in which the prompts move all of adadpo's runs of `sweep` alike, by this much."""
+    rng = np.random.default_rng(0)
+    ids = [f"{arm}-beta={k}-{seed}" for arm in ("dpo", "adadpo") for k in range(6) for seed in range(2)]
+    moved = spread * rng.standard_normal(2000)
+    values = np.array([moved if run.startswith("adadpo") else np.zeros(2000) for run in ids])
+    return PromptBootstrap(
+        runs=tuple(ids),
+        lc_method="no_difficulty",
+        calibration=None,
+        n=prompts,
+        estimates={LC.name: values.mean(axis=1)},
+        replicates={LC.name: values},
+        reasons={},
+    )
+
+
+def test_prompts_are_a_sample() -> None:
+    """Draws that hardly move the difference against "better" of prompts too; draws that move it against doubt."""
+    differences = [[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]
+    kind, sentence = verdict(differences, bootstrap=drawn(0.1))
+    assert kind == "better"
+    assert "; with settings, seeds and 400 prompts as samples +2.1 (95% CI 0." in sentence
+    assert "these prompts" not in sentence
+    kind, sentence = verdict(differences, bootstrap=drawn(2.0))
+    assert kind == "inconclusive"
+    assert sentence.startswith("Not established: at these seeds and prompts the settings favour adadpo")
+    assert sentence.endswith(": other seeds or prompts may not show it.")
+    few = verdict(differences, bootstrap=drawn(2.0, prompts=20))
+    assert few[0] == "better"
+    assert few[1].endswith("for these 20 prompts only, too few for any method to speak of others.")
 
 
 def test_lower_can_be_better() -> None:
     """A metric that is better when lower, declared one-sided, against "lower" and "better"."""
-    kind, sentence = verdict([[-1], [-2], [-3], [-4], [-5], [-6]], KL, alternative="less")
+    kind, sentence = verdict([[-d, -d] for d in (1, 2, 3, 4, 5, 6)], KL, alternative="less")
     assert kind == "better"
     assert sentence.startswith("adadpo scores lower than dpo on KL: −3.50 nats (95% CI −6.00 to −1.00")
-    assert "one-sided p = .016; no test says" in sentence
+    # half of the two-sided p of `test_worse`
+    assert (
+        "one-sided p = .016; with settings and seeds as samples −3.50 (95% CI −5.46 to −1.54), one-sided p = .003"
+        in sentence
+    )
 
 
 def test_no_difference_at_all_is_no_equivalence() -> None:
@@ -94,6 +181,7 @@ def test_inconclusive() -> None:
     assert sentence == (
         "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
         "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
+        "with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, for these prompts only; "
         "equivalence within ±1.0 points is not shown either."
     )
 
@@ -110,20 +198,28 @@ def test_inconclusive_one_sided(alternative: str, word: str) -> None:
 
 def test_equivalent() -> None:
     """Small differences of both signs against equivalence by the 90% interval within the rope."""
-    kind, sentence = verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]])
+    small = [[d, d] for d in (0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.15)]
+    kind, sentence = verdict(small)
     assert kind == "equivalent"
     assert sentence.startswith(
         "adadpo and dpo are practically equivalent on LC win rate (90% CI −0.2 to 0.2, exact "
     )
     assert "within ±1.0 points): +0.0 points (95% CI" in sentence
-    assert verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]], rope=0.1)[0] == "inconclusive"
+    assert verdict(small, rope=0.1)[0] == "inconclusive"
+    # The same means over seeds that disagree: equivalent at these seeds, by a guard whose interval is wide
+    apart = [[d + 3, d - 3] for d, _ in small]
+    kind, sentence = verdict(apart)
+    assert kind == "inconclusive"
+    assert sentence.startswith(
+        "Not established: at these seeds and prompts adadpo and dpo are practically equivalent"
+    )
 
 
 def test_better_by_less_than_matters() -> None:
     """A significant difference within the rope against "better" with equivalence in the same sentence."""
-    kind, sentence = verdict([[0.1], [0.2], [0.3], [0.4], [0.5], [0.6]])
+    kind, sentence = verdict([[d, d] for d in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)])
     assert kind == "better"
-    assert "p = .031; the difference is practically equivalent (90% CI" in sentence
+    assert "for these prompts only; the difference is practically equivalent (90% CI" in sentence
 
 
 def test_untestable() -> None:
@@ -133,10 +229,11 @@ def test_untestable() -> None:
     assert sentence == (
         "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05; "
         "adadpo minus dpo on LC win rate: +3.0 points (95% cannot be had with n = 4: the widest interval "
-        "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125."
+        "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125; "
+        "with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, for these prompts only."
     )
     assert "with 1 setting the smallest attainable two-sided p is 1, above" in verdict([[1.0]])[1]
-    assert verdict([[1, 2], [2, 3], [3, 4], [4, 5], [5, 6]], alternative="greater")[0] == "better"
+    assert verdict([[1, 1.1], [2, 2.1], [3, 3.1], [4, 4.1], [5, 5.1]], alternative="greater")[0] == "better"
     zeros = verdict([[9], [0], [-8], [7], [0], [6]])
     assert zeros[0] == "untestable"
     assert (
@@ -147,13 +244,13 @@ def test_untestable() -> None:
 
 def test_missing_runs_are_mentioned() -> None:
     """Diverged runs and lost settings against one clause and the number of settings tested."""
-    differences: list[list[Any]] = [[d, d + 1] for d in (1, 2, 3, 4, 5, 6, 7)]
+    differences: list[list[Any]] = [[d, d + 0.1] for d in (1, 2, 3, 4, 5, 6, 7)]
     differences[0] = ["diverged", "diverged"]
     differences[1][1] = "failed"
     kind, sentence = verdict(differences)
     assert kind == "better"
     assert "over 6 of 7 settings averaged over 1 to 2 seeds, p = .031" in sentence
-    assert sentence.endswith("; 3 of 14 pairs are missing (2 adadpo runs diverged).")
+    assert sentence.endswith("for these prompts only; 3 of 14 pairs are missing (2 adadpo runs diverged).")
 
 
 def test_no_data() -> None:

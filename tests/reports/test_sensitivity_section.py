@@ -10,8 +10,10 @@ from sample_results import make_results
 from scipy import stats
 
 from analysis import compare
+from analysis.evidence import PromptPart
 from analysis.results import Results
 from reports import render_html
+from reports.formats import p_value
 from reports.sensitivity import sensitivity_of
 from reports.shown import Missing
 from reports.variance import variance_of
@@ -51,6 +53,30 @@ def test_sensitivity_rows_are_those_of_scipy(results: Results) -> None:
     inference = results.comparisons[0].inference
     assert inference is not None
     assert row(results, "Crossed")[3] == f"{inference.crossed.settings} × {inference.crossed.seeds}"
+    assert inference.guard is not None
+    guard = row(results, "Settings, seeds as samples (the guard")
+    assert guard[2:] == [
+        p_value(inference.guard.p_value or 0, results.declared.alpha),
+        f"{inference.guard.settings} × {inference.guard.seeds}",
+    ]
+
+
+def test_what_the_prompts_add(results: Results) -> None:
+    """Prompts that are no sample against the reason; with draws of them against the standard error and their number."""
+    assert "Prompts as a sample" in render_html(results)
+    first, *rest = results.comparisons
+    assert first.inference is not None
+    assert first.inference.guard is not None
+    part = PromptPart(prompts=805, shared=0.64, total=0.81, draws=2000)
+    guard = first.inference.guard.model_copy(update={"prompt": part, "prompts": 805})
+    with_prompts = first.model_copy(update={"inference": first.inference.model_copy(update={"guard": guard})})
+    made = results.model_copy(update={"comparisons": [with_prompts, *rest]})
+    assert row(made, "Settings, seeds and prompts as samples")[3].endswith(" × 805")
+    found = variance_of(made)
+    assert found is not None
+    assert not isinstance(found, Missing)
+    [fact] = [fact for fact in found.facts if fact.term == "Standard error by 805 prompts"]
+    assert (fact.value, "0.900 with" in fact.note) == ("0.800", True)
 
 
 def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from judging_examples import read, write_annotations
 from sweep_examples import TWO, adadpo, opened, write_sweep
 
 from analysis import bootstrap_difference, bootstrap_estimate
+from analysis.evidence import Guard
 from analysis.prompt_bootstrap import PromptBootstrap
 from sweeps.prompt_draws import prompt_draws
 from sweeps.rows import run_scores
@@ -73,7 +75,7 @@ def test_kept_until_something_changes(judged: Sweep, monkeypatch: pytest.MonkeyP
     """A changed judgement, a run that counts no more and a damaged file against draws of their own."""
     first = drawn(judged)
     one, other = (run.run_id for run in judged.job.runs)
-    [kept] = (judged.folder / "prompt_draws").iterdir()
+    kept = judged.folder / "prompt_draws" / f"{judged.job.evaluation.judgement_id}.npz"
     scores = run_scores(judged)
     flag = {"name": "spoilt", "severity": "quarantine", "message": "spoilt", "values": {}}
     scores[one]["integrity"]["flags"].append(flag)
@@ -101,3 +103,36 @@ def test_no_run_that_counts(judged: Sweep) -> None:
     found, reason = prompt_draws(judged, judged.job.evaluation, scores)
     assert found is None
     assert reason == "no run that counts has a judged response"
+
+
+def test_the_guard_of_the_results_takes_them(
+    small: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard's part of the prompts against the variance of the mean difference over the sweep's own draws."""
+    from sweeps.collect import collect
+
+    sweep = opened(small, store)
+
+    def guard() -> Guard:
+        inference = collect(sweep).comparisons[0].inference
+        assert inference is not None
+        assert inference.guard is not None
+        return inference.guard
+
+    few = guard()
+    assert (few.prompts, few.prompt) == (8, None)
+    assert few.prompt_reason is not None
+    assert few.prompt_reason.startswith("8 prompts are too few")
+    monkeypatch.setattr("analysis.guard.FEW_PROMPTS", 5)
+    # LC of eight near-equal responses is undefined in many draws: the win rate stands in for any metric
+    primary = sweep.spec.compare.model_copy(update={"primary": "win_rate"})
+    sweep = replace(sweep, spec=sweep.spec.model_copy(update={"compare": primary}))
+    enough = guard()
+    assert enough.prompt is not None
+    found = drawn(sweep)
+    signs = {run.run_id: 1 if run.arm == "adadpo" else -1 for run in sweep.job.runs}
+    mean = (
+        sum(signs[run] * values for run, values in zip(found.runs, found.replicates["win_rate"], strict=True))
+        / 4
+    )
+    assert enough.prompt.total == pytest.approx(float(np.var(mean, ddof=1)) * 8 / 7, rel=1e-9)

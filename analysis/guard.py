@@ -1,0 +1,280 @@
+"""The guard: settings, seeds and prompts all taken as samples, which a verdict needs beside the test over settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.crossed import ROUNDING, complete_part, mean_squares
+from analysis.difference_table import check_table
+from analysis.evidence import Guard as Guard
+from analysis.evidence import PromptPart as PromptPart
+from analysis.logit import Array
+from analysis.values import Alternative, Interval
+
+METHOD = "mean over settings and seeds, half-widths of settings, seeds and prompts combined by their squares"
+
+# As in the prompt bootstrap: draws without a value are not missing at random.
+MAX_UNDEFINED = 0.05
+# Preferences are skewed and most of them equal, so that with fewer prompts no method holds its level:
+# bench/results/validity.md, scenarios of few prompts.
+FEW_PROMPTS = 50
+SMALLEST_TAIL = 1e-12  # p-values below are given as this
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DifferenceDraws:
+    """Differences between the arms under the same draws of prompts for every run."""
+
+    values: Array  # [settings, seeds, replicates], the metric's unit; NaN: no value
+    prompts: int  # drawn in each replicate
+
+
+def guard_test(
+    differences: ArrayLike,
+    draws: DifferenceDraws | None = None,
+    *,
+    prompts: int | None = None,
+    draws_reason: str | None = None,
+    alternative: Alternative = "two-sided",
+    confidence: float = 0.95,
+    narrow: float = 0.9,
+) -> Guard:
+    """Test that the mean difference is 0 when settings, seeds and, where draws are given, prompts are samples.
+
+    d_ksp = mean + setting_k + seed_s + prompt_p + their interactions: every pair of runs at one setting, of one seed
+    and on one prompt shares something. With the mean squares of `crossed_test`, t(df) the quantile of Student's
+    distribution and C the variance that all pairs of runs share over prompts, the squared half-width of the interval is
+
+        max(MS_K t(K-1)^2 + MS_S t(S-1)^2 - MS_E t((K-1)(S-1))^2, MS_K t(K-1)^2, MS_S t(S-1)^2) / (K S) + C t(P-1)^2,
+
+    and no less than what the prompts alone give. C is the mean covariance, over draws of prompts, of pairs of runs that
+    share neither setting nor seed: what else the prompts add is in the mean squares already. The p-value inverts the
+    interval. Satterthwaite's degrees of freedom, estimated from the same mean squares, are too many just where the
+    seeds happen to agree: with 2 or 3 seeds they reject up to twice as often as they should.
+
+    Args:
+        differences: candidate minus baseline [settings K, seeds S], in the metric's unit; NaN: no complete pair.
+        draws: the same pairs under common draws of prompts; None: `draws_reason`, and p speaks of these prompts.
+        prompts: their number, where it is known without draws.
+        draws_reason: why there are none.
+        alternative: "greater": the mean is above 0.
+        confidence: of the two-sided interval, in (0, 1).
+        narrow: of the second interval, for equivalence.
+
+    Returns:
+        Estimate, test and intervals over the part without gaps (`crossed_test` says which). Without a second seed
+        there is no test: one seed cannot tell what seeds share from an effect. From fewer than `FEW_PROMPTS` prompts
+        nothing is inferred about others: then it is as if no draws were given, with the reason.
+
+    Raises:
+        ValueError: not a table, a value that is infinite, draws of another shape, an unknown alternative, a
+            confidence outside (0, 1).
+
+    Source: squares of half-widths as in Howe (1974), JASA 69:789, and Graybill & Wang (1980), JASA 75:869; components
+    as in Searle, Casella & McCulloch (1992), Variance Components. Level and coverage: bench/results/validity.md.
+    """
+    if alternative not in ("two-sided", "greater", "less"):
+        raise ValueError(f"alternative must be one of two-sided, greater, less, got {alternative!r}")
+    for level in (confidence, narrow):
+        if not 0 < level < 1:
+            raise ValueError(f"confidence must be between 0 and 1, got {level}")
+    everything = check_table(differences)
+    table, without_settings, without_seeds = complete_part(everything)
+    n_settings, n_seeds = table.shape
+    prompt, reason = None, draws_reason
+    if draws is not None:
+        if draws.values.shape[:2] != everything.shape:
+            raise ValueError(f"draws of {draws.values.shape[:2]} for a table of {everything.shape}")
+        kept = np.delete(np.delete(draws.values, without_settings, axis=0), without_seeds, axis=1)
+        prompt, reason = prompt_part(kept, draws.prompts)
+        prompts = draws.prompts
+    common: dict[str, Any] = {
+        "alternative": alternative,
+        "settings": n_settings,
+        "seeds": n_seeds,
+        "prompts": prompts,
+        "prompt": prompt,
+        "prompt_reason": reason,
+    }
+    if n_settings < 2 or n_seeds < 2:
+        known = everything[~np.isnan(everything)]
+        why = f"needs 2 settings and 2 seeds without a missing pair, has {n_settings} and {n_seeds}"
+        return Guard(
+            mean=float(known.mean()) if len(known) else None,
+            interval=None,
+            narrow=None,
+            standard_error=None,
+            p_value=None,
+            reason=why,
+            **common,
+        )
+    mean, squares = float(table.mean()), np.array(mean_squares(table))
+    parts = (0.0, 0.0) if prompt is None else (prompt.shared, prompt.total)
+    sampled = None if prompt is None else prompt.prompts
+
+    def half_width(tail: float) -> float:
+        return math.sqrt(float(squared_half_width(tail, squares, (n_settings, n_seeds), parts, sampled)))
+
+    if half_width(0.025) ** 2 <= ROUNDING * float((table**2).max()):
+        why = "no difference varies over settings, seeds or prompts: no standard error, nothing is rejected"
+        return Guard(
+            mean=mean, interval=None, narrow=None, standard_error=None, p_value=None, reason=why, **common
+        )
+    tail = _tail(abs(mean), half_width)  # of Student's t in the direction of the mean
+    upper = tail if mean >= 0 else 1 - tail
+    p_value = {"two-sided": min(1.0, 2 * tail), "greater": upper, "less": 1 - upper}[alternative]
+    crossed = max(squares[0] + squares[1] - squares[2], squares[0], squares[1]) / table.size
+
+    def interval(level: float) -> Interval:
+        half = half_width((1 - level) / 2)
+        return Interval(
+            estimate=mean, low=mean - half, high=mean + half, confidence=level, achieved=None, method=METHOD
+        )
+
+    return Guard(
+        mean=mean,
+        interval=interval(confidence),
+        narrow=interval(narrow),
+        standard_error=math.sqrt(max(crossed + max(0.0, parts[0]), parts[1])),
+        p_value=p_value,
+        reason=None,
+        **common,
+    )
+
+
+def prompt_part(values: Array, prompts: int) -> tuple[PromptPart | None, str | None]:
+    """Variances of the mean difference over prompts, from differences under common draws.
+
+    Args:
+        values: [settings K, seeds S, replicates].
+        prompts: drawn in each replicate.
+
+    Returns:
+        The variances (with P / (P - 1), since draws are from the sample), or None and why there are none.
+
+    Source: in a balanced design with as many replicates as one likes, `shared` is (MS_P - MS_KP - MS_SP + MS_KSP) /
+    (K S P) of the three-way table, the estimate of the variance between prompts over P.
+    """
+    n_settings, n_seeds, replicates = values.shape
+    if min(n_settings, n_seeds) < 2:
+        return None, "needs 2 settings and 2 seeds"
+    if (few := too_few(prompts)) is not None:
+        return None, few
+    defined = values[:, :, ~np.isnan(values).any(axis=(0, 1))]
+    if (undefined := replicates - defined.shape[2]) > MAX_UNDEFINED * replicates or defined.shape[2] < 2:
+        return None, f"{undefined} of {replicates} draws of prompts have no value for some run"
+    scale = prompts / (prompts - 1)
+
+    def variance(of: Array) -> float:
+        """Sum over the leading axes of variances over draws."""
+        return float(of.var(axis=-1, ddof=1).sum()) * scale
+
+    everything = variance(defined.sum(axis=(0, 1)))
+    apart = everything - variance(defined.sum(axis=1)) - variance(defined.sum(axis=0)) + variance(defined)
+    pairs = n_settings * (n_settings - 1) * n_seeds * (n_seeds - 1)
+    return PromptPart(
+        prompts=prompts,
+        shared=apart / pairs,
+        total=everything / (n_settings * n_seeds) ** 2,
+        draws=replicates,
+    ), None
+
+
+def too_few(prompts: int | None) -> str | None:
+    """Why nothing can be said of other prompts; None where their number is enough or not known."""
+    if prompts is None or prompts >= FEW_PROMPTS:
+        return None
+    return f"{prompts} prompts are too few: no method can say what other prompts would show"
+
+
+def squared_half_width(
+    tail: float,
+    squares: Array,
+    shape: tuple[int, int],
+    prompt_parts: tuple[float, float] | tuple[Array, Array] = (0.0, 0.0),
+    prompts: int | None = None,
+) -> Array:
+    """Squared half-width of the guard's interval at 1 - 2 tail; of many tables at once.
+
+    Args:
+        tail: of Student's distribution, in (0, 0.5).
+        squares: mean squares of settings, seeds and the rest [3, ...].
+        shape: settings and seeds, at least 2 each.
+        prompt_parts: shared and total variance over prompts, each a number or [...]; negative counts as 0.
+        prompts: their number; None: no prompt part.
+    """
+    from scipy.special import stdtrit  # slow to import
+
+    n_settings, n_seeds = shape
+    degrees = np.array([n_settings - 1, n_seeds - 1, (n_settings - 1) * (n_seeds - 1)])
+    quantiles = stdtrit(degrees, tail) ** 2
+    of_setting, of_seed, rest = (square * t for square, t in zip(squares, quantiles, strict=True))
+    crossed = np.maximum(of_setting + of_seed - rest, np.maximum(of_setting, of_seed))
+    crossed = crossed / (n_settings * n_seeds)
+    if prompts is None:
+        return np.asarray(crossed)
+    shared, total = (np.maximum(0.0, part) for part in prompt_parts)
+    t = float(stdtrit(prompts - 1, tail)) ** 2
+    return np.asarray(np.maximum(crossed + shared * t, total * t))
+
+
+def guard_rejects(
+    means: Array,
+    squares: Array,
+    shape: tuple[int, int],
+    alpha: float,
+    alternative: Alternative = "two-sided",
+) -> NDArray[np.bool_]:
+    """Whether the guard rejects, without a prompt part, for many tables at once.
+
+    Args:
+        means: of each table [...].
+        squares: mean squares of settings, seeds and the rest [3, ...].
+        shape: settings and seeds; with fewer than 2 of either nothing is rejected.
+        alpha: level.
+        alternative: as for `guard_test`, whose decision this is.
+    """
+    if min(shape) < 2:
+        return np.zeros(means.shape, dtype=bool)
+    tail = alpha / 2 if alternative == "two-sided" else alpha
+    towards = {"two-sided": np.abs(means), "greater": means, "less": -means}[alternative]
+    return np.asarray(towards > np.sqrt(squared_half_width(tail, squares, shape)))
+
+
+def difference_draws(
+    replicates: Mapping[str, Array], runs: list[list[tuple[str, str] | None]], prompts: int
+) -> DifferenceDraws | None:
+    """Differences under common draws from each run's replicates; None when no pair has them.
+
+    Args:
+        replicates: run -> its metric in every replicate [replicates].
+        runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
+        prompts: drawn in each replicate.
+    """
+    sizes = {len(values) for values in replicates.values()}
+    if not sizes:
+        return None
+    (size,) = sizes
+    values = np.full((len(runs), len(runs[0]), size), np.nan)
+    for k, of_setting in enumerate(runs):
+        for s, pair in enumerate(of_setting):
+            if pair is not None and all(run in replicates for run in pair):
+                values[k, s] = replicates[pair[0]] - replicates[pair[1]]
+    return None if np.isnan(values).all() else DifferenceDraws(values, prompts)
+
+
+def _tail(distance: float, half_width: Any) -> float:
+    """The tail at which the interval just reaches 0; the half-width falls as the tail grows."""
+    if half_width(SMALLEST_TAIL) <= distance:
+        return SMALLEST_TAIL
+    low, high = math.log(SMALLEST_TAIL), math.log(0.5)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if half_width(math.exp(middle)) > distance else (low, middle)
+    return math.exp(high)
