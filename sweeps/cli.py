@@ -221,7 +221,8 @@ def dashboard(
     port: Annotated[int, typer.Option(help="On this machine only.", min=0, max=65535)] = 8080,
 ) -> None:
     """Open the sweep's Optuna study in optuna-dashboard, on loopback."""
-    from sweeps.study import mirror, open_storage
+    from sweeps.study import mirror
+    from sweeps.study_storage import open_storage
     from sweeps.sweep import open_sweep
 
     opened = open_sweep(sweep, open_store(store))

@@ -49,13 +49,21 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
 
 
 def write_everything(sweep: Sweep, console: Console) -> None:
-    """Mirror the study, analyse, write the report; say the verdict and where it is."""
+    """Mirror the study, analyse, write the report; say the verdict and where it is.
+
+    Raises:
+        FailureError: a run's files cannot be used; or, after the report is written, the study's database failed.
+    """
     from reports import ReportError, load_results
     from sweeps.collect import write_results
     from sweeps.study import mirror
 
     sweep.store.require_writable()
-    mirror(sweep)
+    unmirrored = None
+    try:
+        mirror(sweep)
+    except FailureError as error:  # the files are the truth: the report does not wait for a database
+        unmirrored = error
     try:
         page = write_results(sweep)
     except ReportError as error:
@@ -71,6 +79,8 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     for line in next_step_lines(results.next_steps):
         console.print(line.strip(), markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False)
+    if unmirrored is not None:
+        raise unmirrored
 
 
 def _prepare(sweep: Sweep, console: Console) -> None:

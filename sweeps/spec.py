@@ -16,6 +16,7 @@ from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
 from sweeps.failures import CAUSE_ALIASES, POLICIES
 from sweeps.metrics import METRICS
+from sweeps.study_url import holds_password
 from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
 JUDGES = (*KINDS, "none")
@@ -298,6 +299,10 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
     if isinstance(storage, str) and storage != "journal" and "://" not in storage:
         # Not repeated: a mistyped URL may hold a password.
         yield Problem(("study", "storage"), "study.storage must be journal or a database URL with '://'")
+    elif isinstance(storage, str) and holds_password(storage):
+        # The file is copied into the store, which many can read.
+        said = "a password stands in study.storage; name a variable (user:$PGPASSWORD@host) or use ~/.pgpass"
+        yield Problem(("study", "storage"), said)
     launch = raw.get("launch")
     if isinstance(launch, dict) and launch.get("executor") == "slurm":
         yield from _slurm_problems(launch)

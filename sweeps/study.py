@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from analysis.results import RunRow
 from sweeps.errors import FailureError
 from sweeps.rows import run_rows
+from sweeps.study_storage import in_journal, journal, reason, storage_of
 from sweeps.sweep import Sweep
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
 ENDED = ("done", "quarantined", "diverged", "failed")
-
-
-def storage_url(sweep: Sweep) -> str | None:
-    """The database's URL with `$NAMES` from the environment filled in; None for a journal file."""
-    storage = sweep.spec.study.storage
-    return None if storage == "journal" else os.path.expandvars(storage)
-
-
-def journal(sweep: Sweep) -> Path:
-    """The journal's file."""
-    return sweep.folder / "study.journal"
-
-
-def open_storage(sweep: Sweep) -> Any:
-    """The study's storage.
-
-    Raises:
-        FailureError: the database cannot be reached; its URL is not repeated, it may hold a password.
-    """
-    import optuna
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = storage_url(sweep)
-    if url is None:
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(journal(sweep))))
-    try:
-        return RDBStorage(url)
-    except Exception as error:
-        scheme = url.partition(":")[0]
-        raise FailureError(f"study.storage ({scheme}) cannot be opened: {type(error).__name__}") from error
+STORE = "store"  # attribute of a study: whose mirror it is
 
 
 def mirror(sweep: Sweep) -> int:
     """Add a trial for every ended run that has none yet; returns how many were added.
 
-    A study that holds anything else (a failure that was retried, an earlier evaluation, arms that are gone) is made
-    again: trials cannot be changed, and it must equal one that is built from the files now.
+    A study that holds anything else (a failure that was retried, an earlier evaluation, arms that are gone, what a
+    killed writer left) is made again: trials cannot be changed, and it must equal one that is built from the files now.
 
     Raises:
-        FailureError: the database failed.
+        FailureError: the database failed, or its study of this name is somebody else's.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / "study.lock"):  # launchers that end together must not both add a trial
@@ -65,39 +40,74 @@ def mirror(sweep: Sweep) -> int:
         except FailureError:
             raise
         except Exception as error:
-            if storage_url(sweep) is not None:
-                raise FailureError(f"study.storage failed: {type(error).__name__}") from error
+            if not in_journal(sweep):
+                raise FailureError(f"study.storage failed: {reason(sweep, error)}") from None
             journal(sweep).unlink(missing_ok=True)  # damaged; it is only a mirror
             return _mirror(sweep)
 
 
 def _mirror(sweep: Sweep) -> int:
+    distributions = _distributions(sweep)
+    wanted = [_trial(sweep, row, distributions) for row in run_rows(sweep) if row.state in ENDED]
+    with storage_of(sweep) as storage:
+        return _reconcile(sweep, storage, sweep.spec.name, wanted)
+
+
+def _reconcile(sweep: Sweep, storage: BaseStorage, name: str, wanted: Sequence[FrozenTrial]) -> int:
+    """Have a study hold exactly these trials, in whatever order they came; returns how many were added."""
     import optuna
 
-    storage, name = open_storage(sweep), sweep.spec.name
-    rows = run_rows(sweep)
-    wanted = [_trial(sweep, row) for row in rows if row.state in ENDED]
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    known = [_content(trial) for trial in study.get_trials(deepcopy=False)]
+    found = study.get_trials(deepcopy=False)
+    _require_own(sweep, study, name)
+    known = Counter(_content(trial) for trial in found)
     contents = [_content(trial) for trial in wanted]
-    if any(content not in contents for content in known):
+    if known - Counter(contents):
         optuna.delete_study(study_name=name, storage=storage)
-        study, known = optuna.create_study(study_name=name, storage=storage, direction="maximize"), []
-    new = [trial for trial, content in zip(wanted, contents, strict=True) if content not in known]
-    for trial in new:
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        known = Counter()
+        _require_own(sweep, study, name)
+    added = 0
+    for trial, content in zip(wanted, contents, strict=True):
+        if known[content]:
+            known[content] -= 1
+            continue
         study.add_trial(trial)
-    return len(new)
+        added += 1
+    return added
 
 
-def _content(trial: Any) -> tuple[Any, ...]:
-    return trial.state, trial.values, trial.params, trial.distributions, trial.user_attrs
+def _require_own(sweep: Sweep, study: Any, name: str) -> None:
+    """Two sweeps of one name in one database would delete each other's trials for ever."""
+    root = str(sweep.store.root)
+    owner = study.user_attrs.get(STORE)
+    if owner is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(STORE, root)
+    elif owner != root and not in_journal(sweep):
+        whose = f"of the store {owner}" if owner else "that no sweep made"
+        raise FailureError(
+            f"study.storage holds a study {name!r} {whose}; give this sweep another name, or delete that study"
+        )
 
 
-def _trial(sweep: Sweep, row: RunRow) -> Any:
+def _content(trial: FrozenTrial) -> str:
+    """All of a trial but its number and times, as text that can be counted."""
+    from optuna.distributions import distribution_to_json
+
+    shapes = {name: distribution_to_json(shape) for name, shape in trial.distributions.items()}
+    content = [int(trial.state), trial.values, trial.params, shapes, trial.user_attrs]
+    return json.dumps(content, sort_keys=True)
+
+
+def _trial(sweep: Sweep, row: RunRow, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    from optuna.distributions import FloatDistribution
     from optuna.trial import TrialState, create_trial
 
     value = row.metrics[sweep.spec.compare.primary] if row.state == "done" else None
-    params, distributions = _parameters(sweep, row)
+    params: dict[str, Any] = {"arm": row.arm, "seed": row.seed, **row.hyperparameters}
+    for axis, shape in distributions.items():
+        if isinstance(shape, FloatDistribution):
+            params[axis] = float(params[axis])
     return create_trial(
         state=TrialState.COMPLETE if value is not None else TrialState.FAIL,
         value=value,
@@ -115,21 +125,19 @@ def _trial(sweep: Sweep, row: RunRow) -> Any:
     )
 
 
-def _parameters(sweep: Sweep, row: RunRow) -> tuple[dict[str, Any], dict[str, Any]]:
+def _distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
+    """What each parameter of a run may be."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    params: dict[str, Any] = {"arm": row.arm, "seed": row.seed}
-    distributions: dict[str, Any] = {
+    found: dict[str, BaseDistribution] = {
         "arm": CategoricalDistribution(sorted(sweep.spec.arms)),
         "seed": IntDistribution(0, max(sweep.seeds)),
     }
-    for axis, value in row.hyperparameters.items():
-        values = [run.hyperparameters.get(axis) for run in sweep.job.runs]
-        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-            numbers = [float(v) for v in values if isinstance(v, int | float)]
-            params[axis] = float(value or 0)
-            distributions[axis] = FloatDistribution(min(numbers), max(numbers))
+    for axis in dict.fromkeys(axis for run in sweep.job.runs for axis in run.hyperparameters):
+        values = list(dict.fromkeys(run.hyperparameters[axis] for run in sweep.job.runs))
+        numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) == len(values):
+            found[axis] = FloatDistribution(min(numbers), max(numbers))
         else:
-            params[axis] = value
-            distributions[axis] = CategoricalDistribution(list(dict.fromkeys(values)))
-    return params, distributions
+            found[axis] = CategoricalDistribution(values)
+    return found

@@ -9,6 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from postgres_server import Server, running_postgres
 from sweep_examples import SMALL, TWO, Answer, adadpo, write_sweep
 
 
@@ -89,3 +90,10 @@ def two_runs(undisturbed: Path, tmp_path: Path) -> Path:
         for judgement in (path for path in file.parent.iterdir() if path.is_dir()):
             shutil.rmtree(judgement)
     return store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One server for all tests; a test makes a database of its own in it."""
+    with running_postgres() as server:
+        yield server

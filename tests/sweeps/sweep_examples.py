@@ -146,7 +146,7 @@ def contents(store: Path) -> dict[str, str]:
 # Children come from a server that has imported torch once; it never computes, so that forking it is safe.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(
-    ["sweeps.cli", "sweeps.launch", "sweeps.collect", "sweeps.study", "adadpo.train"]
+    ["sweeps.cli", "sweeps.launch", "sweeps.collect", "sweeps.study", "adadpo.train", "optuna.storages"]
 )
 
 Interruption = tuple[str, int, int]  # place ("progress" or "rename"), how often it is passed, signal

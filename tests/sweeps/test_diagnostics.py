@@ -63,7 +63,7 @@ def test_history_trial_and_report_hold_the_diagnostics(family: tuple[Path, Path]
     import optuna
 
     from reports import load_results
-    from sweeps.study import open_storage
+    from sweeps.study_storage import open_storage
 
     sweep = opened(*family)
     results = load_results(sweep.folder / "results.json")

@@ -26,7 +26,7 @@ from sweep_examples import TWO, adadpo, opened, start
 
 from adadpo.models import cache_folder
 from analysis.prompt_bootstrap import bootstrap_estimate, prompt_bootstrap
-from sweeps.study import open_storage
+from sweeps.study_storage import open_storage
 
 PAIRS = 16  # 2 runs of 8 prompts
 

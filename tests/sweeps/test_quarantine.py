@@ -12,7 +12,7 @@ import pytest
 from judging_examples import api, read, results, with_judge
 from sweep_examples import TWO, adadpo, opened, write_sweep
 
-from sweeps.study import open_storage
+from sweeps.study_storage import open_storage
 
 Spoil = Callable[[Path, Any], None]  # the folder of a run's responses, the judge's server
 

@@ -120,7 +120,7 @@ def test_joint_difficulty_on_the_same_judge(rubric: Path, two: Path, tmp_path: P
     assert [cell["mean"] for cell in cells] == expected
     import optuna
 
-    from sweeps.study import open_storage
+    from sweeps.study_storage import open_storage
 
     trials = optuna.load_study(study_name="two", storage=open_storage(sweep)).get_trials()
     assert [trial.value for trial in trials] == expected

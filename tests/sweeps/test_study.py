@@ -4,41 +4,47 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from postgres_server import PASSWORD
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from sweeps.errors import FailureError
 from sweeps.rows import run_row
 from sweeps.store import write_json
-from sweeps.study import journal, mirror, open_storage
+from sweeps.study import mirror
+from sweeps.study_storage import storage_of
 from sweeps.sweep import Sweep
 
 
-@pytest.fixture(params=["journal", "sqlite"])
+@pytest.fixture(params=["journal", "sqlite", "postgres"])
 def sweep(
     request: pytest.FixtureRequest, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Sweep:
-    """The finished sweep, its study in a journal file and in a database named through the environment."""
+    """The finished sweep, its study in a journal file and in databases named through the environment."""
     monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
-    storage = {"journal": "journal", "sqlite": "sqlite:///$STUDY_FOLDER/study.db"}[request.param]
+    storage = {"journal": "journal", "sqlite": "sqlite:///$STUDY_FOLDER/study.db"}.get(request.param)
+    if storage is None:
+        monkeypatch.setenv("STUDY_PASSWORD", PASSWORD)
+        storage = request.getfixturevalue("postgres").database(f"study_{uuid.uuid4().hex}")
     text = SMALL + f"study: {{storage: '{storage}'}}\n"
     return opened(write_sweep(tmp_path / "small.yaml", text), store)
 
 
 def trials(sweep: Sweep) -> list[FrozenTrial]:
-    return optuna.load_study(study_name=sweep.spec.name, storage=open_storage(sweep)).get_trials()
+    with storage_of(sweep) as storage:
+        return optuna.load_study(study_name=sweep.spec.name, storage=storage).get_trials()
 
 
 def content(trial: FrozenTrial) -> tuple[Any, ...]:
@@ -73,7 +79,8 @@ def test_a_deleted_study_is_rebuilt_equal(sweep: Sweep) -> None:
     """design.md: the study can be deleted and rebuilt from the files."""
     mirror(sweep)
     before = [content(trial) for trial in trials(sweep)]
-    optuna.delete_study(study_name=sweep.spec.name, storage=open_storage(sweep))
+    with storage_of(sweep) as storage:
+        optuna.delete_study(study_name=sweep.spec.name, storage=storage)
     assert mirror(sweep) == 8
     assert [content(trial) for trial in trials(sweep)] == before
 
@@ -97,7 +104,8 @@ def test_a_retried_run_is_one_trial(sweep: Sweep) -> None:
     after = [content(trial) for trial in trials(sweep)]
     assert len(after) == 8
     assert {trial.state for trial in trials(sweep)} == {TrialState.COMPLETE}
-    optuna.delete_study(study_name=sweep.spec.name, storage=open_storage(sweep))
+    with storage_of(sweep) as storage:
+        optuna.delete_study(study_name=sweep.spec.name, storage=storage)
     mirror(sweep)
     assert [content(trial) for trial in trials(sweep)] == after
 
@@ -118,47 +126,39 @@ def test_another_primary_metric_is_another_value(sweep: Sweep, tmp_path: Path) -
 def test_trials_of_others_do_not_stop_the_mirror(sweep: Sweep) -> None:
     """A trial that somebody added by hand goes: the study is the store's mirror."""
     mirror(sweep)
-    study = optuna.load_study(study_name=sweep.spec.name, storage=open_storage(sweep))
-    study.add_trial(optuna.create_trial(value=1.0))
+    with storage_of(sweep) as storage:
+        study = optuna.load_study(study_name=sweep.spec.name, storage=storage)
+        study.add_trial(optuna.create_trial(value=1.0))
     mirror(sweep)
     assert len(trials(sweep)) == 8
 
 
-def _mirror(file: str, store: str, folder: str) -> None:
-    os.environ["STUDY_FOLDER"] = folder
-    mirror(opened(Path(file), Path(store)))
-
-
-def test_two_mirrors_at_once_add_each_trial_once(sweep: Sweep) -> None:
-    """Launchers that end together, on a study that is not there yet."""
-    journal(sweep).unlink()
-    context = multiprocessing.get_context("forkserver")
-    arguments = (str(sweep.file.path), str(sweep.store.root), os.environ["STUDY_FOLDER"])
-    processes = [context.Process(target=_mirror, args=arguments) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    assert sorted(trial.user_attrs["run_id"] for trial in trials(sweep)) == sorted(
-        run.run_id for run in sweep.job.runs
-    )
-
-
-def test_a_database_that_cannot_be_opened_keeps_its_password(store: Path, tmp_path: Path) -> None:
-    """The message names neither the URL nor what is in it; the run's files are untouched."""
-    for url in (
-        "postgresql://me:secret@127.0.0.1:1/db",
-        "sqlite:////nowhere/secret/study.db",
-        "nonsense://secret",
+def test_a_database_that_cannot_be_opened_keeps_its_password(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says why and names neither the URL nor what is in it; the report is written all the same."""
+    monkeypatch.setenv("STUDY_PASSWORD", "secret @/:")
+    monkeypatch.setenv("STUDY_FOLDER", "nowhere/secret")
+    for url, said in (
+        ("postgresql://me:$STUDY_PASSWORD@127.0.0.1:1/db", "[Rr]efused"),
+        ("sqlite:////$STUDY_FOLDER/study.db", "OperationalError: unable to open database file"),
+        ("sqlite:////nowhere/secret/study.db", "OperationalError: unable to open database file"),
+        ("nonsense://$STUDY_PASSWORD", "NoSuchModuleError"),
     ):
         sweep = opened(write_sweep(tmp_path / "small.yaml", SMALL + f"study: {{storage: '{url}'}}\n"), store)
-        with pytest.raises(FailureError, match=r"study\.storage .* cannot be opened") as caught:
+        with pytest.raises(FailureError, match=rf"study\.storage .* cannot be opened: .*{said}") as caught:
             mirror(sweep)
         assert "secret" not in str(caught.value)
+        assert caught.value.__cause__ is None  # a worker's traceback would show it
+        report = sweep.folder / "report.html"
+        report.unlink()
         answer = adadpo("report", sweep.file.path, "--store", store)
         assert answer.code == 1
+        assert "report: " in answer.out
+        assert report.exists()
         assert "secret" not in answer.err + answer.out
+        kept = [path for path in sweep.folder.rglob("*") if path.is_file()]
+        assert not [path for path in kept if b"secret" in path.read_bytes()]
 
 
 def test_the_dashboard_shows_the_sweep(finished: Path, tmp_path: Path) -> None:

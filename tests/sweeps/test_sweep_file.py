@@ -234,6 +234,18 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
         PLAIN + "study: {storage: secret@host}\n",
         ["6:18: study.storage must be journal or a database URL with '://'"],
     ),
+    "storage with a password": (
+        PLAIN + "study: {storage: 'postgresql://me:secret@host/db'}\n",
+        [
+            "6:18: a password stands in study.storage; name a variable (user:$PGPASSWORD@host) or use ~/.pgpass"
+        ],
+    ),
+    "storage with a password as an option": (
+        PLAIN + "study: {storage: 'postgresql://host/db?user=me&password=secret'}\n",
+        [
+            "6:18: a password stands in study.storage; name a variable (user:$PGPASSWORD@host) or use ~/.pgpass"
+        ],
+    ),
     "seeds twice": (
         PLAIN.replace("seeds: [0]", "seeds: [0, 1, 0]"),
         ["5:8: seeds [0] are there twice: a repeated seed is the same run"],
