@@ -112,17 +112,28 @@ def plan(
 
 @app.command()
 def launch(
-    sweep: SweepArgument, store: StoreOption = None, allow_untestable: UntestableOption = False
+    sweep: SweepArgument,
+    store: StoreOption = None,
+    allow_untestable: UntestableOption = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Slurm: show progress until all have ended; Ctrl-C detaches.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Slurm: print the batch scripts and commands, and do nothing.")
+    ] = False,
 ) -> None:
     """Run what is missing, then write the report. The same command continues after any interruption."""
     from sweeps.design import require_testable
-    from sweeps.launch import launch_sweep
+    from sweeps.launch import launch_sweep, show_dry_run
     from sweeps.sweep import open_sweep
 
     opened = open_sweep(sweep, open_store(store))
+    if dry_run:
+        say(show_dry_run(opened))
+        return
     # Where nothing is left to run, the report costs nothing and says the same.
     require_testable(opened, allow=allow_untestable or not opened.select("waiting"))
-    launch_sweep(opened, out)
+    launch_sweep(opened, out, follow=follow)
 
 
 @app.command()

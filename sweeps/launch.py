@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.design import next_step_lines
-from sweeps.errors import FailureError
+from sweeps.errors import FailureError, UserError
 from sweeps.readiness import require_evaluation, require_training_packages
 from sweeps.rejudge import remember
+from sweeps.resolve import PlannedRun
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
 
 
-def launch_sweep(sweep: Sweep, console: Console) -> None:
+def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> None:
     """Run what is missing by the sweep's executor.
+
+    Args:
+        sweep: what to run.
+        console: for progress and the verdict.
+        follow: jobs on Slurm until they have ended; without it, they are left to Slurm.
 
     Raises:
         SweepError: the store cannot be written, the model cannot be had, or something stopped every run.
@@ -34,11 +41,18 @@ def launch_sweep(sweep: Sweep, console: Console) -> None:
         + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
         highlight=False,
     )
+    if isinstance(sweep.spec.launch, Slurm) and (runs or elsewhere):
+        if runs:
+            _prepare(sweep, console)
+        _submit(sweep, sweep.spec.launch, console)
+        if follow:
+            from sweeps.dispatch.follow import follow_slurm
+
+            follow_slurm(sweep, console)
+        return
     if runs:
         _prepare(sweep, console)
-        _dispatch(sweep, console)
-        if isinstance(sweep.spec.launch, Slurm):
-            return
+        _dispatch(sweep, runs, console)
     write_everything(sweep, console)
     counts = sweep.counts()
     if counts["failed"]:
@@ -95,20 +109,43 @@ def _prepare(sweep: Sweep, console: Console) -> None:
         raise FailureError(str(error)) from error
 
 
-def _dispatch(sweep: Sweep, console: Console) -> None:
-    launch, runs = sweep.spec.launch, sweep.select("waiting")
-    if isinstance(launch, Slurm):
-        from sweeps.dispatch.jobs import launch_slurm
+def finish_sweep(sweep: Sweep, console: Console) -> None:
+    """The last job of a sweep on Slurm: bring study and report up to date, once at a time."""
+    with FileLock(sweep.folder / "finish.lock"):
+        write_everything(sweep, console)
 
-        jobs = launch_slurm(sweep, runs, launch)
-        said = f"submitted {len(jobs)} jobs ({jobs[0]} ...)" if jobs else "every run is queued already"
-        console.print(
-            f"{said}; follow: adadpo status {sweep.spec.name}; then: adadpo report {sweep.spec.name}"
+
+def show_dry_run(sweep: Sweep) -> str:
+    """The scripts and commands of a launch now.
+
+    Raises:
+        UserError: the sweep does not run on Slurm.
+    """
+    from sweeps.dispatch.slurm import dry_run
+
+    launch = sweep.spec.launch
+    if not isinstance(launch, Slurm):
+        raise UserError(
+            f"--dry-run prints what goes to Slurm; launch.executor is {launch.executor}: see adadpo plan"
         )
-    elif isinstance(launch, Local):
-        from sweeps.dispatch.jobs import launch_local
+    return dry_run(sweep, launch) or "nothing to submit: every run is done, failed or queued"
 
-        launch_local(sweep, runs, launch, console)
+
+def _submit(sweep: Sweep, launch: Slurm, console: Console) -> None:
+    from sweeps.dispatch.slurm import launch_slurm
+
+    ids = launch_slurm(sweep, launch)
+    said = f"submitted {len(ids)} jobs: {', '.join(ids)}" if ids else "every run is queued already"
+    name = sweep.spec.name
+    said += f"; follow: adadpo status {name}; the last job writes the report"
+    console.print(said, markup=False, highlight=False)
+
+
+def _dispatch(sweep: Sweep, runs: list[PlannedRun], console: Console) -> None:
+    if isinstance(sweep.spec.launch, Local):
+        from sweeps.dispatch.local import launch_local
+
+        launch_local(sweep, runs, sweep.spec.launch, console)
     else:
         from sweeps.dispatch.inline import launch_inline
 

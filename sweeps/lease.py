@@ -6,7 +6,6 @@ import _thread
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from sweeps.errors import FailureError
+from sweeps.slurm_queue import slurm_jobs
 
 REFRESH_SECONDS = 5.0
+# Refreshed this recently, the owner is alive whatever else is said; after it, Slurm is asked about the owner's job.
+QUIET_SECONDS = 15.0
 # A lease on another machine that nobody refreshed for so long is "unknown", never "dead": its node may be cut off.
 SILENT_SECONDS = 120.0
 
@@ -91,10 +95,17 @@ class Holding:
             raise KeyboardInterrupt
 
     def release(self) -> None:
-        """Stop refreshing and delete the file."""
+        """Stop refreshing, and delete the file unless it is another's by now."""
         self._stop.set()
         self._thread.join()
-        self.lease.release()
+        with FileLock(self.lease.path.with_suffix(".lock")):
+            if not self._lost():
+                self.lease.release()
+
+    def _lost(self) -> bool:
+        """Somebody took over: this process was silent, and Slurm or a user said that it had ended."""
+        now = self.lease.read()
+        return now is not None and any(now.get(key) != self.owner[key] for key in ("host", "pid", "taken"))
 
     def _write(self) -> None:
         content = {**self.owner, "refreshed": time.time(), "progress": self.progress}
@@ -108,13 +119,19 @@ class Holding:
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_SECONDS):
             try:
-                self._write()
-                if self._leave():
-                    self.left = True
-                    _thread.interrupt_main()  # between steps `report` does it; a long step is cut short
+                with FileLock(self.lease.path.with_suffix(".lock"), timeout=0):
+                    lost = self._lost()
+                    if not lost:
+                        self._write()
+                if lost or self._leave():
+                    self.left = not lost
+                    # Between steps `report` does it; a long step is cut short. And two must not write the same files.
+                    _thread.interrupt_main()
                     return
-            except OSError:
-                continue  # a full disk must not end the work that may free it; the owner stays known by its pid
+            except (OSError, Timeout):
+                # A full disk must not end the work that may free it; the owner stays known by its pid. And who holds
+                # the lock looks at the lease right now.
+                continue
 
 
 @contextmanager
@@ -131,32 +148,54 @@ def held(
 
 
 def holder_state(lease: Lease) -> Holder:
-    """Whether the owner still works: by process on this machine, by Slurm, else by the last refresh."""
+    """Whether the owner still works: by process on this machine, else by the last refresh and by Slurm."""
     owner = lease.read()
     if owner is None:
         return "none"
-    if owner.get("host") == socket.gethostname() and owner.get("boot") == _boot_id():
+    here = owner.get("host") == _host()
+    if here and owner.get("boot") == _boot_id():
         return "alive" if _started(int(owner["pid"])) == owner.get("process_started") else "dead"
-    if time.time() - float(owner.get("refreshed", 0)) < SILENT_SECONDS:
+    silent = time.time() - float(owner.get("refreshed", 0))
+    if silent < QUIET_SECONDS:
         return "alive"
-    if owner.get("host") == socket.gethostname() and _boot_id():
-        return "dead"  # this machine was started again since: a power cut ends its processes
-    job = owner.get("slurm_job_id")
-    if job is not None and _slurm_ended(str(job)):
+    if owner.get("slurm_job_id") is not None and _slurm_ended(owner):
         return "dead"
-    return "unknown"
+    if silent < SILENT_SECONDS:
+        return "alive"
+    # This machine was started again since: a power cut ends its processes.
+    return "dead" if here and _boot_id() else "unknown"
+
+
+def is_mine_from_before(owner: dict[str, Any]) -> bool:
+    """The owner is this process's own Slurm job before it was requeued."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return job is not None and owner.get("slurm_job_id") == job and _restarts(owner) < _my_restarts()
 
 
 def _me() -> dict[str, Any]:
     pid = os.getpid()
     return {
-        "host": socket.gethostname(),
+        "host": _host(),
         "boot": _boot_id(),
         "pid": pid,
         "process_started": _started(pid),  # a pid alone may have been given to another process since
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restarts": _my_restarts(),  # a requeued job keeps its id
+        "user": os.getuid(),
         "taken": time.time(),
     }
+
+
+def _host() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _my_restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def _restarts(owner: dict[str, Any]) -> int:
+    return int(owner.get("slurm_restarts") or 0)
 
 
 def _boot_id() -> str:
@@ -176,14 +215,14 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
-def _slurm_ended(job: str) -> bool:
-    """True only when Slurm answers and does not know the job as pending or running."""
+def _slurm_ended(owner: dict[str, Any]) -> bool:
+    """True only when it is certain: a silent Slurm, or another user's job, says nothing."""
+    if is_mine_from_before(owner):
+        return True
+    if owner.get("user") != os.getuid():
+        return False  # other users' jobs may be hidden
     try:
-        answer = subprocess.run(
-            ["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        job = next((job for job in slurm_jobs() if job.job_id == owner["slurm_job_id"]), None)
+    except FailureError:
         return False
-    if answer.returncode != 0:
-        return "Invalid job id" in answer.stderr
-    return not answer.stdout.strip()
+    return job is None or job.state == "PENDING" or job.restarts > _restarts(owner)

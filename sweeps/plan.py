@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from sweeps.design import check_sweep, design_lines
-from sweeps.dispatch.jobs import slurm_script
+from sweeps.dispatch.slurm import dry_run
 from sweeps.evaluation import load_baseline, load_prompts
 from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
@@ -46,8 +46,14 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "design_in_words": design_lines(check, steps, primary.unit),
         "declaration_changed": sweep.declaration_changes(),
         "unpinned": unpinned(sweep),
-        "script": slurm_script(sweep, sweep.spec.launch) if isinstance(sweep.spec.launch, Slurm) else None,
+        "script": _script(sweep),
     }
+
+
+def _script(sweep: Sweep) -> str | None:
+    """What a launch would submit if nothing were queued: a plan does not ask Slurm, it is made on laptops too."""
+    launch = sweep.spec.launch
+    return (dry_run(sweep, launch, ask=False) or None) if isinstance(launch, Slurm) else None
 
 
 def seconds_per_run(sweep: Sweep) -> float | None:
@@ -140,5 +146,5 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     ]
     lines += [f"  not pinned to a revision, may change: {name}" for name in plan["unpinned"]]
     if plan["script"]:
-        lines += ["", "batch script:", *("  " + line for line in plan["script"].splitlines())]
+        lines += ["", "batch scripts:", *("  " + line for line in plan["script"].splitlines())]
     return lines

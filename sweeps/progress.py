@@ -31,6 +31,7 @@ class SweepProgress:
         self.started = time.monotonic()
         self.fractions: dict[str, float] = {}
         self.labels: dict[str, str] = {}
+        self.noted = ""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -75,6 +76,11 @@ class SweepProgress:
             )
         self._show()
 
+    def note(self, text: str) -> None:
+        """Something beside the progress, such as how many runs are queued."""
+        self.noted = text
+        self._show()
+
     def seconds_left(self) -> float | None:
         """By the speed of this launch so far."""
         behind = self.finished - self.first + sum(self.fractions.values())
@@ -84,7 +90,8 @@ class SweepProgress:
     def _show(self) -> None:
         left = self.seconds_left()
         now = next(iter(self.labels.values()), "")
-        said = f"{self.finished}/{self.total} runs" + (f", {minutes(left)} left" if left else "") + f"  {now}"
+        said = f"{self.finished}/{self.total} runs" + (f", {minutes(left)} left" if left else "")
+        said += (f", {self.noted}" if self.noted else "") + f"  {now}"
         self.bar.update(self.task, completed=self.finished + sum(self.fractions.values()), said=said)
 
 

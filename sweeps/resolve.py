@@ -22,6 +22,7 @@ from sweeps.identity import digest, file_digest, run_id
 from sweeps.judging import ALPACA_EVAL_BASELINE, Evaluation, judged_by
 from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts, require_constraints
 from sweeps.spec import SweepSpec
+from sweeps.store import STAGES
 from sweeps.yamlfile import Problem, YamlFile, in_folder
 
 BUILTIN = "builtin:instructions"
@@ -74,6 +75,7 @@ class Job(Fixed):
     bad_rows: Literal["refuse", "skip"]
     evaluation: Evaluation
     runs: list[PlannedRun]
+    stages: list[str] = list(STAGES)  # what this job does of them
     retries: dict[str, int] = {}  # `launch.retries`: cause of a failure -> automatic tries after the first
     command: list[str]  # of the process that planned it
 

@@ -136,10 +136,12 @@ class Slurm(BaseModel):
     tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
     strategy: Literal["ddp", "zero3"] = "ddp"  # how several processes share a run
     retries: Retries = {}
+    # Judging in jobs of its own, without GPUs: their parameters, where they differ from those above.
+    judge: dict[str, Any] | None = None
 
     def parameters(self) -> dict[str, Any]:
         """What submitit gets."""
-        own = {"executor", "runs_per_job", "strategy", "retries"}
+        own = {"executor", "runs_per_job", "strategy", "judge", "retries"}
         return {key: value for key, value in self.model_dump().items() if key not in own}
 
 
@@ -337,11 +339,13 @@ def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
         {*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict(), *Slurm.model_fields}
         - {"ntasks_per_node"}  # tasks_per_node says it, and is what divides a batch
     )
-    for key in launch:
-        if key not in allowed:
-            yield Problem(
-                ("launch", key), f"unknown key {key!r} under launch{suggest(str(key), allowed)}", True
-            )
+    judge = launch.get("judge")
+    own = sorted({*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict()})
+    for section, place, known in ((launch, ("launch",), allowed), (judge, ("launch", "judge"), own)):
+        for key in section if isinstance(section, dict) else ():
+            if key not in known:
+                said = f"unknown key {key!r} under {'.'.join(place)}{suggest(str(key), known)}"
+                yield Problem((*place, key), said, True)
 
 
 def _process_problems(settings: TrainSettings, spec: SweepSpec) -> Iterator[Problem]:

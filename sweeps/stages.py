@@ -77,7 +77,7 @@ def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progre
             # Another process may have finished it between planning and now.
             if lease.previous and not folder.done(eval_id):
                 note_loss(folder, lease.previous, job.retries)
-            while not folder.done(eval_id) and not folder.failed(eval_id):
+            while _has_work(job, folder) and not folder.failed(eval_id):
                 if cancelled():
                     return "cancelled"
                 run_stages(workshop, run, folder, report)
@@ -87,6 +87,12 @@ def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progre
             raise  # Ctrl-C ends all of it; a cancelled run ends alone
         lease.release()  # again: the interruption may have come in the middle of it
         return "cancelled"
+
+
+def _has_work(job: Job, folder: RunFolder) -> bool:
+    """The next stage of the run is one of this job's; an earlier or a later one may be another job's."""
+    missing = [stage for stage in STAGES if not folder.has(stage, job.evaluation.eval_id)]
+    return bool(missing) and missing[0] in job.stages
 
 
 def use_one_gpu() -> None:
@@ -110,6 +116,8 @@ def run_stages(
         for stage in STAGES:
             if folder.has(stage, eval_id):
                 continue
+            if stage not in workshop.job.stages:
+                return
             with failures_noted(workshop.job, folder, stage):
                 write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
                 folder.last_file(stage, eval_id).unlink(missing_ok=True)  # another of its files was deleted

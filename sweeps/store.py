@@ -175,9 +175,11 @@ class RunFolder:
         return all(self.has(stage, eval_id) for stage in reversed(STAGES))
 
     def outcome(self, eval_id: str) -> State:
-        """How the run ended, for whoever holds its lease: done, diverged or failed."""
+        """How the run ended, for whoever holds its lease; waiting: its next stages are another job's."""
         if self.done(eval_id):
             return "done"
+        if not self.failure.exists():
+            return "waiting"
         return "diverged" if read_json(self.failure)["kind"] == "diverged" else "failed"
 
     def clear_failure(self) -> None:

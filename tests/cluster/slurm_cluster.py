@@ -227,7 +227,7 @@ def _configure(cluster: Cluster, cpus: int, gpus: int, accounting: bool, options
         "SlurmdUser=root",
         "AuthType=auth/none",  # of this machine's loopback; munge would have to run
         "CredType=cred/none",
-        "AuthInfo=cred_expire=3",  # how long a requeued job waits; default 120 s
+        "AuthInfo=cred_expire=6",  # seconds that a requeued job waits; below 5 it would be the default, 120
         "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",
         "MpiDefault=none",
         "ProctrackType=proctrack/linuxproc",

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slurm_cluster import Cluster
 
 from sweeps import lease as module
-from sweeps.lease import SILENT_SECONDS, Lease, held, holder_state
+from sweeps import slurm_queue
+from sweeps.lease import QUIET_SECONDS, SILENT_SECONDS, Lease, held, holder_state
 
 HOLD = (
     "import sys, time; from pathlib import Path; from sweeps.lease import Lease\n"
@@ -137,27 +139,69 @@ def test_owners_elsewhere(
     assert (lease.take() is None) is (expected != "dead")
 
 
-@pytest.mark.parametrize(
-    ("squeue", "expected"),
-    [
-        ("echo RUNNING", "unknown"),
-        ("echo PENDING", "unknown"),
-        ("true", "dead"),
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "dead"),  # Slurm 22.05
-        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "unknown"),
-    ],
-)
+def slurm_says(lease: Lease, monkeypatch: pytest.MonkeyPatch, job: str, silent: float, **owner: Any) -> str:
+    """The state of a lease whose owner is a job on another machine, by a fresh answer of squeue."""
+    monkeypatch.setattr(slurm_queue, "_last", None)
+    about = {"host": "elsewhere", "slurm_job_id": job, "refreshed": time.time() - silent}
+    changed(lease, **{**about, **owner})
+    return holder_state(lease)
+
+
 def test_slurm_decides_about_a_silent_job(
-    lease: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, expected: str
+    lease: Lease, slurm: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers of squeue; only a clear one ends an owner."""
-    command = tmp_path / "bin" / "squeue"
-    command.parent.mkdir()
-    command.write_text(f"#!/bin/sh\n{squeue}\n")
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
-    changed(lease, host="elsewhere", slurm_job_id="17", refreshed=0)
-    assert holder_state(lease) == expected
+    """A real job that runs, is requeued and is cancelled; the lease of its first start, and who else may own it."""
+    submit = ("sbatch", "--parsable", "--requeue", "--output=/dev/null", "--wrap", "exec sleep 300")
+    job = slurm.command(*submit).strip()
+    slurm.wait(lambda: slurm.queue().get(job) == "RUNNING", 20)
+    assert slurm_says(lease, monkeypatch, job, 0) == "alive"
+    assert slurm_says(lease, monkeypatch, job, SILENT_SECONDS - 10) == "alive"
+    assert slurm_says(lease, monkeypatch, job, SILENT_SECONDS + 10) == "unknown"  # it may be cut off
+    slurm.command("scontrol", "requeue", job)
+    slurm.wait(lambda: slurm.queue().get(job) == "PENDING", 20)
+    assert (
+        slurm_says(lease, monkeypatch, job, QUIET_SECONDS - 5) == "alive"
+    )  # it may be newer than the answer
+    assert slurm_says(lease, monkeypatch, job, QUIET_SECONDS + 1) == "dead"
+    slurm.wait(lambda: slurm.queue().get(job) == "RUNNING", 30)
+    assert slurm_says(lease, monkeypatch, job, QUIET_SECONDS + 1) == "dead"  # that start is over
+    assert slurm_says(lease, monkeypatch, job, QUIET_SECONDS + 1, slurm_restarts=1) == "alive"
+    slurm.command("scancel", job)
+    slurm.wait_until_empty()
+    assert slurm_says(lease, monkeypatch, job, QUIET_SECONDS + 1, slurm_restarts=1) == "dead"
+    assert (
+        slurm_says(lease, monkeypatch, job, 1e9, user=os.getuid() + 1) == "unknown"
+    )  # may be hidden from us
+    monkeypatch.setenv("PATH", "")
+    assert slurm_says(lease, monkeypatch, job, SILENT_SECONDS - 10) == "alive"
+    assert slurm_says(lease, monkeypatch, job, 1e9) == "unknown"  # a silent Slurm says nothing
+
+
+def test_a_requeued_job_knows_its_own_earlier_start(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without asking anybody: same job, fewer restarts; not while that start still refreshes."""
+    monkeypatch.setenv("PATH", "")
+    for name, value in (("SLURM_JOB_ID", "17"), ("SLURM_RESTART_COUNT", "2")):
+        monkeypatch.setenv(name, value)
+    assert slurm_says(lease, monkeypatch, "17", QUIET_SECONDS + 1, slurm_restarts=1) == "dead"
+    assert slurm_says(lease, monkeypatch, "17", QUIET_SECONDS - 5, slurm_restarts=1) == "alive"
+    assert slurm_says(lease, monkeypatch, "17", QUIET_SECONDS + 1, slurm_restarts=2) == "alive"
+    assert slurm_says(lease, monkeypatch, "18", QUIET_SECONDS + 1, slurm_restarts=1) == "alive"
+
+
+def test_an_owner_who_was_taken_for_dead_leaves(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease became another's while it was silent: it is interrupted, and does not delete what is not its own."""
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.02)
+
+    def work() -> None:
+        with held(lease):
+            changed(lease, host="elsewhere")
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    owner = lease.read()
+    assert owner is not None
+    assert owner["host"] == "elsewhere"
 
 
 def test_a_lease_is_refreshed(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,28 @@
-"""Slurm: the batch script in the plan, every parameter of submitit passed through, and no run submitted twice.
+"""Launching on Slurm: what is submitted, by the scripts themselves and by what a real Slurm says of its queue.
 
-There is no Slurm here: `sbatch` and `squeue` are scripts that answer as Slurm 22.05 does.
+Jobs that only have to be counted are held, so that none of them runs.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
+import signal
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster, running
 from submitit import SlurmExecutor
-from sweep_examples import CONFIGS, TWO, adadpo, contents, opened, write_sweep
+from sweep_examples import CONFIGS, SMALL, TWO, adadpo, contents, opened, start, write_sweep
 
-from sweeps.dispatch.jobs import slurm_executor, work
+from reports import load_results
+from sweeps import slurm_queue
+from sweeps.dispatch.slurm import slurm_executor
+from sweeps.dispatch.submission import queue_of
 from sweeps.errors import UserError
-from sweeps.spec import Slurm
+from sweeps.sweep import Sweep
 
 # Every parameter that submitit's SlurmExecutor takes, with a value of its kind.
 PARAMETERS = {
@@ -27,10 +34,26 @@ PARAMETERS = {
     "signal_delay_s": 60, "srun_args": ["-vv"],
     "teardown": ["date"], "stderr_to_stdout": True, "time": 30, "use_srun": True, "wckey": "w",
 }  # fmt: skip
+HELD = {"additional_parameters": {"hold": True}}
+JUDGE = {"judge": {"partition": "main", "array_parallelism": 1}}
 
 
-def launch(**keys: object) -> str:
-    return TWO.replace("launch: {executor: inline}", "launch: " + json.dumps({"executor": "slurm", **keys}))
+def launch(text: str = TWO, **keys: object) -> str:
+    return text.replace("launch: {executor: inline}", "launch: " + json.dumps({"executor": "slurm", **keys}))
+
+
+def queued_stages(sweep: Sweep) -> Counter[tuple[str, str]]:
+    """How often a stage of a run is queued."""
+    return Counter(
+        (run, stage)
+        for queued in queue_of(sweep, shared=False)
+        for run in queued.runs
+        for stage in queued.stages
+    )
+
+
+def every_stage_once(sweep: Sweep) -> dict[tuple[str, str], int]:
+    return {(run.run_id, s): 1 for run in sweep.job.runs for s in ("train", "generate", "judge", "score")}
 
 
 def test_the_plan_prints_the_batch_script(tmp_path: Path) -> None:
@@ -47,11 +70,11 @@ def test_the_plan_prints_the_batch_script(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     for line in (
         "#!/bin/bash", "#SBATCH --partition=gpu", "#SBATCH --time=480", "#SBATCH --mem=16GB",
-        "#SBATCH --gpus-per-node=2",
+        "#SBATCH --gpus-per-node=2", "#SBATCH --requeue",
         "#SBATCH --array=0-1%2", "#SBATCH --job-name=adadpo-two", "module load cuda",
     ):  # fmt: skip
         assert f"  {line}\n" in answer.out
-    assert "submitit.core._submit" in answer.out
+    assert "sweeps.dispatch.worker" in answer.out
     assert not (tmp_path / "store").exists()
 
 
@@ -62,16 +85,14 @@ def test_every_parameter_of_submitit_is_passed_through(tmp_path: Path, name: str
     if name not in PARAMETERS:
         pytest.skip(f"submitit has a new parameter {name!r}: give it a value in PARAMETERS")
     sweep = opened(write_sweep(tmp_path / "two.yaml", launch(**{name: PARAMETERS[name]})), tmp_path / "store")
-    assert isinstance(sweep.spec.launch, Slurm)
-    executor = slurm_executor(sweep, sweep.spec.launch, tmp_path / "logs", on_cluster=False)
+    executor = slurm_executor(sweep.spec.launch.parameters(), tmp_path / "logs")
     assert executor.parameters[name] == PARAMETERS[name]
 
 
 def test_the_published_setting_is_an_array_of_24_runs_on_8_gpus(tmp_path: Path) -> None:
     """configs/llama3: 2 arms x 12 settings x 3 seeds = 72 jobs, 4 at a time, 8 tasks and GPUs each."""
-    script = adadpo("plan", CONFIGS / "llama3_8b_ultrafeedback.yaml", "--store", tmp_path, "--json").json[
-        "script"
-    ]
+    file = CONFIGS / "llama3_8b_ultrafeedback.yaml"
+    script = adadpo("plan", file, "--store", tmp_path, "--json").json["script"]
     for line in ("--array=0-71%4", "--ntasks-per-node=8", "--gpus-per-node=8", "--time=720", "--mem=800GB"):
         assert f"#SBATCH {line}\n" in script
 
@@ -89,67 +110,13 @@ def test_parameters_that_submitit_cannot_use(tmp_path: Path, keys: dict[str, obj
         assert "submitit" in answer.err
 
 
-def test_runs_of_several_processes_are_planned_but_not_launched(tmp_path: Path, slurm: Path) -> None:
-    """Said at launch with code 2, and nothing is submitted."""
-    text = launch(tasks_per_node=2).replace("warmup: 0", "warmup: 0, forward: trl")
-    file = write_sweep(tmp_path / "two.yaml", text)
-    assert adadpo("plan", file, "--store", tmp_path / "store").code == 0
-    answer = adadpo("launch", file, "--store", tmp_path / "store")
-    assert answer.code == UserError.exit_code
-    assert "runs trained by several processes" in answer.err
-    assert not (slurm / "scripts").exists()
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with `sbatch`, which keeps the scripts, and `squeue`, which knows the jobs in the file `queue`."""
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    (folder / "queue").write_text("")
-    sbatch = f'#!/bin/sh\nmkdir -p {folder}/scripts; cp "$1" {folder}/scripts/; echo Submitted batch job 17\n'
-    squeue = f"#!/bin/sh\ncat {folder}/queue\n"
-    for name, text in (
-        ("sbatch", sbatch),
-        ("squeue", squeue),
-        ("srun", "#!/bin/sh\n"),
-        ("sacct", "#!/bin/sh\n"),
-    ):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    return folder
-
-
-def test_a_launch_submits_what_is_not_queued(tmp_path: Path, slurm: Path, undisturbed: Path) -> None:
-    """First launch: one array of two jobs. Second, while Slurm has them: none. Workers run their files."""
-    store, file = tmp_path / "store", write_sweep(tmp_path / "two.yaml", launch(partition="gpu"))
-    answer = adadpo("launch", file, "--store", store)
-    assert answer.code == 0, answer.err
-    assert "submitted 2 jobs (17_0 ...)" in answer.out
-    [script] = (slurm / "scripts").iterdir()
-    assert "#SBATCH --partition=gpu\n" in script.read_text()
-    assert "#SBATCH --array=0-1%" in script.read_text()
-
-    (slurm / "queue").write_text("17_0 17_0\n17_1 17_1\n")
-    answer = adadpo("launch", file, "--store", store)
-    assert answer.code == 0, answer.err
-    assert "every run is queued already" in answer.out
-    assert len(list((slurm / "scripts").iterdir())) == 1
-
-    jobs = sorted((store / "sweeps" / "two" / "jobs").glob("*/job.json"))
-    assert [state for job in jobs for state in work(str(job)).values()] == ["done", "done"]
-    assert contents(store) == contents(undisturbed)
-    (slurm / "queue").write_text("")
-    answer = adadpo("report", "two", "--store", store)
-    assert answer.code == 0, answer.err
-
-
-def test_jobs_that_slurm_lost_are_submitted_again(tmp_path: Path, slurm: Path) -> None:
-    """Cancelled before they started: no lease, no failure, not in the queue."""
-    store, file = tmp_path / "store", write_sweep(tmp_path / "two.yaml", launch())
-    assert adadpo("launch", file, "--store", store).code == 0
-    (slurm / "queue").write_text("17_1 17_1\n")
-    assert "submitted 1 jobs" in adadpo("launch", file, "--store", store).out
+def test_a_judge_block_takes_the_same_keys(tmp_path: Path) -> None:
+    """A mistyped one is named with its place and the one that was meant."""
+    answer = adadpo("check", write_sweep(tmp_path / "two.yaml", launch(judge={"partitoin": "cpu"})))
+    assert answer.code == 2
+    assert re.search(
+        r"two.yaml:14:\d+: unknown key 'partitoin' under launch.judge; did you mean 'partition'", answer.err
+    )
 
 
 def test_without_slurm_a_launch_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,17 +125,204 @@ def test_without_slurm_a_launch_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     store, file = tmp_path / "store", write_sweep(tmp_path / "two.yaml", launch())
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 1
-    assert "Slurm did not take the jobs" in answer.err
+    assert "there is no scontrol on this machine" in answer.err
     assert "Traceback" not in answer.err
-    assert not list(store.rglob("submitted.json"))
+    assert not list(store.rglob("work.json"))
 
 
-def test_a_silent_squeue_is_not_an_empty_one(tmp_path: Path, slurm: Path) -> None:
-    """squeue fails: nobody knows what is queued, so nothing is submitted a second time."""
-    store, file = tmp_path / "store", write_sweep(tmp_path / "two.yaml", launch())
+def test_a_dry_run_says_what_a_launch_then_does(tmp_path: Path, slurm: Cluster) -> None:
+    """Every script byte for byte, every command but for the ids that Slurm gives; nothing is written before."""
+    store = tmp_path / "store"
+    file = write_sweep(tmp_path / "two.yaml", launch(gpus_per_node=1, **HELD, **JUDGE))
+    said = adadpo("launch", file, "--dry-run", "--store", store)
+    assert said.code == 0, said.err
+    assert not store.exists()
     assert adadpo("launch", file, "--store", store).code == 0
-    (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    folder = store / "sweeps" / "two" / "jobs" / "slurm-001"
+    scripts = sorted(folder.glob("*.sh"))
+    assert [script.stem for script in scripts] == ["finish", "judge-0", "train-0"]
+    for script in scripts:
+        assert f"# {script}\n{script.read_text().strip()}\n" in said.out
+    assert "--gpus-per-node=1" in (folder / "train-0.sh").read_text()
+    assert "gpus" not in (folder / "judge-0.sh").read_text()
+    ids = json.loads((folder / "submitted.json").read_text())
+    commands = [line for line in said.out.splitlines() if line.startswith("$ sbatch")]
+    assert f"--dependency=aftercorr:<train-0>' --kill-on-invalid-dep=yes {folder}/judge-0.sh" in commands[1]
+    show = slurm.command("scontrol", "show", "job", "--oneliner", f"{ids['judge-0']}_0")
+    assert f"Dependency=aftercorr:{ids['train-0']}_*(unfulfilled)" in show
+    assert "KillOInInvalidDependent=Yes" in show
+    assert adadpo("launch", file, "--dry-run", "--store", store).out.startswith("nothing to submit")
+
+
+def test_a_sweep_ends_with_a_report_and_nobody_logged_in(
+    tmp_path: Path, slurm: Cluster, undisturbed: Path
+) -> None:
+    """Train on GPUs, then judge job by job, then the report: against the same sweep in one process."""
+    store = tmp_path / "store"
+    file = write_sweep(tmp_path / "two.yaml", launch(gpus_per_node=1, runs_per_job=1, **JUDGE))
+    started = time.monotonic()
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err
+    assert time.monotonic() - started < 5
+    assert "submitted 3 jobs" in answer.out
+    sweep = opened(file, store)
+    assert queued_stages(sweep) == every_stage_once(sweep)
+    again = adadpo("launch", file, "--store", store)
+    assert "every run is queued already" in again.out, again
+    report = store / "sweeps" / "two" / "report.html"
+    slurm.wait(report.exists, 240, "the report")
+    slurm.wait_until_empty()
+    assert contents(store) == contents(undisturbed)
+    assert load_results(report.with_name("results.json")).counts == {"done": 2}
+    assert adadpo("launch", file, "--store", store).code == 0
+    assert slurm.queue() == {}
+
+
+def test_arrays_are_split_where_slurm_does_not_take_longer_ones(tmp_path: Path) -> None:
+    """MaxArraySize 3, 8 jobs, at most 2 at once: arrays of 3, 3 and 2; two side by side and one that follows."""
+    file = write_sweep(tmp_path / "small.yaml", launch(SMALL, array_parallelism=2, **HELD, **JUDGE))
+    with running(nodes=1, options=("MaxArraySize=3",)) as cluster, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(cluster.conf))
+        answer = adadpo("launch", file, "--store", tmp_path / "store")
+        assert answer.code == 0, answer.err
+        sweep = opened(file, tmp_path / "store")
+        assert queued_stages(sweep) == every_stage_once(sweep)
+        ids = json.loads((sweep.folder / "jobs" / "slurm-001" / "submitted.json").read_text())
+        shown = {
+            name: cluster.command("scontrol", "show", "job", "--oneliner", job) for name, job in ids.items()
+        }
+    assert list(ids) == ["train-0", "train-3", "train-6", "judge-0", "judge-3", "judge-6", "finish"]
+    tasks = [re.search(r"ArrayTaskId=(\S+) ArrayTaskThrottle=(\d+)", shown[f"train-{n}"]) for n in (0, 3, 6)]
+    assert [found and found.groups() for found in tasks] == [
+        ("0-2%1", "1"),
+        ("0-2%1", "1"),
+        ("0-1%1", "1"),
+    ]
+    assert f"Dependency=afterany:{ids['train-0']}_*(unfulfilled)" in shown["train-6"]
+    assert f"aftercorr:{ids['train-3']}_*" in shown["judge-3"]
+    # The judge's throttle is 1: its arrays follow one another.
+    assert f"afterany:{ids['judge-0']}_*" in shown["judge-3"]
+    assert all(f"afterany:{job}_*" in shown["finish"] for name, job in ids.items() if name != "finish")
+
+
+def test_a_thousand_runs_are_submitted_within_seconds(tmp_path: Path, slurm: Cluster) -> None:
+    """2 arms x 500 seeds; the queue knows each of them once."""
+    text = launch(TWO.replace("seeds: [0]", "seeds: 0..499"), **HELD)
+    file, store = write_sweep(tmp_path / "two.yaml", text), tmp_path / "store"
+    started = time.monotonic()
+    answer = adadpo("launch", file, "--store", store)
+    took = time.monotonic() - started
+    assert answer.code == 0, answer.err
+    assert took < 15, took  # 3 s on an idle machine
+    sweep = opened(file, store)
+    assert len(sweep.job.runs) == 1000
+    assert queued_stages(sweep) == every_stage_once(sweep)
+    assert "every run is queued already" in adadpo("launch", file, "--store", store).out
+
+
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_a_launcher_killed_at_any_moment_leaves_no_orphan_and_no_double(
+    tmp_path: Path, slurm: Cluster, moment: int
+) -> None:
+    """kill -9 at each of its renames: before, between and after its calls of sbatch. The next one completes it."""
+    file, store = write_sweep(tmp_path / "two.yaml", launch(**HELD, **JUDGE)), tmp_path / "store"
+    child = start(tmp_path / "log", "launch", file, "--store", store, interruption=("rename", moment, 9))
+    assert child.wait().code in (0, -signal.SIGKILL)
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err
+    sweep = opened(file, store)
+    assert queued_stages(sweep) == every_stage_once(sweep)
+    finishing = [queued for queued in queue_of(sweep) if not queued.stages]
+    assert len(finishing) in (1, 2)  # writing the report twice is harmless; never is not
+    # Everything that Slurm has belongs to the sweep: nothing waits for files that never come.
+    assert len(queue_of(sweep)) == len(slurm.queue())
+
+
+def test_two_launchers_submit_each_run_once(tmp_path: Path, slurm: Cluster) -> None:
+    """Started together on an empty store."""
+    file, store = write_sweep(tmp_path / "small.yaml", launch(SMALL, **HELD)), tmp_path / "store"
+    launchers = [start(tmp_path / f"{n}.log", "launch", file, "--store", store) for n in range(3)]
+    answers = [launcher.wait() for launcher in launchers]
+    assert [answer.code for answer in answers] == [0, 0, 0], answers
+    sweep = opened(file, store)
+    assert queued_stages(sweep) == every_stage_once(sweep)
+    assert sum("queued already" in answer.out for answer in answers) == 2
+
+
+def test_what_was_cancelled_is_submitted_again_and_nothing_pends_for_ever(
+    tmp_path: Path, slurm: Cluster
+) -> None:
+    """scancel of one training: exactly that run is submitted again. Of all: their judging goes by itself."""
+    file, store = write_sweep(tmp_path / "two.yaml", launch(**HELD, **JUDGE)), tmp_path / "store"
+    assert adadpo("launch", file, "--store", store).code == 0
+    sweep = opened(file, store)
+    first, second = (sweep.folder / "jobs" / f"slurm-00{number}" for number in (1, 2))
+    ids = json.loads((first / "submitted.json").read_text())
+    slurm.command("scancel", f"{ids['train-0']}_1")
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err
+    parts = json.loads((second / "work.json").read_text())["parts"]
+    assert parts["train"]["elements"] == [[sweep.job.runs[1].run_id]]
+    assert {queued_stages(sweep)[run.run_id, "train"] for run in sweep.job.runs} == {1}
+
+    for folder in (first, second):
+        ids = json.loads((folder / "submitted.json").read_text())
+        slurm.command("scancel", ids["train-0"])
+        slurm.command("scontrol", "release", ids["judge-0"])  # a held job is not looked at
+        slurm.wait(lambda ids=ids: not any(job.startswith(ids["judge-0"]) for job in slurm.queue()), 20)
+    assert queued_stages(sweep) == {}
+    assert adadpo("launch", file, "--store", store).code == 0
+    assert queued_stages(sweep) == every_stage_once(sweep)
+
+
+def test_a_silent_squeue_is_not_an_empty_one(
+    tmp_path: Path, slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller is out of reach: nobody knows what is queued, so nothing is submitted a second time."""
+    store, file = tmp_path / "store", write_sweep(tmp_path / "two.yaml", launch(**HELD))
+    assert adadpo("launch", file, "--store", store).code == 0
+    conf = tmp_path / "slurm.conf"
+    port = re.search(r"SlurmctldPort=(\d+)", slurm.conf.read_text())
+    assert port is not None
+    conf.write_text(slurm.conf.read_text().replace(port[0], "SlurmctldPort=9") + "MessageTimeout=2\n")
+    monkeypatch.setenv("SLURM_CONF", str(conf))
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 1
     assert "squeue does not answer" in answer.err
-    assert len(list((slurm / "scripts").iterdir())) == 1
+    assert not (store / "sweeps" / "two" / "jobs" / "slurm-002").exists()
+
+
+def test_the_accounts_limit_is_said_in_words(tmp_path: Path, slurm_accounting: Cluster) -> None:
+    """A real MaxSubmitJobs of 3 for 8 jobs: code 1, what to do, and the same command works with packed jobs."""
+    slurm_accounting.command("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=3")
+    store = tmp_path / "store"
+    answer = adadpo("launch", write_sweep(tmp_path / "small.yaml", launch(SMALL, **HELD)), "--store", store)
+    assert answer.code == 1
+    assert "limit on queued jobs of your account" in answer.err
+    assert "launch.runs_per_job" in answer.err
+    file = write_sweep(tmp_path / "small.yaml", launch(SMALL, runs_per_job=4, **HELD))
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err
+    assert len(slurm_accounting.queue()) == 3
+
+
+def test_runs_of_several_processes_are_planned_but_not_launched(tmp_path: Path) -> None:
+    """Said at launch with code 2, and nothing is submitted."""
+    text = launch(tasks_per_node=2).replace("warmup: 0", "warmup: 0, forward: trl")
+    file = write_sweep(tmp_path / "two.yaml", text)
+    assert adadpo("plan", file, "--store", tmp_path / "store").code == 0
+    answer = adadpo("launch", file, "--store", tmp_path / "store")
+    assert answer.code == UserError.exit_code
+    assert "runs trained by several processes" in answer.err
+
+
+def test_one_squeue_serves_all_who_ask_within_seconds(
+    slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second answer comes from memory; whoever needs it fresh asks anew."""
+    monkeypatch.setattr(slurm_queue, "_last", None)
+    assert slurm_queue.slurm_jobs() == []
+    slurm.command("sbatch", "--hold", "--output=/dev/null", "--wrap", "true")
+    assert slurm_queue.slurm_jobs() == []
+    [job] = slurm_queue.slurm_jobs(shared=False)
+    assert (job.state, job.index, job.reason) == ("PENDING", None, "JobHeldUser")

@@ -1,10 +1,9 @@
-"""Runs as submitit jobs: worker processes of this machine, or Slurm. A job is a JSON file; its worker reads it."""
+"""Runs in worker processes of this machine, as submitit jobs. A job is a JSON file; its worker reads it."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from sweeps.errors import FailureError, UserError
+from sweeps.errors import FailureError
 from sweeps.progress import SweepProgress
 from sweeps.resolve import Job, PlannedRun
-from sweeps.spec import Local, Slurm
+from sweeps.spec import Local
 from sweeps.stages import execute
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
@@ -100,14 +99,14 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
                     finally:
                         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 time.sleep(POLL_SECONDS)
-                _follow(sweep, runs, ended, progress)
+                follow_files(sweep, runs, ended, progress)
                 for slot, job in [(slot, job) for slot, job in slots.items() if job.done()]:
                     del slots[slot]
                     if error := job.exception():
                         failures.append(_cause(error, job.paths.folder))
         finally:
             _end(list(slots.values()))  # Ctrl-C: the workers end with the launcher
-        _follow(sweep, runs, ended, progress)
+        follow_files(sweep, runs, ended, progress)
     if failures:
         raise FailureError(failures[0])
 
@@ -144,7 +143,7 @@ def _cause(error: Exception, folder: Path) -> str:
     return line.partition("Error: ")[2] or line
 
 
-def _follow(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress: SweepProgress) -> None:
+def follow_files(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress: SweepProgress) -> None:
     """Show what the workers' files say."""
     for run in runs:
         if run.run_id in ended:
@@ -157,98 +156,3 @@ def _follow(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress: Swe
         elif state == "running" and (owner := folder.lease.read()) and owner.get("progress"):
             now = owner["progress"]
             progress.update(run, now["stage"], now["done"], now["total"])
-
-
-def slurm_executor(sweep: Sweep, launch: Slurm, folder: Path, *, on_cluster: bool = True) -> Any:
-    """Submitit's executor with the sweep's parameters.
-
-    Args:
-        sweep: names the jobs.
-        launch: the parameters.
-        folder: of the logs.
-        on_cluster: False: only to render the script; planning happens on laptops too.
-
-    Raises:
-        UserError: submitit refuses a parameter.
-        RuntimeError: `on_cluster`, and there is no Slurm.
-    """
-    from submitit import SlurmExecutor
-
-    class Renderer(SlurmExecutor):
-        @classmethod
-        def affinity(cls) -> int:
-            return 1  # submitit would look for srun
-
-    executor = (SlurmExecutor if on_cluster else Renderer)(folder=folder)
-    parameters = {"job_name": f"adadpo-{sweep.spec.name}", **launch.parameters()}
-    try:
-        common = executor._equivalence_dict()  # submitit's names for every kind of cluster, such as mem_gb
-        own = {key: value for key, value in parameters.items() if key not in common}
-        shared = executor._convert_parameters({key: parameters[key] for key in parameters if key in common})
-        executor.update_parameters(**(shared | own))
-    except (ValueError, TypeError, NameError, AssertionError) as error:
-        raise UserError(f"launch: submitit refuses these Slurm parameters: {error}") from error
-    return executor
-
-
-def slurm_script(sweep: Sweep, launch: Slurm) -> str:
-    """The batch script that would be submitted.
-
-    Raises:
-        UserError: submitit refuses a parameter.
-    """
-    executor = slurm_executor(sweep, launch, sweep.folder / "jobs" / "logs" / "%j", on_cluster=False)
-    jobs = -(-len(sweep.job.runs) // launch.runs_per_job)
-    if jobs > 1:
-        executor.parameters["map_count"] = jobs
-    return str(executor._make_submission_file_text(executor._submitit_command_str, "plan"))
-
-
-def launch_slurm(sweep: Sweep, runs: list[PlannedRun], launch: Slurm) -> list[str]:
-    """Submit the runs that no queued job has; returns the job ids.
-
-    Raises:
-        UserError: a run is to be trained by several processes.
-        FailureError: there is no Slurm here, or it refuses.
-    """
-    if sweep.spec.processes > 1:
-        raise UserError(
-            f"launch.nodes x launch.tasks_per_node = {sweep.spec.processes}: "
-            "runs trained by several processes can be planned but not launched yet; use 1"
-        )
-    from submitit.core.utils import FailedJobError
-
-    queued = queued_runs(sweep)
-    files = write_jobs(sweep, [run for run in runs if run.run_id not in queued], launch.runs_per_job)
-    if not files:
-        return []
-    try:
-        executor = slurm_executor(sweep, launch, files[0].parent.parent / "logs" / "%j")
-        jobs = executor.map_array(work, [str(file) for file in files])
-    except (FailedJobError, RuntimeError, FileNotFoundError) as error:
-        raise FailureError(f"Slurm did not take the jobs: {str(error).splitlines()[0]}") from error
-    for file, job in zip(files, jobs, strict=True):
-        write_json(file.with_name("submitted.json"), {"slurm_job_id": job.job_id, "time": time.time()})
-    return [job.job_id for job in jobs]
-
-
-def queued_runs(sweep: Sweep) -> set[str]:
-    """Runs of jobs that Slurm says are pending or running."""
-    submitted = {file: read_json(file)["slurm_job_id"] for file in sweep.folder.glob("jobs/*/submitted.json")}
-    if not submitted:
-        return set()
-    try:
-        answer = subprocess.run(
-            ["squeue", "-h", "-r", "-o", "%i %F_%K"], capture_output=True, text=True, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise FailureError(
-            f"squeue does not answer, so nobody knows which jobs are queued: {error}"
-        ) from error
-    alive = set(answer.stdout.split())
-    return {
-        run["run_id"]
-        for file, job in submitted.items()
-        if job in alive
-        for run in read_json(file.with_name("job.json"))["runs"]
-    }

@@ -1,0 +1,120 @@
+"""A job on Slurm: `python -m sweeps.dispatch.worker SUBMISSION PART FIRST`, with the array's index in the environment.
+
+Asked to leave (SIGUSR2 before the time limit or at preemption, SIGTERM), it leaves a checkpoint, gives up its lease
+and asks Slurm to start it again, unless it was cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are there
+    from sweeps.resolve import Job, PlannedRun
+
+RUN_AGAIN_SECONDS = 5.0
+
+
+class Asked:
+    """The first signal that asked this process to leave."""
+
+    signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler: work stops between two steps or batches."""
+        from adadpo.stopping import request_stop
+
+        self.signal = self.signal or number
+        request_stop()
+
+
+def main() -> None:
+    """Do one job; exit code 0 when its runs are done or have failures of their own."""
+    asked = Asked()
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, asked)
+    folder, part, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    element = first + int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+
+    from rich.console import Console
+
+    from adadpo.stopping import StoppedError
+    from sweeps.dispatch.submission import FINISH, read_submission
+    from sweeps.errors import SweepError
+
+    # As in the command line: threads that spin while they wait cost a machine that does something else too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    submission = read_submission(folder)
+    try:
+        if part == FINISH:
+            from sweeps.launch import finish_sweep
+            from sweeps.store import Store
+            from sweeps.sweep import open_sweep
+
+            store = Store(Path(submission.job.store))
+            finish_sweep(open_sweep(submission.job.sweep, store), Console(width=120))
+        else:
+            work(submission.work(part, element))
+    except StoppedError:
+        sys.exit(_leave(asked))
+    except SweepError as error:
+        print(f"adadpo: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def work(job: Job) -> None:
+    """Bring a job's runs to the end of its stages; of those that this job itself had before it was requeued, too."""
+    from sweeps.lease import is_mine_from_before
+    from sweeps.stages import execute
+    from sweeps.store import Store
+
+    store, left = Store(Path(job.store)), job.runs
+    while left:
+        ended: dict[str, str] = {}
+        execute(
+            job.model_copy(update={"runs": left}),
+            lambda run, stage, done, total: None,
+            partial(_note, ended),
+        )
+        # Slurm takes a silent node for dead and starts the job anew, while its process there may go on. Nobody else
+        # will come for these runs: wait until that process is done, or certainly gone.
+        left = [
+            run
+            for run in left
+            if ended.get(run.run_id) == "busy"
+            and is_mine_from_before(store.run(run.run_id).lease.read() or {})
+        ]
+        if left:
+            time.sleep(RUN_AGAIN_SECONDS)
+
+
+def _note(ended: dict[str, str], run: PlannedRun, state: str) -> None:
+    ended[run.run_id] = state
+
+
+def _leave(asked: Asked) -> int:
+    """Have Slurm start this job again where it was not cancelled; returns the exit code."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    show = subprocess.run(
+        ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=False
+    )
+    state = re.search(r"\bJobState=(\S+)", show.stdout)
+    # SIGUSR2 is Slurm's warning before the time limit or preemption. SIGTERM may be scancel, whose job is no longer
+    # RUNNING, or preemption where no warning is configured.
+    preempted = re.search(r"\bPreemptTime=\d", show.stdout)
+    if asked.signal == signal.SIGUSR2 or (state and state[1] == "RUNNING" and preempted):
+        print(f"adadpo: asked to leave ({signal.Signals(asked.signal or 0).name}); starting again later")
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode
+    return 128 + (asked.signal or 0)
+
+
+if __name__ == "__main__":
+    main()
