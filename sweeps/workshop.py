@@ -54,7 +54,7 @@ class Workshop:
 
     def data(self, run: PlannedRun) -> TrainingData:
         """Token ids of the pairs."""
-        from adadpo.tokens import tokenize_pairs
+        from adadpo.token_cache import cached_token_pairs
         from adadpo.train import TrainingData
 
         length = run.config.train.max_length
@@ -65,7 +65,8 @@ class Workshop:
             def tokens(source: Source, planned: str | None) -> TokenPairs:
                 _require_same("data", source.name, source.open().identity, planned)
                 pairs = load_pairs(source.open(), self.job.bad_rows)
-                found = tokenize_pairs(pairs.pairs, tokenizer, length)
+                identity = run.config.model
+                found = cached_token_pairs(pairs.pairs, tokenizer, length, model_identity=identity)
                 left_out.extend(f"{source.name}: row {row.number}: {row.reason}" for row in pairs.bad_rows)
                 left_out.extend(
                     f"{source.name}: usable pair {row.number}: {row.reason}" for row in found.dropped
