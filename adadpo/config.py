@@ -99,8 +99,7 @@ class Decoding(Settings):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=256, gt=0)
     seed: int = Field(default=0, ge=0)
-    # Prompts at a time. With transformers it decides which random numbers a prompt gets; with vllm it does not, and
-    # hundreds keep the engine busy.
+    # Prompts at a time. It decides no random number, but the rounding of bfloat16; hundreds keep vllm busy.
     batch_size: int = Field(default=32, gt=0)
     engine: Literal["transformers", "vllm"] = "transformers"
 

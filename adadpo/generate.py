@@ -12,19 +12,10 @@ from torch import Tensor
 
 from adadpo.config import Decoding
 from adadpo.data import Text
+from adadpo.decode import chooser, decode, pad_left
 from adadpo.logprobs import row_logps
-from adadpo.responses import Progress, Response, cut_response, derived_seed, in_batches
+from adadpo.responses import Progress, Response, cut_response, in_batches
 from adadpo.tokens import encode
-
-# A model's own generation settings (Qwen2.5 brings repetition_penalty 1.05) would bend the distribution unseen.
-PLAIN = {
-    "min_length": 0,
-    "min_p": None,
-    "no_repeat_ngram_size": 0,
-    "num_beams": 1,
-    "repetition_penalty": 1.0,
-    "typical_p": 1.0,
-}
 
 
 def generate(
@@ -37,9 +28,9 @@ def generate(
 ) -> list[Response]:
     """Responses of transformers in the order of the prompts.
 
-    Prompts are batched by length. Each batch has a random state of its own, made of the decoding's seed and the
-    batch's place: two models that give equal probabilities give equal responses, whatever ran before. A call that was
-    killed and is made again with the same `partial` gives what it would have given.
+    Prompts are batched by length. A prompt's random numbers are made of the decoding's seed and its place: two models
+    that give equal probabilities give equal responses, whatever ran before. A call that was killed and is made again
+    with the same `partial` gives what it would have given.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -61,22 +52,18 @@ def generate(
         raise ValueError(f"decoding.engine is {decoding.engine!r}: not for transformers to answer")
     ids = [encode(tokenizer, prompt, generation_prompt=True) for prompt in prompts]
     ends = end_tokens(model, tokenizer)
-    sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
 
     def answer(number: int, places: list[int]) -> list[Response]:
-        input_ids, attention_mask = pad_left([ids[i] for i in places], tokenizer.pad_token_id)
-        with torch.random.fork_rng(), torch.inference_mode():
-            torch.manual_seed(derived_seed(decoding.seed, number))
-            sequences = model.generate(
-                input_ids=input_ids.to(model.device),
-                attention_mask=attention_mask.to(model.device),
-                max_new_tokens=decoding.max_new_tokens,
-                eos_token_id=ends,
+        with torch.inference_mode():
+            rows = decode(
+                model,
+                [ids[i] for i in places],
+                chooser(decoding, places),
+                ends=ends,
                 pad_token_id=tokenizer.pad_token_id,
-                **PLAIN,
-                **(sampling if decoding.temperature > 0 else {"do_sample": False}),
+                max_new_tokens=decoding.max_new_tokens,
             )
-        return [cut_response(row, ends, tokenizer) for row in sequences[:, input_ids.shape[1] :].tolist()]
+        return [cut_response(row, ends, tokenizer) for row in rows]
 
     # Another version or precision rounds otherwise: half of the responses from each would be nobody's.
     made_by = [torch.__version__, transformers.__version__, str(model.dtype), model.device.type, ends]
@@ -88,14 +75,6 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     declared = model.generation_config.eos_token_id
     declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
     return sorted({tokenizer.eos_token_id, *declared})
-
-
-def pad_left(rows: Sequence[list[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Int[rows, L] ids and attention mask, padding in front."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad_token_id] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
 
 
 def token_log_ratios(

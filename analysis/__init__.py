@@ -20,6 +20,7 @@ _HOME = {
     "WinRate": "analysis.win_rates",
     "analyse": "analysis.summary",
     "analyse_missing_runs": "analysis.missing_runs",
+    "analyse_runs": "analysis.run_table",
     "bayesian_signed_rank": "analysis.bayes",
     "benjamini_hochberg": "analysis.multiplicity",
     "benjamini_yekutieli": "analysis.multiplicity",

@@ -34,6 +34,7 @@ class Declared(Frozen):
     alpha: float = 0.05
     rope: float = 1.0  # half-width of practical equivalence, in the metric's unit
     decimals: int = 9  # differences are rounded to this before they are ranked
+    preregistered: bool = True  # False: of results that were there already, so that nothing is confirmatory
 
 
 class Metric(Frozen):

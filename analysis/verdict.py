@@ -56,7 +56,7 @@ def make_verdict(
             f"primary {metric.name!r}: neither direction is better, so it cannot decide a comparison"
         )
     a, b, label = declared.candidate, declared.baseline, metric.label
-    caveats = _missing(comparison, declared, diverged or {}) + _status(comparison)
+    caveats = _missing(comparison, declared, diverged or {}) + _status(comparison, declared)
     if comparison.test is None or comparison.estimate is None:
         return Verdict(
             f"Not testable: no setting has a complete pair of {a} and {b} on {label}{caveats}.",
@@ -125,7 +125,9 @@ def make_verdict(
         "less": f"show that {a} scores lower than {b} on {label}",
     }[test.alternative]
     return Verdict(
-        f"The data do not {question}: {evidence}{known}; equivalence within ±{rope} is not shown either{caveats}.",
+        f"The data do not {question}: {evidence}{known}"
+        + (f"; equivalence within ±{rope} is not shown either" if declared.rope > 0 else "")
+        + f"{caveats}.",
         "inconclusive",
     )
 
@@ -190,8 +192,15 @@ def _missing(comparison: Comparison, declared: Declared, diverged: Mapping[str, 
     return f"; {n} of {planned} pairs {'is' if n == 1 else 'are'} missing{why}"
 
 
-def _status(comparison: Comparison) -> str:
-    return "" if comparison.confirmatory else "; exploratory, since the declaration changed after launch"
+def _status(comparison: Comparison, declared: Declared) -> str:
+    if comparison.confirmatory:
+        return ""
+    why = (
+        "the declaration changed after launch"
+        if declared.preregistered
+        else "nothing was declared before these results"
+    )
+    return f"; exploratory, since {why}"
 
 
 def _agrees(guard: Guard, higher: bool, alpha: float) -> bool:

@@ -43,6 +43,7 @@ class Declaration:
 
     changes: list[str]
     confirmatory: bool
+    preregistered: bool
     facts: list[Fact]
 
 
@@ -86,7 +87,12 @@ def _numbers(results: Results) -> list[Fact]:
 
 def declaration_of(results: Results) -> Declaration:
     """What the sweep declared, and whether it still stands."""
-    return Declaration(results.declaration_changed, is_confirmatory(results), _declared_facts(results))
+    return Declaration(
+        results.declaration_changed,
+        is_confirmatory(results),
+        results.declared.preregistered,
+        _declared_facts(results),
+    )
 
 
 def _declared_facts(results: Results) -> list[Fact]:
@@ -107,6 +113,8 @@ def _declared_facts(results: Results) -> list[Fact]:
         Fact("Alternative", _HYPOTHESES[declared.alternative].format(**names)),
         Fact("Significance level α", exact_p(declared.alpha)),
         Fact(
-            "Practical equivalence", with_unit(f"±{rope}", metric), "differences inside count as equivalent"
+            "Practical equivalence",
+            with_unit(f"±{rope}", metric) if declared.rope > 0 else Missing("no margin was declared"),
+            "differences inside count as equivalent",
         ),
     ]

@@ -46,10 +46,10 @@ def _table(results: Results, axis: str, groups: list[SettingGroup]) -> Table:
         Column("Settings", numeric=True),
         Column(baseline, numeric=True),
         Column(candidate, numeric=True),
-        Column("Mean difference", numeric=True),
+        Column("Difference", numeric=True),
         Column("Won, lost", numeric=True),
-        Column(f"{level(1 - results.declared.alpha)} interval (Hodges–Lehmann)", numeric=True),
-        Column("p, two-sided", numeric=True),
+        Column(f"{level(1 - results.declared.alpha)} interval", numeric=True),
+        Column("p", numeric=True),
         Column("Adjusted", numeric=True),
     ]
     caption = f"{titled(metric)} by {shorten(axis, 60)}: means over settings and seeds of complete pairs"

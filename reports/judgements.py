@@ -44,7 +44,7 @@ def judgements_of(results: Results) -> Judgements | None:
 
 
 def _columns(results: Results) -> list[Column]:
-    return [Column(""), *(Column(each.judge) for each in results.judgements)]
+    return [Column("Of each judgement"), *(Column(each.judge) for each in results.judgements)]
 
 
 def _table(results: Results) -> Table:

@@ -141,7 +141,12 @@ def _declaration(results: Results) -> list[str]:
     content = (
         f"the primary metric, {_name(metric.label)} ({about}); the comparison, {candidates} against the baseline "
         f"{_name(declared.baseline)}; the unit of analysis, the setting; a {_ALTERNATIVES[declared.alternative]} "
-        f"test at α = {exact_p(declared.alpha)}; and practical equivalence within ±{rope}"
+        f"test at α = {exact_p(declared.alpha)}; and "
+        + (
+            f"practical equivalence within ±{rope}"
+            if declared.rope > 0
+            else "no margin of practical equivalence"
+        )
     )
     primary = primary_comparison(results)
     if results.declaration_changed:

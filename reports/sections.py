@@ -85,6 +85,8 @@ PARTS = (
 def sections_of(results: Results, parts: Sequence[Part] = PARTS) -> list[Section]:
     """The sections that these results have."""
     made = [(part, part.make(results)) for part in parts]
+    if results.evaluation is None:  # a table of runs: what it cannot have needs no section that says so
+        made = [(part, content) for part, content in made if not isinstance(content, Missing)]
     return [
         Section(part.name, part.title, content, content.reason if isinstance(content, Missing) else "")
         for part, content in made

@@ -1,4 +1,4 @@
-"""`adadpo score` and `adadpo compare`: AlpacaEval annotation files without a sweep, and without torch."""
+"""`adadpo score` and `adadpo compare`: annotation files and tables of runs, without a sweep and without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.console import Console
 from sweeps.errors import FailureError, UserError
 
 if TYPE_CHECKING:
+    from sweeps.comparing_tables import Wanted
     from sweeps.scoring import Options, Progress
 
 CalibrationOption = Annotated[
@@ -41,6 +42,12 @@ AlignOption = Annotated[
     ),
 ]
 BootstrapOption = Annotated[int, typer.Option("--bootstrap", metavar="N", min=2, help="Draws of prompts.")]
+TABLES = "Tables of runs"
+OF_TABLES = (
+    *("metric", "arm", "baseline", "setting", "arm_column", "seed_column"),
+    *("alternative", "alpha", "rope", "decimals", "lower_is_better"),
+)
+OF_FILES = ("common_prompts", "calibration", "prompts", "method", "align", "bootstrap", "seed")
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
 
@@ -78,10 +85,16 @@ def score(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="An annotation file.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another model's, on the same prompts.")],
+    context: typer.Context,
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="An annotation file, or a table of runs (.csv, .tsv).")
+    ],
+    b: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="Another model's annotations of the same prompts.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PAGE.html", help="Write a page to browse.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="Write a page to browse; of a table, a folder."),
     ] = None,
     common_prompts: Annotated[
         bool, typer.Option("--common-prompts", help="Leave out the prompts that only one file has.")
@@ -92,9 +105,72 @@ def compare(
     align: AlignOption = "instruction",
     bootstrap: BootstrapOption = 2000,
     seed: SeedOption = 0,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to compare; again for further ones.", rich_help_panel=TABLES),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="The arm that is compared; again: a family (Holm).", rich_help_panel=TABLES),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm it is compared with.", rich_help_panel=TABLES)
+    ] = None,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL[,COL]",
+            help="Columns that make a setting. Default: 'setting', else all that are nothing else.",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    arm_column: Annotated[str, typer.Option(help="Column of the arms.", rich_help_panel=TABLES)] = "arm",
+    seed_column: Annotated[
+        str | None, typer.Option(help="Column of the seeds. Default: 'seed'.", rich_help_panel=TABLES)
+    ] = None,
+    alternative: Annotated[
+        Literal["two-sided", "greater", "less"], typer.Option(rich_help_panel=TABLES)
+    ] = "two-sided",
+    alpha: Annotated[float, typer.Option(min=1e-9, max=1 - 1e-9, rich_help_panel=TABLES)] = 0.05,
+    rope: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Half-width of practical equivalence; 0: not asked.", rich_help_panel=TABLES
+        ),
+    ] = 0.0,
+    decimals: Annotated[
+        int,
+        typer.Option(min=0, max=15, help="Differences are rounded to this first.", rich_help_panel=TABLES),
+    ] = 9,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Of the metrics.", rich_help_panel=TABLES)
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Paired comparison of two annotation files: difference, interval, p and the prompts that flipped."""
+    """Paired comparison of two annotation files, or of two arms in a table of runs.
+
+    Two files: difference, interval, p and the prompts that flipped. A table with a column each for arm, seed,
+    hyperparameters and metrics: the test over settings with everything around it, and the report.
+    """
+    is_table = a.suffix.lower() in (".csv", ".tsv")
+    _refuse_others(context, is_table)
+    if is_table:
+        if b is not None:
+            raise UserError(f"{a} is a table of runs: it stands alone, and {b} is one file too many")
+        if not metric:
+            raise UserError(f"{a}: --metric names the column to compare")
+        from sweeps.comparing_tables import Wanted
+        from sweeps.run_tables import Columns
+
+        names = [name.strip() for name in (setting or "").split(",") if name.strip()]
+        columns = Columns(arm_column, seed_column, tuple(metric), tuple(names))
+        wanted = Wanted(
+            columns, tuple(arm or ()), baseline, lower_is_better, alternative, alpha, rope, decimals
+        )
+        _compare_table(a, wanted, output, as_json)
+        return
+    if b is None:
+        raise UserError(f"{a}: a second annotation file is needed; a table of runs is named .csv or .tsv")
     from sweeps.comparing import compare_files
     from sweeps.score_tables import comparison_lines
     from sweeps.scoring import Options
@@ -120,6 +196,28 @@ def compare(
         return
     for line in comparison_lines(compared, paired, output):
         _console().print(line, markup=False, highlight=False)
+
+
+def _compare_table(path: Path, wanted: Wanted, output: Path | None, as_json: bool) -> None:
+    from sweeps.comparing_tables import compare_table, plain, table_lines, write_table_report
+
+    results, table = compare_table(path, wanted)
+    page = None if output is None else write_table_report(results, output)
+    if as_json:
+        _print_json(plain(results, table, page))
+        return
+    for line in table_lines(results, table, page):
+        _console().print(line, markup=False, highlight=False)
+
+
+def _refuse_others(context: typer.Context, is_table: bool) -> None:
+    """An option of the other kind of comparison would be ignored in silence."""
+    others = OF_FILES if is_table else OF_TABLES
+    for name in others:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            kind = "annotation files" if is_table else "tables of runs (.csv, .tsv)"
+            raise UserError(f"--{name.replace('_', '-')} is for {kind}")
 
 
 def _one_file(path: Path) -> Path:

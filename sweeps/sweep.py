@@ -86,7 +86,8 @@ class Sweep:
     def _declaration(self) -> dict[str, Any]:
         """The content that is hashed; of a single candidate it is what it was before there were families."""
         declared = self.declared()
-        return declared.model_dump(exclude=set() if declared.more_candidates else {"more_candidates"})
+        single = set() if declared.more_candidates else {"more_candidates"}
+        return declared.model_dump(exclude={"preregistered"} | single)
 
     def declaration_changes(self) -> list[str]:
         """How the declared comparison, its evaluation and the planned grid differ from those at launch, in words."""

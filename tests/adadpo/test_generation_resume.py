@@ -35,13 +35,11 @@ class Model:
         self._model, self.calls, self._fail_at, self._error = model, 0, fail_at, error or Ended()
 
     def __getattr__(self, name: str) -> Any:
+        if name == self._model.base_model_prefix:  # asked for once a batch
+            if self.calls == self._fail_at:
+                raise self._error
+            self.calls += 1
         return getattr(self._model, name)
-
-    def generate(self, **settings: Any) -> Any:
-        if self.calls == self._fail_at:
-            raise self._error
-        self.calls += 1
-        return self._model.generate(**settings)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def test_public_names_are_pinned() -> None:
         "WinRate",
         "analyse",
         "analyse_missing_runs",
+        "analyse_runs",
         "bayesian_signed_rank",
         "benjamini_hochberg",
         "benjamini_yekutieli",

@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 from page_text import Page
 from sample_results import make_results
-from whole_sample import make_whole
 
 from analysis.results import Results, SettingDifference
 from reports import render_html
@@ -18,11 +17,6 @@ from reports.next_steps import next_of
 from reports.other_arms import other_arms_of
 from reports.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
 from reports.shown import Missing
-
-
-@pytest.fixture(scope="module")
-def whole() -> Results:
-    return make_whole()
 
 
 def cells(picture: str) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from compared_examples import make_compared, make_pairs, score
-from outside_tools import needed
 from page_text import Page
 
 from analysis.results import Results
@@ -24,11 +23,6 @@ LEAKS = (
     '<img src="http://leak.test/image"><script src="http://leak.test/script"></script>'
     '<link rel="stylesheet" href="http://leak.test/style"><iframe src="http://leak.test/frame"></iframe>'
 )
-
-
-@pytest.fixture
-def chromium() -> str:
-    return needed("chromium", "chromium")
 
 
 class Proxy(ThreadingHTTPServer):

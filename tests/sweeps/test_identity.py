@@ -68,15 +68,15 @@ DPO = RunConfig(
 
 def test_ids_are_pinned() -> None:
     """Golden ids of two runs."""
-    assert IDENTITY_VERSION == 1
-    assert run_id(ADADPO) == "378d0b5474b84d14"
-    assert run_id(DPO) == "489d25cecc35146c"
+    assert IDENTITY_VERSION == 2
+    assert run_id(ADADPO) == "541b2691d804bd83"
+    assert run_id(DPO) == "f7df144b639aa523"
 
 
 def test_the_pinned_configuration_is_the_written_one() -> None:
     """sha256 over sorted JSON by hand against run_id: no default hides behind the golden id."""
     assert ADADPO.model_dump(mode="json") == FULL
-    text = json.dumps({"identity_version": 1, "value": FULL}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"identity_version": 2, "value": FULL}, sort_keys=True, separators=(",", ":"))
     assert run_id(ADADPO) == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -89,7 +89,7 @@ def test_the_evaluation_id_is_pinned(tmp_path: Path) -> None:
         prompts.write_text(json.dumps([{"instruction": "Say hello.", "constraints": [constraint]}]))
         text = SMALL.replace("  limit: 8\n", f"  prompts: {folder}.json\n")
         sweep = opened(write_sweep(tmp_path / folder / "sweep.yaml", text), tmp_path)
-        assert sweep.eval_id == "ae7e84594b5b684d/d45e63b89a55087d"
+        assert sweep.eval_id == "1b3bc78622a933ce/669928cfbcf6f019"
 
 
 BASE = SMALL.replace("[0.05, 0.1]", "[0.1]").replace("[0, 1]", "[0]")
