@@ -234,6 +234,21 @@ class NextSteps(Frozen):
     warning: str | None  # a design that cannot reach alpha, whatever its standard error is
 
 
+class AverageRanks(Frozen):
+    """Three arms or more ranked at every setting; exploratory, whatever was declared."""
+
+    ranks: dict[str, float]  # arm -> average rank, 1 the best; empty beside a reason
+    settings: int  # at which every arm has a value
+    left_out: int  # settings at which one has none
+    statistic: float | None  # Friedman's chi-square, corrected for ties
+    p_value: float | None
+    f_statistic: float | None  # Iman and Davenport's; None too where it is infinite
+    f_p_value: float | None
+    critical_difference: float | None  # Nemenyi's: average ranks closer than this are not told apart
+    alpha: float
+    reason: str | None  # why there are none
+
+
 class Inference(Frozen):
     """What stands around the headline test of one comparison: for each a value, or None and a line in `reasons`.
 

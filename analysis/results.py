@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from analysis.evidence import AverageRanks, NextSteps, Power
 from analysis.evidence import Inference as Inference
-from analysis.evidence import NextSteps, Power
 from analysis.findings import FlippedPrompts, GridBest, PaperClaims, PromptLevel, SettingGroup
 from analysis.values import Alternative as Alternative
 from analysis.values import Frozen as Frozen
@@ -295,6 +295,7 @@ class Results(Frozen):
     cells: list[Cell]
     comparisons: list[Comparison]  # the primary first
     other_arms: list[ArmComparison] = Field(default=[])  # every arm besides baseline and first candidate
+    average_ranks: AverageRanks | None = None  # exploratory; None: fewer than three arms, or an older file
     curves: list[Curve]
     samples: list[Sample]
     judgements: list[Judgement] = Field(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from analysis.advice import advise
 from analysis.comparison import compare
-from analysis.evidence import NextSteps, Power
+from analysis.evidence import AverageRanks, NextSteps, Power
 from analysis.family import compare_arms
+from analysis.friedman import rank_arms
 from analysis.measured_power import measured_power
 from analysis.results import ArmComparison, Cell, Comparison, Declared, Frozen, Metric, RunRow
 from analysis.table import as_runs, index_runs, make_cells
@@ -27,6 +28,7 @@ class Analysis(Frozen):
     cells: list[Cell]  # arm by setting by metric
     comparisons: list[Comparison]  # of the first candidate, the primary first
     other_arms: list[ArmComparison]  # each against the baseline, on the primary
+    average_ranks: AverageRanks | None  # of three arms or more, on the primary; exploratory
     verdict: str  # one sentence: estimate, interval, p, unit, n
     verdict_kind: VerdictKind
     next_steps: NextSteps | None  # from the primary comparison
@@ -87,13 +89,17 @@ def analyse(
     next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
     diverged = Counter(run.arm for run in rows if run.state == "diverged")
     verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
+    index = index_runs(rows)
     return Analysis(
-        cells=make_cells(index_runs(rows), arms=arms, settings=settings, seeds=seeds, metrics=metrics),
+        cells=make_cells(index, arms=arms, settings=settings, seeds=seeds, metrics=metrics),
         comparisons=comparisons,
         other_arms=other_arms,
+        average_ranks=rank_arms(
+            index, metric=primary, arms=arms, settings=settings, seeds=seeds, alpha=declared.alpha
+        ),
         verdict=verdict.sentence,
         verdict_kind=verdict.kind,
         next_steps=next_steps,
         next_steps_reason=reason,
-        power=measured_power(comparisons[0], declared=declared, rng_seed=rng_seed),
+        power=measured_power(comparisons[0], declared=declared, rng_seed=rng_seed) if around else [],
     )

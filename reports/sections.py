@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from analysis.results import Results
 from reports import (
     audit,
+    average_ranks,
     best,
     cells,
     claims,
@@ -65,6 +66,7 @@ PARTS = (
     Part("variance", "Variance components", variance.variance_of),
     Part("sensitivity", "Sensitivity", sensitivity.sensitivity_of),
     Part("arms", "Other arms", other_arms.other_arms_of),
+    Part("ranks", "Arms by average rank", average_ranks.ranks_of),
     Part("others", "Other metrics", comparisons.other_comparisons),
     Part("judges", "Judges and integrity", judgements.judgements_of),
     Part("lengths", "LC against WR and length", scatter.lengths_of),

@@ -70,6 +70,7 @@ def collect(sweep: Sweep) -> Results:
         cells=list(found.cells),
         comparisons=list(found.comparisons),
         other_arms=found.other_arms,
+        average_ranks=found.average_ranks,
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),

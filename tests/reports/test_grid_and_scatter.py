@@ -12,11 +12,12 @@ from sample_results import make_results
 
 from analysis.results import Results, SettingDifference
 from reports import render_html
+from reports.average_ranks import ranks_of
 from reports.heat import heat_of, shade
 from reports.next_steps import next_of
 from reports.other_arms import other_arms_of
 from reports.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
-from reports.shown import Missing
+from reports.shown import Missing, Table
 
 
 def cells(picture: str) -> list[tuple[str, str]]:
@@ -165,6 +166,24 @@ def test_other_arms_are_beside_the_first(whole: Results) -> None:
     assert estimate is not None
     assert table.rows[1][1] == f"{estimate.estimate:+.2f}".replace("-", "\u2212")
     assert other_arms_of(make_results()) is None
+
+
+def test_arms_by_average_rank(whole: Results) -> None:
+    """Ranks, best first, and the note against the results; two arms have no section, a reason stands in its place."""
+    ranks = whole.average_ranks
+    assert ranks is not None
+    table = ranks_of(whole)
+    assert isinstance(table, Table)
+    assert [float(str(line[1])) for line in table.rows] == pytest.approx(
+        sorted(ranks.ranks.values()), abs=0.005
+    )
+    assert table.rows[0][2] == "best"
+    assert f"(Nemenyi): {ranks.critical_difference:.2f}" in Page(render_html(whole)).text
+    assert ranks_of(make_results()) is None
+    none = ranks.model_copy(update={"ranks": {}, "p_value": None, "reason": "too few"})
+    said = ranks_of(whole.model_copy(update={"average_ranks": none}))
+    assert isinstance(said, Missing)
+    assert "too few" in said.reason
 
 
 def test_the_next_step_is_named_with_its_cost(whole: Results) -> None:

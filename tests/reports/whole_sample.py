@@ -38,6 +38,7 @@ def make_whole(n_settings: int = 6, seeds: tuple[int, ...] = (0, 1), steps: int 
             "cells": found.cells,
             "comparisons": found.comparisons,
             "other_arms": found.other_arms,
+            "average_ranks": found.average_ranks,
             "verdict": found.verdict,
             "verdict_kind": found.verdict_kind,
             "next_steps": found.next_steps,
