@@ -12,12 +12,12 @@ HEAD = """\
 Written by `{command}` ({seconds} s with {cores} cores of {cpu}).
 
 Each row: {simulations} simulated sweeps through `analysis.analyse`, as a real sweep is analysed. Unless said: 9
-settings, 3 seeds, runs with an SD of 1 point and no true difference, so that the verdict "better" or "worse" is an
-error, nominally 5% (standard error of the simulation {error} points). "Verdict" is the shipped one. Beside it, what
-single tests would have said: the declared signed-rank test over settings; the guard, with settings, seeds and, given
-prompt-level data, prompts as samples; the crossed test with Satterthwaite's degrees of freedom. "Covers" is the share
-of 95% intervals that hold what they claim: the Hodges-Lehmann interval the mean difference at these seeds and prompts, the
-guard's the mean over settings, seeds and prompts like these.
+settings, 3 seeds, runs with an SD of 1 point and no true difference, so that the verdict "better" or "worse" is
+an error, nominally 5% (standard error of the simulation {error} points). "Verdict" is the shipped one. Beside
+it, what single tests would have said: the declared signed-rank test over settings; the guard, with settings,
+seeds and, given prompt-level data, prompts as samples; the crossed test with Satterthwaite's degrees of
+freedom. "Covers" is the share of 95% intervals that hold what they claim: the Hodges-Lehmann interval the mean
+difference at these seeds and prompts, the guard's the mean over settings, seeds and prompts like these.
 """
 NOTES = """\
 ## What it says
