@@ -39,6 +39,7 @@ def collect(sweep: Sweep) -> Results:
     changes = sweep.declaration_changes()
     declared = sweep.declared()
     evaluation = _evaluation(sweep)
+    draws = prompt_draws(sweep, sweep.job.evaluation, scores)
     found = analyse(
         runs=rows,
         declared=declared,
@@ -47,11 +48,11 @@ def collect(sweep: Sweep) -> Results:
         seeds=sweep.seeds,
         arms=list(sweep.spec.arms),
         declaration_changed=changes,
-        bootstrap=prompt_draws(sweep, sweep.job.evaluation, scores)[0],
+        bootstrap=draws[0],
         prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)
-    of_prompts = prompt_evidence(sweep, rows, scores, declared)
+    of_prompts = prompt_evidence(sweep, rows, scores, declared, draws)
     return Results(
         sweep=sweep.spec.name,
         declared=declared,

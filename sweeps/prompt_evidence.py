@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.findings import FlippedPrompts, GridBest, PromptLevel
 from analysis.results import Declared, RunRow
 from sweeps.evaluation import BOOTSTRAP_SEED
 from sweeps.metrics import METRICS
-from sweeps.prompt_draws import JudgedRuns, judged_runs, prompt_draws
+from sweeps.prompt_draws import JudgedRuns, judged_runs
 from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from analysis.prompt_bootstrap import PromptBootstrap
 
 BESTS = ("length_controlled_win_rate", "win_rate")
 
@@ -28,7 +31,11 @@ class PromptEvidence:
 
 
 def prompt_evidence(
-    sweep: Sweep, rows: Sequence[RunRow], scores: Mapping[str, Mapping[str, Any]], declared: Declared
+    sweep: Sweep,
+    rows: Sequence[RunRow],
+    scores: Mapping[str, Mapping[str, Any]],
+    declared: Declared,
+    draws: tuple[PromptBootstrap | None, str | None],
 ) -> PromptEvidence:
     """Of the runs that count, under the sweep's own evaluation.
 
@@ -37,6 +44,7 @@ def prompt_evidence(
         rows: of `run_rows`.
         scores: of `run_scores`.
         declared: the comparison.
+        draws: of `prompt_draws`.
 
     Raises:
         FailureError: a file that the scores come from cannot be read any more.
@@ -45,10 +53,10 @@ def prompt_evidence(
     from analysis.prompt_level import prompt_level
 
     plan: dict[str, Any] = {"declared": declared, "settings": sweep.settings, "seeds": sweep.seeds}
-    draws, reason = prompt_draws(sweep, sweep.job.evaluation, scores)
-    if draws is None:
+    boot, reason = draws
+    if boot is None:
         return PromptEvidence(None, reason, _bests(sweep, rows, declared, None), None, reason)
-    level, reason = prompt_level(draws, rows, **plan)
+    level, reason = prompt_level(boot, rows, **plan)
     judged = judged_runs(sweep, sweep.job.evaluation, scores)
     flips = flipped_prompts(judged.annotations, rows, **plan)
     return PromptEvidence(
