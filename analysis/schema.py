@@ -61,6 +61,7 @@ COMMON = {
     "estimate": "point estimate, with its interval where it is one",
     "eval_id": "identity of the evaluation",
     "evaluation": "how win rates were made",
+    "f_p_value": "p-value of the F statistic",
     "failures": "runs that have no result, and why",
     "flips": "prompts that one arm wins and the other loses, or numbers of sign patterns",
     "flips_reason": "why there are no flipped prompts",
