@@ -15,6 +15,10 @@ from reports.scale import Scale, drawable, fit, tick_label
 from reports.shown import Column, Missing, Shown, Table, Whole
 from reports.text import plural, shorten
 
+_CORRECTED = (
+    "Corrected: prompts are drawn again and again, each time the setting is chosen on those drawn and scored on the "
+    "others, so the value is that of choosing. "
+)
 WIDTH, HEIGHT = 460.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 14.0, 34.0, 50.0
 
@@ -51,8 +55,8 @@ def best_of(results: Results) -> Best | Missing | None:
             warnings.append(f"Tried and diverged in every run, counted as the worst value there is: {named}.")
     return Best(
         lead="The best of many settings is partly luck: even among settings that do not differ, one comes out best. "
-        "Corrected: prompts are drawn again and again, each time the setting is chosen on those drawn and scored on "
-        "the others, so the value is that of choosing. Exploratory.",
+        + (_CORRECTED if any(each.bests.corrected is not None for each in found) else "")
+        + "Exploratory.",
         table=_table(results),
         curves=[
             curve

@@ -54,7 +54,8 @@ def _table(results: Results, axis: str, groups: list[SettingGroup]) -> Table:
     ]
     caption = f"{titled(metric)} by {shorten(axis, 60)}: means over settings and seeds of complete pairs"
     note = (
-        "Adjusted: Benjamini–Hochberg over the rows; a row that no outcome could make significant has no p."
+        "Interval: of the Hodges–Lehmann estimate. p: two-sided; adjusted: Benjamini–Hochberg over the rows. A row "
+        "that no outcome could make significant has no p."
     )
     return Table(caption, columns, rows, note)
 
