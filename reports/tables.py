@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from analysis.evidence import CrossedTest, Equivalence, Inference, SettingsWon
 from analysis.results import Comparison, Interval, Results, SignedRank, Value
-from reports.text import clean
+from reports.text import clean, shorten
 
 # What a spreadsheet would run as a formula when a cell begins with it (OWASP, "CSV injection").
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
@@ -167,4 +167,4 @@ def _field(value: Value) -> str:
             return repr(value)
         case str():
             # Guarded before it is cleaned: cleaning would hide a leading carriage return from the guard.
-            return ("'" if _FORMULA.match(value) else "") + clean(value)
+            return ("'" if _FORMULA.match(value) else "") + clean(shorten(value))

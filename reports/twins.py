@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from analysis.results import Results
+from reports.latex import latex_files
 from reports.pdf import figure_pdf
 from reports.sections import Section
 from reports.shown import Column, Link, Shown, Table
@@ -32,6 +33,8 @@ def twins_of(results: Results, sections: Sequence[Section]) -> Iterator[Twin]:
     """
     for name, (holds, csv) in CSV_TABLES.items():
         yield Twin(f"tables/{name}", holds, partial(csv, results))
+    for name, holds, make in latex_files(results, sections):
+        yield Twin(f"tables/{name}", holds, make)
     for picture in pictures_in(sections):
         yield Twin(f"figures/{picture.name}.svg", picture.title, partial(standalone_svg, picture))
         yield Twin(f"figures/{picture.name}.pdf", picture.title, partial(figure_pdf, picture))

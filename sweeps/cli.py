@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps import cli_audit, cli_judge, cli_scores
+from sweeps import cli_audit, cli_export, cli_judge, cli_scores
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
 
@@ -252,6 +252,7 @@ def dashboard(
 app.command()(cli_judge.judge)
 app.command()(cli_judge.assets)
 app.command()(cli_audit.audit)
+app.command()(cli_export.export)
 app.command()(cli_scores.score)
 app.command()(cli_scores.compare)
 
