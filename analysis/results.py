@@ -274,6 +274,19 @@ class Audit(Frozen):
     versions: dict[str, str]
 
 
+class Search(Frozen):
+    """How the settings were chosen where they are no grid: by the mean of the primary over the compared arms."""
+
+    sampler: str
+    pruner: str
+    seed: int
+    trials: int  # settings that were declared
+    asked: int  # so far
+    complete: int  # with a value at every seed
+    pruned: int  # given up after fewer seeds
+    without_value: int  # a run of a compared arm diverged, failed or does not count
+
+
 class Results(Frozen):
     """Everything the report shows. `results.json` is this, serialised."""
 
@@ -302,6 +315,7 @@ class Results(Frozen):
         default=[]
     )  # the declared one first; empty in files older than judging again
     lc_sensitivity: list[LcComparison] = Field(default=[])  # empty: nothing judged, or an older file
+    search: Search | None = None  # None: the settings are a grid
     audit: Audit | None = None  # None: not made; absent in older files
     next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
     next_steps_reason: str | None = None

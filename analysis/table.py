@@ -18,6 +18,7 @@ STATE_IN_WORDS = {
     "quarantined": "is quarantined",
     "diverged": "diverged",
     "failed": "failed",
+    "pruned": "was pruned by the search",
     "running": "is still running",
     "waiting": "has not run",
 }

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 Alternative = Literal["two-sided", "greater", "less"]
 ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
 # quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
-RunState = Literal["done", "quarantined", "diverged", "failed", "running", "waiting"]
+# pruned: a search gave its setting up after fewer seeds, and did not run it
+RunState = Literal["done", "quarantined", "diverged", "failed", "pruned", "running", "waiting"]
 Value = float | int | str | bool | None
 
 

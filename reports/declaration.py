@@ -44,6 +44,7 @@ class Declaration:
     changes: list[str]
     confirmatory: bool
     preregistered: bool
+    search: str  # how the settings were chosen; empty: they are a grid
     facts: list[Fact]
 
 
@@ -91,8 +92,36 @@ def declaration_of(results: Results) -> Declaration:
         results.declaration_changed,
         is_confirmatory(results),
         results.declared.preregistered,
+        _search(results),
         _declared_facts(results),
     )
+
+
+def _search(results: Results) -> str:
+    """What a search does to the claims: the settings depend on results, the signs of differences do not."""
+    search = results.search
+    if search is None:
+        return ""
+    sampler = {"tpe": "a tree-structured Parzen estimator", "random": "random draws"}
+    said = (
+        f"The settings were chosen by a search ({sampler.get(search.sampler, search.sampler)}, seed {search.seed}; "
+        f"{search.asked} of {plural(search.trials, 'declared setting')}), not declared one by one. It looks at the "
+        "mean of the compared arms alone, so every arm has the same settings and the same tuning budget, and where "
+        "the arms do not differ the sign of each difference stays a fair coin: the exact test over settings keeps "
+        "its level. The estimate speaks of the settings that the search prefers, and the value of the best setting "
+        "is inflated by having been selected: both are exploratory."
+    )
+    if search.pruned or search.pruner != "none":
+        said += (
+            f" {plural(search.pruned, 'setting')} {'was' if search.pruned == 1 else 'were'} pruned "
+            f"({search.pruner.replace('_', ' ')}) after fewer seeds: compared over the seeds that ran, and listed "
+            "with the runs that have no result."
+        )
+    if search.without_value:
+        said += (
+            f" {plural(search.without_value, 'setting')} could not be told to the search: a run has no value."
+        )
+    return said
 
 
 def _declared_facts(results: Results) -> list[Fact]:

@@ -15,6 +15,7 @@ _STATES: tuple[RunState, ...] = (
     "quarantined",
     "diverged",
     "failed",
+    "pruned",
     "running",
     "waiting",
 )

@@ -27,6 +27,7 @@ _STATES: dict[RunState, str] = {
     "quarantined": "quarantined by the integrity check of its evaluation",
     "diverged": "diverged",
     "failed": "failed",
+    "pruned": "pruned by the search",
     "running": "still running",
     "waiting": "not started",
 }

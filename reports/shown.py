@@ -15,13 +15,14 @@ from analysis.results import RunState
 from reports.text import clean, shorten
 
 TagKind = Literal[
-    "done", "quarantined", "diverged", "failed", "running", "waiting", "confirmatory", "exploratory"
+    "done", "quarantined", "diverged", "failed", "pruned", "running", "waiting", "confirmatory", "exploratory"
 ]
 _TAG_SIGNS: dict[TagKind, str] = {
     "done": "✓",
     "quarantined": "⊘",
     "diverged": "≁",
     "failed": "✕",
+    "pruned": "✂",
     "running": "▸",
     "waiting": "○",
     "confirmatory": "✓",

@@ -132,7 +132,8 @@ def launch(
         say(show_dry_run(opened))
         return
     # Where nothing is left to run, the report costs nothing and says the same.
-    require_testable(opened, allow=allow_untestable or not opened.select("waiting"))
+    is_done = not opened.select("waiting") and not opened.is_asking
+    require_testable(opened, allow=allow_untestable or is_done)
     launch_sweep(opened, out, follow=follow)
 
 

@@ -21,6 +21,7 @@ from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
 from sweeps.rows import HELDOUT, failures_of, run_rows, run_scores
+from sweeps.search import search_so_far
 from sweeps.store import read_json, write_whole
 from sweeps.sweep import Sweep
 
@@ -36,7 +37,11 @@ def collect(sweep: Sweep) -> Results:
 
     scores = run_scores(sweep)
     rows = run_rows(sweep, scores=scores)
+    search = search_so_far(sweep, rows)
     changes = sweep.declaration_changes()
+    if search is not None and search.asked < search.trials:
+        # Whoever may stop when the numbers please has not declared where to stop.
+        changes.append(f"the search is not finished: {search.asked} of {search.trials} settings so far")
     declared = sweep.declared()
     evaluation = _evaluation(sweep)
     draws = prompt_draws(sweep, sweep.job.evaluation, scores)
@@ -76,6 +81,7 @@ def collect(sweep: Sweep) -> Results:
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep),
         lc_sensitivity=lc_sensitivity_of(sweep, rows, scores),
+        search=search,
         audit=audit,
         next_steps=found.next_steps,
         next_steps_reason=found.next_steps_reason,

@@ -22,7 +22,7 @@ def require_testable(sweep: Sweep, *, allow: bool) -> None:
     """
     from analysis.power import fewest_settings, smallest_p
 
-    compare, settings = sweep.spec.compare, len(sweep.settings)
+    compare, settings = sweep.spec.compare, sweep.settings_in_all
     family = len(compare.candidates)
     smallest, level = smallest_p(settings, compare.alternative), compare.alpha / family
     if allow or smallest <= level:
@@ -76,7 +76,7 @@ def check_sweep(sweep: Sweep, spreads_from: Sweep | None = None) -> tuple[Design
             )
     declared = sweep.spec.compare
     found = check_design(
-        settings=len(sweep.settings),
+        settings=sweep.settings_in_all,
         seeds=len(sweep.seeds),
         alpha=declared.alpha,
         alternative=declared.alternative,

@@ -12,6 +12,7 @@ from sweeps.errors import FailureError, UserError
 from sweeps.readiness import require_evaluation, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
+from sweeps.search import advance, search_lines
 from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
 
@@ -30,6 +31,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     """
     sweep.store.require_writable()
     sweep.record()
+    sweep = advance(sweep)
     sweep.orders.begin([run.run_id for run in sweep.job.runs])
     if sweep.job.evaluation.judge is not None:
         remember(sweep, sweep.job.evaluation)
@@ -53,6 +55,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     if runs:
         _prepare(sweep, console)
         _dispatch(sweep, runs, console)
+        sweep = _go_on(sweep, runs, console)
     write_everything(sweep, console)
     counts = sweep.counts()
     if counts["failed"]:
@@ -60,6 +63,17 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
             f"{counts['failed']} runs failed: see adadpo logs {sweep.spec.name}, "
             f"try them again by adadpo retry {sweep.spec.name}"
         )
+
+
+def _go_on(sweep: Sweep, launched: list[PlannedRun], console: Console) -> Sweep:
+    """Run what a search asks for next, until it asks for nothing more."""
+    while (sweep := advance(sweep)) and (runs := sweep.select("waiting")) and runs != launched:
+        for line in search_lines(sweep):
+            console.print(line.strip(), markup=False, highlight=False)
+        sweep.orders.begin([run.run_id for run in runs])
+        _dispatch(sweep, runs, console)
+        launched = runs
+    return sweep
 
 
 def write_everything(sweep: Sweep, console: Console) -> None:
@@ -110,9 +124,19 @@ def _prepare(sweep: Sweep, console: Console) -> None:
 
 
 def finish_sweep(sweep: Sweep, console: Console) -> None:
-    """The last job of a sweep on Slurm: bring study and report up to date, once at a time."""
+    """The last job of a sweep on Slurm: have a search go on, bring study and report up to date, once at a time."""
     with FileLock(sweep.folder / "finish.lock"):
-        write_everything(sweep, console)
+        later, refused = advance(sweep), None
+        if later.asked != sweep.asked and later.select("waiting") and isinstance(later.spec.launch, Slurm):
+            later.orders.begin([run.run_id for run in later.job.runs])
+            try:
+                _submit(later, later.spec.launch, console)
+            except FailureError as error:  # on some clusters nodes may not submit jobs
+                again = f"the search goes on by: adadpo launch {sweep.spec.name}"
+                refused = FailureError(f"{error}; {again}")
+        write_everything(later, console)
+        if refused is not None:
+            raise refused
 
 
 def show_dry_run(sweep: Sweep) -> str:

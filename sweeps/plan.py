@@ -13,6 +13,7 @@ from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_row
+from sweeps.search import search_lines
 from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
@@ -33,6 +34,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "failed": counts["failed"],
         "diverged": counts["diverged"],
         "settings": check.settings,
+        "search": search_lines(sweep),
         "seeds": sweep.seeds,
         "arms": list(sweep.spec.arms),
         "evaluation": sweep.eval_id,
@@ -123,10 +125,11 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     """The plan for people, in rich's markup-free text."""
     lines = [
         f"{plan['sweep']}: {len(plan['arms'])} arms x {plan['settings']} settings x {len(plan['seeds'])} seeds"
-        f" = {plan['runs']} runs   (store {plan['store']})",
+        f" = {plan['runs']} runs{' so far' if plan['search'] else ''}   (store {plan['store']})",
         f"  +{plan['new']} new  ={plan['done']} done  ~{plan['failed'] + plan['diverged']} failed or diverged"
         f"  {plan['running']} running" + (f"  {plan['unknown']} unknown" if plan["unknown"] else ""),
     ]
+    lines += plan["search"]
     if plan["failed"] + plan["diverged"]:
         lines.append(
             f"  failed and diverged runs stay as they are; try them again: adadpo retry {plan['sweep']}"

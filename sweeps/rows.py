@@ -99,7 +99,7 @@ def run_row(
         setting=run.setting,
         hyperparameters=run.hyperparameters,
         seed=run.seed,
-        state=_shown_state(state),
+        state=_shown_state("pruned" if state == "waiting" and run.setting in sweep.pruned else state),
         metrics=values,
         wall_seconds=wall,
         flags=flags,
@@ -115,6 +115,8 @@ def failures_of(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Mapping[s
             if row.metrics[primary] is not None:
                 continue
             reason = f"no {primary}: {scores[row.run_id]['reason']}"
+        elif row.state == "pruned":
+            reason = f"pruned by the search: {sweep.pruned[row.setting]}"
         elif row.state == "quarantined":
             reason = "quarantined: " + "; ".join(quarantine_reasons(scores[row.run_id]))
         elif failure := folder.failed(sweep.eval_id):

@@ -16,6 +16,7 @@ from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
 from sweeps.failures import CAUSE_ALIASES, POLICIES
 from sweeps.metrics import METRICS
+from sweeps.search_space import Search, parse_space, search_problems
 from sweeps.study_url import holds_password
 from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
@@ -161,7 +162,8 @@ class SweepSpec(Section):
     model: str
     data: Data = Data(source="builtin:instructions")
     arms: dict[str, dict[str, Any]]
-    grid: list[dict[str, Any]]
+    grid: list[dict[str, Any]]  # of a search: empty here; `open_sweep` puts the settings that were asked for
+    search: Search | None = None
     seeds: list[int]
     train: dict[str, Any] = {}  # TrainSettings, checked as such; `learning_rate` may come from the grid
     evaluate: Evaluate = Evaluate()
@@ -194,10 +196,14 @@ def spec_of(file: YamlFile) -> SweepSpec:
     if not isinstance(raw, dict):
         raise UserError(f"{file.path}:1:1: expected a sweep (keys: {', '.join(SweepSpec.model_fields)})")
     raw = _short_forms(raw)
-    problems = [*arm_problems(raw.get("arms")), *grid_problems(raw.get("grid"), raw.get("arms"))]
+    problems = [*arm_problems(raw.get("arms")), *(search_problems(raw) if "search" in raw else ())]
+    if "grid" in raw or "search" not in raw:
+        problems += grid_problems(raw.get("grid"), raw.get("arms"))
     problems += [*seed_problems(raw.get("seeds")), *_semantic_problems(raw)]
-    # These four are checked in depth on their own; pydantic sees placeholders that pass.
+    # These five are checked in depth on their own; pydantic sees placeholders that pass.
     shape = {**raw, "arms": {"arm": {}}, "grid": [{}], "seeds": [0], "train": {}}
+    if isinstance(raw.get("search"), dict):
+        shape["search"] = {**raw["search"], "space": {}}
     checked = None
     try:
         checked = SweepSpec.model_validate_json(json.dumps(shape), strict=True)  # else true is 1, '8' is 8
@@ -217,7 +223,10 @@ def spec_of(file: YamlFile) -> SweepSpec:
         problems.append(Problem(("train",), "train must be a mapping of settings"))
     file.raise_if(problems)
     assert checked is not None  # pydantic raised otherwise, and raise_if with it
-    real = {"arms": {k: v or {} for k, v in raw["arms"].items()}, "grid": _grids(raw["grid"])}
+    real: dict[str, Any] = {"arms": {k: v or {} for k, v in raw["arms"].items()}}
+    real["grid"] = _grids(raw["grid"]) if "grid" in raw else []
+    if checked.search is not None:
+        real["search"] = checked.search.model_copy(update={"space": parse_space(raw["search"]["space"])})
     return checked.model_copy(update=real | {"seeds": parse_seeds(raw["seeds"]), "train": train})
 
 
@@ -378,8 +387,8 @@ def _fields_at(model: type[BaseModel], location: Location, tagged: tuple[int | s
     """The keys that a section takes."""
     fields = model.model_fields
     sections: dict[str, type[BaseModel]] = {
-        "data": Data, "evaluate": Evaluate, "compare": Compare, "study": Study, "decoding": Decoding, "prices": Prices,
-        "launch": Local if "local" in tagged else Inline,
+        "data": Data, "evaluate": Evaluate, "compare": Compare, "search": Search, "study": Study,
+        "decoding": Decoding, "prices": Prices, "launch": Local if "local" in tagged else Inline,
     }  # fmt: skip
     if location and str(location[-1]) in sections:
         fields = sections[str(location[-1])].model_fields

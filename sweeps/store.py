@@ -22,7 +22,7 @@ from typing import Any, Literal
 from sweeps.errors import FailureError, UserError
 from sweeps.lease import Lease, holder_state
 
-State = Literal["waiting", "running", "unknown", "done", "diverged", "failed", "cancelled"]
+State = Literal["waiting", "running", "unknown", "done", "diverged", "failed", "cancelled", "pruned"]
 STAGES = ("train", "generate", "judge", "score")
 CUT_SHORT = ("node", "preempted", "timeout")  # failures that say nothing about what was written
 # What a stage leaves for the later ones and the report; the last one is written last.

@@ -11,7 +11,12 @@ from filelock import FileLock
 
 from analysis.results import RunRow
 from sweeps.errors import FailureError
+from sweeps.resolve import setting_label
 from sweeps.rows import run_rows
+from sweeps.search import search_trials
+from sweeps.search_ask import distributions as shapes_of
+from sweeps.search_ask import frozen
+from sweeps.search_space import Search
 from sweeps.study_storage import in_journal, journal, reason, storage_of
 from sweeps.sweep import Sweep
 
@@ -48,9 +53,26 @@ def mirror(sweep: Sweep) -> int:
 
 def _mirror(sweep: Sweep) -> int:
     distributions = _distributions(sweep)
-    wanted = [_trial(sweep, row, distributions) for row in run_rows(sweep) if row.state in ENDED]
+    rows = run_rows(sweep)
+    wanted = [_trial(sweep, row, distributions) for row in rows if row.state in ENDED]
     with storage_of(sweep) as storage:
-        return _reconcile(sweep, storage, sweep.spec.name, wanted)
+        added = _reconcile(sweep, storage, sweep.spec.name, wanted)
+        if sweep.spec.search is not None:
+            _reconcile(
+                sweep, storage, f"{sweep.spec.name} (search)", _settings(sweep, sweep.spec.search, rows)
+            )
+    return added
+
+
+def _settings(sweep: Sweep, search: Search, rows: Sequence[RunRow]) -> list[FrozenTrial]:
+    """A trial for every setting of a search that has ended: what its sampler was told."""
+    found = []
+    for number, (one, trial) in enumerate(zip(sweep.asked, search_trials(sweep, rows), strict=True)):
+        attributes = {"number": number, "setting": setting_label(one.setting), "ending": trial.ending}
+        attributes |= {"pruned": one.pruned} if one.pruned else {}
+        if trial.ending != "running" and (made := frozen(search, trial, **attributes)) is not None:
+            found.append(made)
+    return found
 
 
 def _reconcile(sweep: Sweep, storage: BaseStorage, name: str, wanted: Sequence[FrozenTrial]) -> int:
@@ -95,7 +117,8 @@ def _content(trial: FrozenTrial) -> str:
     from optuna.distributions import distribution_to_json
 
     shapes = {name: distribution_to_json(shape) for name, shape in trial.distributions.items()}
-    content = [int(trial.state), trial.values, trial.params, shapes, trial.user_attrs]
+    content: list[Any] = [int(trial.state), trial.values, trial.params, shapes, trial.user_attrs]
+    content += [[step, trial.intermediate_values[step]] for step in sorted(trial.intermediate_values)]
     return json.dumps(content, sort_keys=True)
 
 
@@ -133,6 +156,8 @@ def _distributions(sweep: Sweep) -> dict[str, BaseDistribution]:
         "arm": CategoricalDistribution(sorted(sweep.spec.arms)),
         "seed": IntDistribution(0, max(sweep.seeds)),
     }
+    if sweep.spec.search is not None:
+        return found | shapes_of(sweep.spec.search.space)  # not of the settings so far: they change
     for axis in dict.fromkeys(axis for run in sweep.job.runs for axis in run.hyperparameters):
         values = list(dict.fromkeys(run.hyperparameters[axis] for run in sweep.job.runs))
         numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]

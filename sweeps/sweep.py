@@ -16,6 +16,7 @@ from sweeps.declaration import changes, declaration
 from sweeps.errors import UserError, suggest
 from sweeps.orders import Orders
 from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
+from sweeps.search_record import Asked, read_asked
 from sweeps.selectors import select_runs
 from sweeps.spec import SweepSpec, spec_of
 from sweeps.store import State, Store, read_json, write_json, write_whole
@@ -32,6 +33,7 @@ class Sweep:
     file: YamlFile
     store: Store
     job: Job
+    asked: tuple[Asked, ...] = ()  # of a search: the settings so far
 
     @property
     def folder(self) -> Path:
@@ -51,7 +53,23 @@ class Sweep:
     @cached_property
     def seeds(self) -> list[int]:
         """The file's seeds and those added by `extend`."""
-        return list(dict.fromkeys(run.seed for run in self.job.runs))
+        return list(dict.fromkeys(run.seed for run in self.job.runs)) or self.spec.seeds
+
+    @cached_property
+    def pruned(self) -> dict[str, str]:
+        """Setting -> why a search gave it up: its further seeds do not run."""
+        return {setting_label(one.setting): one.pruned for one in self.asked if one.pruned is not None}
+
+    @property
+    def is_asking(self) -> bool:
+        """A search that may ask for further settings."""
+        return len(self.settings) < self.settings_in_all
+
+    @property
+    def settings_in_all(self) -> int:
+        """How many settings there will be: of a search, those that it may still ask for too."""
+        search = self.spec.search
+        return len(self.settings) if search is None else max(search.trials, len(self.settings))
 
     def states(self) -> dict[str, State]:
         """Run id -> state, read from the files now."""
@@ -60,6 +78,8 @@ class Sweep:
     def state(self, run: PlannedRun) -> State:
         """A run's state; what this sweep took back is not waiting for anybody."""
         state = self.store.run(run.run_id).state(self.eval_id)
+        if state == "waiting" and run.setting in self.pruned:
+            return "pruned"
         return "cancelled" if state == "waiting" and self.orders.cancelled(run.run_id) else state
 
     @property
@@ -87,7 +107,9 @@ class Sweep:
         """The content that is hashed; of a single candidate it is what it was before there were families."""
         declared = self.declared()
         single = set() if declared.more_candidates else {"more_candidates"}
-        return declared.model_dump(exclude={"preregistered"} | single)
+        content = declared.model_dump(exclude={"preregistered"} | single)
+        search = self.spec.search
+        return content if search is None else content | {"search": search.model_dump(exclude={"parallel"})}
 
     def declaration_changes(self) -> list[str]:
         """How the declared comparison, its evaluation and the planned grid differ from those at launch, in words."""
@@ -98,7 +120,7 @@ class Sweep:
         return declaration(
             self._declaration(),
             self._declared_evaluation(),
-            settings=self.settings,
+            settings=self.settings if self.spec.search is None else [],  # the search is what is declared
             arms=list(self.spec.arms),
             seeds=self.seeds,
         )
@@ -157,8 +179,27 @@ def open_sweep(target: str, store: Store) -> Sweep:
         known = store.sweeps()
         hint = suggest(target, known) if known else ""
         raise UserError(f"no sweep {target!r}: neither a .yaml file nor a sweep in {store.root}{hint}")
+    return sweep_of(file, store)
+
+
+def sweep_of(file: YamlFile, store: Store) -> Sweep:
+    """A sweep by its file as it was read, with the seeds and settings that its folder adds.
+
+    Raises:
+        UserError: the file has problems.
+    """
     spec = spec_of(file)
-    return Sweep(spec, file, store, resolve(spec, file, store.root, extra_seeds(store, spec.name)))
+    asked: list[Asked] = []
+    if spec.search is not None:
+        # From here on, the settings that were asked for are the grid.
+        asked = read_asked(store.sweep(spec.name))
+        spec = spec.model_copy(
+            update={"grid": [{axis: [value] for axis, value in one.setting.items()} for one in asked]}
+        )
+    job = resolve(spec, file, store.root, extra_seeds(store, spec.name))
+    later = {(setting_label(one.setting), seed) for one in asked for seed in one.not_yet(spec.seeds)}
+    runs = [run for run in job.runs if (run.setting, run.seed) not in later]
+    return Sweep(spec, file, store, job.model_copy(update={"runs": runs}), tuple(asked))
 
 
 def extra_seeds(store: Store, name: str) -> list[int]:
