@@ -277,9 +277,9 @@ class Audit(Frozen):
 class Search(Frozen):
     """How the settings were chosen where they are no grid: by the mean of the primary over the compared arms."""
 
-    sampler: str
-    pruner: str
-    seed: int
+    sampler: str  # tpe or random
+    pruner: str  # none, median or successive_halving
+    seed: int  # of the search
     trials: int  # settings that were declared
     asked: int  # so far
     complete: int  # with a value at every seed
