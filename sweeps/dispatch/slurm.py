@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def launch_slurm(sweep: Sweep, launch: Slurm) -> list[str]:
         for batch in batches:
             ids[batch.name] = _sbatch(batch.command(folder, ids), len(ids), len(batches))
             write_json(folder / "submitted.json", ids)  # for people: nothing depends on it
+        _take_back([queued.job.job_id for queued in queue if not queued.stages])
         return list(ids.values())
 
 
@@ -248,6 +250,13 @@ def _sbatch(command: list[str], taken: int, of: int) -> str:
             )
             said += "more runs into each job by launch.runs_per_job"
         raise FailureError(said) from error
+
+
+def _take_back(finishing: list[str]) -> None:
+    """Pending jobs that were to write the report: the new one comes after everything that they waited for."""
+    if finishing:
+        with suppress(FailureError):  # a report written twice is as good
+            _slurm(["scancel", "--state=PENDING", *finishing], 60)
 
 
 def _slurm(command: list[str], seconds: int) -> str:
