@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps import cli_audit, cli_export, cli_judge, cli_scores
+from sweeps import cli_audit, cli_export, cli_judge, cli_runs, cli_scores
+from sweeps.cli_runs import JsonOption, StoreOption, SweepArgument, UntestableOption
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
 
@@ -23,23 +24,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-SweepArgument = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
-]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
-RunsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[RUN]...", help="A run id, or words such as arm=dpo beta=0.1 seed=0."),
-]
-
-UntestableOption = Annotated[
-    bool,
-    typer.Option("--allow-untestable", help="Also when no outcome could reach alpha: too few settings."),
-]
 
 # emoji=False: sweep.yaml:100:7 is a place, and rich would print a picture for :100:
 out = Console(soft_wrap=True, emoji=False)
@@ -138,66 +122,6 @@ def launch(
 
 
 @app.command()
-def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show where a sweep stands."""
-    from sweeps.status import make_status, show_status
-    from sweeps.sweep import open_sweep
-
-    found = make_status(open_sweep(sweep, open_store(store)))
-    if as_json:
-        print_json(found)
-    else:
-        show_status(found, out)
-
-
-@app.command()
-def logs(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
-    """Print the log of a run (by default of the runs that failed or diverged)."""
-    from sweeps.progress import label
-    from sweeps.sweep import open_sweep
-
-    opened = open_sweep(sweep, open_store(store))
-    chosen = opened.find(run) if run else opened.select("failed", "diverged")
-    if not chosen:
-        say("no run has failed; name one to see its log")
-    for one in chosen:
-        file = opened.store.run(one.run_id).log
-        say(f"== {one.run_id} {label(one)}")
-        say(file.read_text(encoding="utf-8", errors="replace") if file.exists() else "(not started)")
-
-
-@app.command()
-def retry(
-    sweep: SweepArgument,
-    run: RunsArgument = None,
-    store: StoreOption = None,
-    allow_untestable: UntestableOption = False,
-) -> None:
-    """Try failed and diverged runs again (all of them, or the named ones), then go on as launch does."""
-    from sweeps.design import require_testable
-    from sweeps.launch import launch_sweep
-    from sweeps.sweep import open_sweep
-
-    opened = open_sweep(sweep, open_store(store))
-    states = opened.states()
-    stuck = [
-        r
-        for r in (opened.find(run) if run else opened.job.runs)
-        if states[r.run_id] in ("failed", "diverged", "unknown")
-    ]
-    # A silent owner on another machine is only overruled when the user names the run.
-    chosen = [r for r in stuck if run or states[r.run_id] != "unknown"]
-    if not chosen:
-        raise UserError(f"nothing to retry in {opened.spec.name}: no such run has failed or diverged")
-    require_testable(opened, allow=allow_untestable)
-    for one in chosen:
-        folder = opened.store.run(one.run_id)
-        folder.clear_failure()
-        folder.lease.release()
-    launch_sweep(opened, out)
-
-
-@app.command()
 def extend(
     sweep: SweepArgument,
     seeds: Annotated[str, typer.Option("--seeds", help="+3 (the next three), 5, 3,4 or 3..5.")],
@@ -250,6 +174,8 @@ def dashboard(
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
+for verb in (cli_runs.status, cli_runs.logs, cli_runs.why, cli_runs.cancel, cli_runs.retry):
+    app.command()(verb)
 app.command()(cli_judge.judge)
 app.command()(cli_judge.assets)
 app.command()(cli_audit.audit)

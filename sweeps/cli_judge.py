@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from sweeps.cli_runs import RunsArgument
 from sweeps.errors import FailureError, UserError
 from sweeps.store import open_store
 
@@ -20,6 +21,7 @@ def judge(
     sweep: Annotated[
         str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
     ],
+    run: RunsArgument = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +55,7 @@ def judge(
         raw["calibration"] = str(calibration.expanduser().absolute())
     elif judge is None and lc_method in ("auto", "length_controlled_v1"):  # the sweep's own, as its judge is
         raw["calibration"] = opened.spec.evaluate.calibration
-    evaluation = judge_again(opened, _judging(raw), folder, out)
+    evaluation = judge_again(opened, _judging(raw), folder, out, run or [])
     write_everything(opened, out)
     require_judged(opened, evaluation)
 

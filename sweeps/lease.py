@@ -172,6 +172,14 @@ def is_mine_from_before(owner: dict[str, Any]) -> bool:
     return job is not None and owner.get("slurm_job_id") == job and _restarts(owner) < _my_restarts()
 
 
+def is_here(owner: Mapping[str, Any]) -> bool:
+    """The owner is a process of this machine that still runs; its pid has not been given to another one."""
+    if owner.get("host") != socket.gethostname() or owner.get("boot") != _boot_id():
+        return False
+    started = _started(int(owner["pid"]))
+    return started is not None and started == owner.get("process_started")
+
+
 def _me() -> dict[str, Any]:
     pid = os.getpid()
     return {

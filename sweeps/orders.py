@@ -44,15 +44,15 @@ class Orders:
 
     def cancel(self, run_id: str) -> None:
         """Take a run back: a worker that has it leaves it at its next step, none begins it."""
-        write_whole(self._marker(run_id), f"{time.time()}\n")
+        write_whole(self.marker(run_id), f"{time.time()}\n")
 
     def cancelled(self, run_id: str) -> bool:
         """A person took the run back."""
-        return self._marker(run_id).exists()
+        return self.marker(run_id).exists()
 
     def allow(self, run_id: str) -> None:
         """The run may be worked on again."""
-        self._marker(run_id).unlink(missing_ok=True)
+        self.marker(run_id).unlink(missing_ok=True)
 
     def alike(self, store: Store, signature: str) -> list[str]:
         """Runs of the last launch that failed with the same signature since it began."""
@@ -65,5 +65,6 @@ class Orders:
                 found.append(run_id)
         return found
 
-    def _marker(self, run_id: str) -> Path:
+    def marker(self, run_id: str) -> Path:
+        """The file that says that a run was cancelled."""
         return self.folder / "cancelled" / run_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +26,9 @@ from sweeps.store import RunFolder, read_json, write_json
 from sweeps.sweep import Sweep
 
 
-def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) -> Evaluation:
+def judge_again(
+    sweep: Sweep, judging: Judging, folder: Path, console: Console, words: Sequence[str] = ()
+) -> Evaluation:
     """Judge and score the responses of every run that has them, under another judge or formula.
 
     Args:
@@ -34,15 +36,17 @@ def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) 
         judging: the judge and the formula for LC.
         folder: where relative paths in `judging` start.
         console: for progress.
+        words: of the runs to judge, see `selectors`; none: every run.
 
     Raises:
-        UserError: there are no responses yet, or the judge cannot be used.
+        UserError: there are no responses yet, the judge cannot be used, or no run fits the words.
         SweepError: judging stopped; what is judged stays, and the same command goes on.
     """
     from analysis.judges import JudgeError
     from sweeps.dispatch.inline import launch_inline
     from sweeps.plan import judging_cost, judging_lines
 
+    chosen = sweep.find(words)
     sweep.store.require_writable()
     try:
         evaluation = judged_by(sweep.job.evaluation, judging, folder)
@@ -52,7 +56,7 @@ def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) 
         raise UserError("--judge none judges nothing")
     again = under(sweep, evaluation)
     folders = {run.run_id: sweep.store.run(run.run_id) for run in sweep.job.runs}
-    generated = [run for run in sweep.job.runs if _has_responses(folders[run.run_id], evaluation)]
+    generated = [run for run in chosen if _has_responses(folders[run.run_id], evaluation)]
     if not generated:
         raise UserError(f"{sweep.spec.name} has no responses yet: adadpo launch {sweep.spec.name}")
     for run in generated:  # asking for a judgement again is trying again
@@ -61,7 +65,7 @@ def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) 
     waiting = {run.run_id for run in again.select("waiting")}
     runs = [run for run in generated if run.run_id in waiting]
     said = (
-        f"{sweep.spec.name}: {len(generated)} of {len(sweep.job.runs)} runs have responses, {len(runs)} to judge by "
+        f"{sweep.spec.name}: {len(generated)} of {len(chosen)} runs have responses, {len(runs)} to judge by "
         f"{evaluation.judge_name}"
     )
     console.print(said, markup=False, highlight=False)
@@ -70,6 +74,9 @@ def judge_again(sweep: Sweep, judging: Judging, folder: Path, console: Console) 
         for line in judging_lines(judging_cost(sweep, evaluation, runs)):
             console.print(line, markup=False, highlight=False)
         remember(sweep, evaluation)
+        sweep.orders.begin(
+            [run.run_id for run in sweep.job.runs]
+        )  # a judge that stopped the launch is asked again
         launch_inline(again, runs, console)
     return evaluation
 

@@ -1,108 +1,126 @@
-"""Where a sweep stands, from its files."""
+"""Where a sweep stands, from its files and its queue."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
-from sweeps.metrics import METRICS
+from sweeps.failures import POLICIES, normalised
 from sweeps.progress import label
+from sweeps.resolve import PlannedRun
 from sweeps.rows import run_rows, run_scores
+from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
+from sweeps.timing import measured_seconds, progress_of, used_hours
 
 
-def make_status(sweep: Sweep) -> dict[str, Any]:
-    """Counts, failures and cells as plain data."""
-    from analysis.intervals import mean, sd
+def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dict[str, Any]:
+    """Counts, progress, failures by cause and cells as plain data.
 
-    states = sweep.states()
-    primary = sweep.spec.compare.primary
+    Args:
+        sweep: whose.
+        chosen: only these runs; None: all of them.
+    """
+    runs = sweep.job.runs if chosen is None else list(chosen)
+    shown = {run.run_id for run in runs}
+    states = {run_id: state for run_id, state in sweep.states().items() if run_id in shown}
     working, failures, quarantined = [], [], []
-    values: dict[tuple[str, str], list[float]] = {}
     scores = run_scores(sweep)
-    rows = {row.run_id: row for row in run_rows(sweep, scores=scores)}
-    for run in sweep.job.runs:
+    rows = {row.run_id: row for row in run_rows(sweep, scores=scores) if row.run_id in shown}
+    for run in runs:
         folder, state = sweep.store.run(run.run_id), states[run.run_id]
+        named = {"run": run.run_id, "label": label(run), "state": state}
         if state in ("running", "unknown"):
             owner = folder.lease.read() or {}
-            working.append(
-                {
-                    "run": run.run_id,
-                    "label": label(run),
-                    "state": state,
-                    "host": owner.get("host"),
-                    "progress": owner.get("progress"),
-                }
-            )
+            about = {
+                name: owner.get(name) for name in ("host", "slurm_job_id", "taken", "refreshed", "progress")
+            }
+            working.append(named | about)
         elif state in ("failed", "diverged"):
             failure = folder.failed(sweep.eval_id) or {}
-            failures.append({"run": run.run_id, "label": label(run), "state": state, **failure})
-        elif (row := rows[run.run_id]).state == "quarantined":
+            failures.append(named | {key: value for key, value in failure.items() if key != "traceback"})
+        elif rows[run.run_id].state == "quarantined":
             reasons = quarantine_reasons(scores[run.run_id])
             quarantined.append({"run": run.run_id, "label": label(run), "reasons": reasons})
-        elif (value := row.metrics[primary]) is not None:
-            values.setdefault((run.setting, run.arm), []).append(value)
     counts: Counter[str] = Counter(states.values())
     counts["quarantined"] = len(quarantined)
     counts["done"] -= len(quarantined)
-    cells = [
-        {"setting": setting, "arm": arm, "n": len(found), "mean": mean(found), "sd": sd(found)}
-        for (setting, arm), found in values.items()
-    ]
+    queued, queue_problem = _queued(sweep)
+    measured = measured_seconds(sweep)
     return {
         "sweep": sweep.spec.name,
         "folder": str(sweep.folder),
         "runs": len(states),
         "seeds": sweep.seeds,
         "counts": {state: count for state, count in counts.items() if count},
+        "queued": None if queued is None else len(queued & shown),
+        "queue_problem": queue_problem,
+        "progress": progress_of(sweep, sweep.states(), measured),
+        "used": used_hours(sweep),
         "working": working,
         "failures": failures,
+        "causes": _by_cause(sweep.spec.name, failures),
+        "stopped": sweep.orders.stopped(),
+        "stalled": bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem,
         "quarantined": quarantined,
-        "metric": primary,
-        "cells": cells,
+        "metric": sweep.spec.compare.primary,
+        "cells": _cells(sweep, rows),
     }
 
 
-def show_status(status: dict[str, Any], console: Console) -> None:
-    """The status for people."""
-    counts = "  ".join(f"{count} {state}" for state, count in status["counts"].items())
-    console.print(f"{status['sweep']}: {status['runs']} runs: {counts}", highlight=False, markup=False)
-    for run in status["working"]:
-        now = run["progress"] or {}
-        at = f"{now['stage']} {now['done']}/{now['total']}" if now else "starting"
-        console.print(
-            f"  {run['state']} on {run['host']}: {run['label']}: {at}", highlight=False, markup=False
-        )
-    for run in status["failures"]:
-        said = f"  {run['state']}: {run['run']} {run['label']}: {run['kind']} in {run['stage']}: {run['message']}"
-        console.print(said, highlight=False, markup=False)
-    if status["failures"]:
-        again = f"  see: adadpo logs {status['sweep']} RUN; try again: adadpo retry {status['sweep']}"
-        console.print(again, highlight=False, markup=False)
-    for run in status["quarantined"]:
-        said = f"  quarantined: {run['run']} {run['label']}: {'; '.join(run['reasons'])}"
-        console.print(said, highlight=False, markup=False)
-    if status["cells"]:
-        metric = next(metric for metric in METRICS if metric.name == status["metric"])
-        arms = list(dict.fromkeys(cell["arm"] for cell in status["cells"]))
-        table = Table(
-            title=f"{metric.label}: mean ± SD (n of {len(status['seeds'])} seeds)", title_justify="left"
-        )
-        table.add_column("setting")
-        for arm in arms:
-            table.add_column(arm, justify="right")
-        for setting in dict.fromkeys(cell["setting"] for cell in status["cells"]):
-            found = {cell["arm"]: cell for cell in status["cells"] if cell["setting"] == setting}
-            table.add_row(setting, *(_cell(found.get(arm), metric.decimals) for arm in arms))
-        console.print(table, markup=False)
+def _queued(sweep: Sweep) -> tuple[set[str] | None, str | None]:
+    """The runs that Slurm has, and why nobody knows; None where runs are not queued anywhere."""
+    if not isinstance(sweep.spec.launch, Slurm):
+        return None, None
+    from sweeps.dispatch.jobs import queued_runs
+
+    try:
+        return queued_runs(sweep), None
+    except FailureError as error:
+        return set(), str(error)
 
 
-def _cell(cell: dict[str, Any] | None, decimals: int) -> str:
-    if cell is None:
-        return "–"
-    spread = f" ± {cell['sd']:.{decimals}f}" if cell["sd"] is not None else ""
-    return f"{cell['mean']:.{decimals}f}{spread} ({cell['n']})"
+def _by_cause(sweep: str, failures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Failures that are alike, the most frequent first, with what to do about them."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for failure in failures:
+        key = (failure["kind"], failure["stage"], failure.get("signature") or normalised(failure["message"]))
+        groups.setdefault(key, []).append(failure)
+    found = []
+    for (cause, stage, _), alike in sorted(groups.items(), key=lambda item: -len(item[1])):
+        policy = POLICIES.get(cause)  # type: ignore[call-overload]
+        found.append(
+            {
+                "cause": cause,
+                "stage": stage,
+                "runs": [failure["run"] for failure in alike],
+                "message": alike[0]["message"],
+                "meaning": policy.meaning if policy else None,
+                "advice": policy.advice if policy else None,
+                "look": f"adadpo why {sweep} {alike[0]['run'][:8]}",
+                "next": retry_command(sweep, cause),
+            }
+        )
+    return found
+
+
+def retry_command(sweep: str, cause: str) -> str:
+    """What tries the runs of a cause again."""
+    named = "oom" if cause == "out of memory" else cause
+    return f"adadpo retry {sweep} --cause {named}"
+
+
+def _cells(sweep: Sweep, rows: dict[str, Any]) -> list[dict[str, Any]]:
+    from analysis.intervals import mean, sd
+
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in rows.values():
+        if row.state == "done" and (value := row.metrics[sweep.spec.compare.primary]) is not None:
+            values.setdefault((row.setting, row.arm), []).append(value)
+    return [
+        {"setting": setting, "arm": arm, "n": len(found), "mean": mean(found), "sd": sd(found)}
+        for (setting, arm), found in values.items()
+    ]

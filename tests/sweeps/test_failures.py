@@ -279,7 +279,7 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
         assert failure["message"] in adadpo("logs", "two", run.run_id, "--store", store).out
     status = adadpo("status", "two", "--store", store)
     assert "2 done" in status.out
-    assert status.out.count("diverged in train: diverged at step") == 2
+    assert "2 runs: diverged in train: diverged at step" in status.out
     results = load_results(store / "sweeps" / "two" / "results.json")
     assert results.counts == {"done": 2, "diverged": 2}
     assert [failure.state for failure in results.failures] == ["diverged", "diverged"]

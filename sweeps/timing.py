@@ -1,0 +1,133 @@
+"""How long a sweep has taken and will take, from the times of the stages that are done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from sweeps.attempts import attempts
+from sweeps.errors import FailureError
+from sweeps.manifests import stage_times
+from sweeps.resolve import PlannedRun
+from sweeps.spec import Local, Slurm
+from sweeps.store import STAGES, State, read_json
+from sweeps.sweep import Sweep
+
+# Where nothing is measured yet: what the stages of a run cost as shares, measured on the quickstart.
+SHARES = {"train": 0.55, "generate": 0.45, "judge": 0.0, "score": 0.0}
+# What is reported on the way: the stage it belongs to, where in it it begins, and how much of it it is.
+REPORTED = {
+    "train": ("train", 0.0, 1.0),
+    "baseline": ("generate", 0.0, 0.0),
+    "generate": ("generate", 0.0, 0.78),
+    "KL": ("generate", 0.78, 0.22),
+    "judge": ("judge", 0.0, 1.0),
+}
+OVER = ("done", "diverged", "failed", "cancelled")
+
+
+def measured_seconds(sweep: Sweep) -> dict[str, float]:
+    """Stage -> median seconds over the sweep's runs; stages that none has done are not there."""
+    times: dict[str, list[float]] = {}
+    for run in sweep.job.runs:
+        for stage, found in stage_times(sweep.store.run(run.run_id), sweep.eval_id).items():
+            times.setdefault(stage, []).append(found["seconds"])
+    return {stage: median(found) for stage, found in times.items()}
+
+
+def progress_of(sweep: Sweep, states: Mapping[str, State], measured: Mapping[str, float]) -> dict[str, Any]:
+    """How far the sweep is, and the time left at the present pace.
+
+    Args:
+        sweep: whose.
+        states: run id -> state.
+        measured: of `measured_seconds`.
+
+    Returns:
+        share: of the work, 0 to 1; seconds_left: None where it is not known, with the reason; at_a_time: runs.
+    """
+    cost = {**SHARES, **measured} if measured.keys() >= {"train", "generate"} else SHARES
+    each, left = sum(cost.values()), 0.0
+    for run in sweep.job.runs:
+        if states[run.run_id] not in OVER:
+            left += _left(sweep, run, cost)
+    total = each * len(sweep.job.runs)
+    running = sum(state == "running" for state in states.values())
+    open_runs = sum(state not in OVER for state in states.values())
+    at_a_time = min(running or _declared_at_a_time(sweep), max(1, open_runs))
+    known = cost is not SHARES
+    return {
+        "share": 1 - left / total if total else 1.0,
+        "seconds_left": left / at_a_time if known else None if left else 0.0,
+        "reason": None if known or not left else "not known before a run has trained and answered",
+        "at_a_time": at_a_time,
+        "stage_seconds": dict(measured),
+    }
+
+
+def _left(sweep: Sweep, run: PlannedRun, cost: Mapping[str, float]) -> float:
+    folder = sweep.store.run(run.run_id)
+    done = folder.stages_done(sweep.eval_id)
+    left = {stage: cost[stage] for stage in STAGES if stage not in done}
+    now = (folder.lease.read() or {}).get("progress") or {}
+    stage, start, share = REPORTED.get(now.get("stage", ""), ("", 0.0, 0.0))
+    if stage in left:
+        left[stage] *= 1 - start - share * (now["done"] / now["total"] if now["total"] else 0.0)
+    return sum(left.values())
+
+
+def _declared_at_a_time(sweep: Sweep) -> int:
+    launch = sweep.spec.launch
+    if isinstance(launch, Local):
+        return launch.workers
+    if isinstance(launch, Slurm):
+        jobs = launch.parameters().get("array_parallelism") or len(sweep.job.runs)
+        return int(jobs)
+    return 1
+
+
+def used_hours(sweep: Sweep) -> dict[str, Any]:
+    """What the sweep's runs have cost: wall time x GPUs, or process-hours where there was no GPU.
+
+    Returns:
+        unit: `GPU-hours` or `CPU process-hours`; hours; lost_hours: of them in attempts that failed or were lost; runs:
+        how many have any.
+    """
+    spent: list[tuple[float, int, bool]] = []  # seconds, GPUs, lost
+    runs = 0
+    for run in sweep.job.runs:
+        folder = sweep.store.run(run.run_id)
+        gpus = _gpus(folder.path / "provenance.json")
+        mine = [
+            (each["seconds"], gpus if each["gpus"] is None else each["gpus"], False)
+            for each in stage_times(folder, sweep.eval_id).values()
+        ]
+        for line in attempts(folder):
+            if isinstance(line.get("seconds"), int | float):
+                mine.append((line["seconds"], line.get("gpus") or gpus, True))
+        owner = folder.lease.read()
+        if owner is not None and isinstance(owner.get("taken"), float):
+            mine.append(
+                (max(0.0, min(time.time(), owner.get("refreshed", 0.0)) - owner["taken"]), gpus, False)
+            )
+        runs += bool(mine)
+        spent += mine
+    on_gpu = any(gpus for _, gpus, _ in spent)
+    hours = [(seconds * (gpus if on_gpu else 1) / 3600, lost) for seconds, gpus, lost in spent]
+    return {
+        "unit": "GPU-hours" if on_gpu else "CPU process-hours",
+        "hours": sum(value for value, _ in hours),
+        "lost_hours": sum(value for value, lost in hours if lost),
+        "runs": runs,
+    }
+
+
+def _gpus(provenance: Any) -> int:
+    """Of a run's training as its provenance says; 0 where there is none to read."""
+    try:
+        device = str(read_json(provenance).get("device", "CPU")) if provenance.exists() else "CPU"
+    except (FailureError, AttributeError):
+        return 0
+    return 0 if device.startswith("CPU") else 1
