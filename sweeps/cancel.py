@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.errors import UserError
+from sweeps.errors import FailureError, UserError
 from sweeps.lease import is_here
 from sweeps.resolve import PlannedRun
+from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
 OPEN = ("waiting", "running", "unknown")
+OVER = ("done", "diverged", "failed")
 # Workers look at every step, and within a step every few seconds; after this, a process of this machine is ended.
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.2
@@ -63,10 +66,13 @@ def cancel_runs(
         owner = sweep.store.run(run.run_id).lease.read() or {}
         other = owner.get("sweep") not in (None, sweep.spec.name)
         (found.elsewhere if other and states[run.run_id] == "running" else mine).append(run)
+    found.jobs += _cancel_jobs(sweep, pending=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (left := _running(sweep, mine)) and time.monotonic() < deadline:
         on_wait(len(left))
         time.sleep(POLL_SECONDS)
+    if left:
+        found.jobs += _cancel_jobs(sweep, pending=False)
     if left and not sweep.select("waiting"):  # nothing else would be lost with the process
         for run in left:
             _end_owner(sweep.store.run(run.run_id).lease.read() or {})
@@ -76,6 +82,39 @@ def cancel_runs(
     found.still_running = left
     found.taken_back = [run for run in mine if run not in left and sweep.state(run) == "cancelled"]
     return found
+
+
+def _cancel_jobs(sweep: Sweep, *, pending: bool) -> list[str]:
+    """Cancel the Slurm jobs that hold nothing but cancelled runs; a packed job with others passes those by itself.
+
+    Args:
+        sweep: whose jobs.
+        pending: those that have not begun; else those whose workers did not leave.
+
+    Raises:
+        FailureError: Slurm does not answer; the runs are cancelled all the same.
+    """
+    if not isinstance(sweep.spec.launch, Slurm):
+        return []
+    from sweeps.dispatch.submission import queue_of
+
+    states = sweep.states()
+    labels = []
+    for queued in queue_of(sweep, shared=False):
+        if not queued.runs or (queued.job.state == "PENDING") is not pending:
+            continue
+        left = [run_id for run_id in queued.runs if states.get(run_id) not in OVER]
+        if all(sweep.orders.cancelled(run_id) for run_id in left):
+            labels.append(queued.job.label)
+    if labels:
+        try:
+            subprocess.run(["scancel", *labels], check=True, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip()
+            raise FailureError(
+                f"scancel does not answer: {said}; the runs are cancelled for all workers"
+            ) from error
+    return labels
 
 
 def _running(sweep: Sweep, runs: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -62,7 +62,7 @@ def status(
         return
     console = Console(emoji=False, highlight=False)
     if not watch:
-        console.print(status_screen(make_status(opened, chosen)))
+        console.print(status_screen(make_status(opened, chosen)), soft_wrap=True)
         return
     from rich.live import Live
 

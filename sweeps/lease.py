@@ -174,7 +174,7 @@ def is_mine_from_before(owner: dict[str, Any]) -> bool:
 
 def is_here(owner: Mapping[str, Any]) -> bool:
     """The owner is a process of this machine that still runs; its pid has not been given to another one."""
-    if owner.get("host") != socket.gethostname() or owner.get("boot") != _boot_id():
+    if owner.get("host") != _host() or owner.get("boot") != _boot_id():
         return False
     started = _started(int(owner["pid"]))
     return started is not None and started == owner.get("process_started")

@@ -75,10 +75,10 @@ def _queued(sweep: Sweep) -> tuple[set[str] | None, str | None]:
     """The runs that Slurm has, and why nobody knows; None where runs are not queued anywhere."""
     if not isinstance(sweep.spec.launch, Slurm):
         return None, None
-    from sweeps.dispatch.jobs import queued_runs
+    from sweeps.dispatch.submission import queue_of, states_in_queue
 
     try:
-        return queued_runs(sweep), None
+        return set(states_in_queue(queue_of(sweep))), None
     except FailureError as error:
         return set(), str(error)
 

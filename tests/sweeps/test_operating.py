@@ -19,7 +19,7 @@ import pytest
 from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 from test_failures import failing
 
-from sweeps import tail, timing
+from sweeps import cli_runs, tail, timing
 from sweeps.attempts import note_attempt
 from sweeps.lease import held, is_here
 from sweeps.store import read_json, write_json
@@ -193,26 +193,23 @@ def test_logs_follow_until_the_run_ends(two: Path, tmp_path: Path, monkeypatch: 
     assert text in said
 
 
-def test_a_watched_status_ends_with_the_sweep(two: Path, tmp_path: Path) -> None:
-    """A real process beside a launch: it ends by itself when all is over; Ctrl-C would end it with code 0 too."""
+def test_a_watched_status_ends_with_the_sweep_or_by_ctrl_c(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a real launch: it ends by itself when all is over; Ctrl-C ends the looking, with code 0."""
+    monkeypatch.setattr(cli_runs, "WATCH_SECONDS", 0.05)
     store = tmp_path / "store"
     child = start(tmp_path / "log", "launch", two, "--store", store)
-    watch = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.cli", "status", two, "-w", "--store", store],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    watched = adadpo("status", two, "-w", "--store", store)
     assert child.wait().code == 0
-    said, _ = watch.communicate(timeout=60)
-    assert watch.returncode == 0, said
-    assert "2 done" in said
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.cli", "status", write_sweep(tmp_path / "s.yaml"), "-w", "--store", store],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    time.sleep(4)
-    waiting.send_signal(signal.SIGINT)
-    said, _ = waiting.communicate(timeout=30)
-    assert (waiting.returncode, "Traceback" in said) == (0, False)
+    assert (watched.code, "2 done" in watched.out) == (0, True)
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_runs.time, "sleep", interrupted)
+    watched = adadpo("status", write_sweep(tmp_path / "s.yaml"), "-w", "--store", store)
+    assert (watched.code, watched.err) == (0, "")
 
 
 @pytest.fixture(scope="module")

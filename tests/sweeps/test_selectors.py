@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_examples import adadpo, opened
 
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.methods import make_method
@@ -146,3 +148,15 @@ def test_words_that_mean_nothing_are_refused(word: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         select(word)
     assert message in str(caught.value)
+
+
+def test_every_verb_understands_them(finished: Path, small: Path) -> None:
+    """The same unknown word is refused by each verb in the same words, and nothing is changed."""
+    for verb in ("status", "logs", "why", "cancel", "retry", "judge", "audit"):
+        answer = adadpo(verb, small, "betta=0.1", "--store", finished)
+        assert (answer.code, answer.err.partition(";")[0]) == (
+            2,
+            "adadpo: unknown axis 'betta' in 'betta=0.1'",
+        ), verb
+    sweep = opened(small, finished)
+    assert [run.seed for run in sweep.find(["beta=5e-2", "!arm=dpo", "state:done"])] == [0, 1]
