@@ -15,6 +15,7 @@ from analysis.values import Alternative, Frozen
 ENOUGH = 0.8  # power that a design is asked for
 MOST_SETTINGS = 128  # that are looked at
 SIMULATIONS = 4000
+ONE_SEED = "with one seed no verdict is better or worse, whatever the results are: add seeds"
 
 
 class Spreads(Frozen):
@@ -36,9 +37,9 @@ class DesignCheck(Frozen):
     testable: bool
     fewest_settings: int  # that can reach alpha
     spreads: Spreads | None
-    power: Power | None  # for the declared effect
-    enough_settings: int | None  # the fewest with a power of 80%, as many seeds
-    detectable: float | None  # the smallest true difference found with a power of 80%
+    power: Power | None  # for the declared effect: of the declared test, and of the verdict
+    enough_settings: int | None  # the fewest at which the verdict has a power of 80%, as many seeds
+    detectable: float | None  # the smallest true difference that the verdict finds with a power of 80%
     reasons: dict[str, str]  # field -> why it is None
 
 
@@ -110,13 +111,18 @@ def check_design(
         else:
             power = power_of(effect, settings)
             found = range(fewest, MOST_SETTINGS + 1)
-            enough = _first(found, lambda number: power_of(effect, number).power >= ENOUGH)
+            if seeds > 1:
+                enough = _first(found, lambda number: (power_of(effect, number).verdict or 0) >= ENOUGH)
             if enough is None:
                 reasons["enough_settings"] = (
                     f"not even {MOST_SETTINGS} settings have a power of {ENOUGH:.0%} with {seeds} seeds"
+                    if seeds > 1
+                    else ONE_SEED
                 )
-        if settings >= fewest:
-            detectable = _detectable(lambda size: power_of(size, settings).power, spreads, alternative)
+        if seeds < 2:
+            reasons["detectable"] = ONE_SEED
+        elif settings >= fewest:
+            detectable = _detectable(lambda size: power_of(size, settings).verdict or 0, spreads, alternative)
         else:
             reasons["detectable"] = f"{settings} settings cannot reach alpha whatever the difference is"
     return DesignCheck(

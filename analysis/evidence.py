@@ -205,8 +205,11 @@ class Power(Frozen):
     seed_sd: float  # of what all pairs of one seed share
     alpha: float
     alternative: Alternative
-    power: float
+    power: float  # of the declared test alone
     standard_error: float  # of `power`, by the number of simulations
+    verdict: float | None = (
+        None  # how often the guard rejects too, so that the verdict is "better" or "worse"
+    )
     simulations: int
     smallest_p: float  # that this many settings can reach
     reason: str | None  # why no outcome can reach alpha; then power is exactly 0

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.evidence import Power
+from analysis.guard import guard_rejects
 from analysis.results import Alternative
 from analysis.signed_rank import null_counts
 
@@ -45,11 +46,12 @@ def simulate_power(
     alternative: Alternative = "two-sided",
     simulations: int = 10_000,
 ) -> Power:
-    """Power of the exact signed-rank test over seed-averaged differences, normal components, by simulation.
+    """Power of the exact signed-rank test over seed-averaged differences, and of the verdict, by simulation.
 
     d_ks = effect + setting_k + seed_s + run_ks, each component independent and normal; the test is over the means of
     d_ks over seeds. With a seed_sd above 0 it rejects too often even without effect: more settings do not help there,
-    more seeds do.
+    more seeds do. The verdict needs the guard too (`guard_test`, of settings and seeds; what prompts share is not in
+    it), so with one seed it is never "better" or "worse".
 
     Args:
         settings: number of settings K, at least 1.
@@ -78,13 +80,22 @@ def simulate_power(
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
     reachable = smallest_p(settings, alternative) <= alpha
-    power = 0.0
+    power = verdict = 0.0
     if reachable:
         # The mean of S independent values has their SD over sqrt(S): drawn as one.
         of_setting = math.hypot(setting_sd, run_sd / math.sqrt(seeds))
         d = effect + of_setting * rng.standard_normal((simulations, settings))
         d += seed_sd / math.sqrt(seeds) * rng.standard_normal((simulations, 1))
-        power = float(rejects(d, alpha, alternative).mean())
+        rejected = rejects(d, alpha, alternative)
+        power = float(rejected.mean())
+        if min(settings, seeds) > 1:
+            # Of normal components the other mean squares are independent of d, and scaled chi-squares.
+            rest, between = (settings - 1) * (seeds - 1), seeds - 1
+            run = run_sd**2 * rng.chisquare(rest, simulations) / rest
+            of_seed = (run_sd**2 + settings * seed_sd**2) * rng.chisquare(between, simulations) / between
+            squares = np.array([seeds * d.var(axis=1, ddof=1), of_seed, run])
+            agreed = guard_rejects(d.mean(axis=1), squares, (settings, seeds), alpha, alternative)
+            verdict = float((rejected & agreed).mean())
     return Power(
         settings=settings,
         seeds=seeds,
@@ -96,6 +107,7 @@ def simulate_power(
         alternative=alternative,
         power=power,
         standard_error=math.sqrt(power * (1 - power) / simulations),
+        verdict=verdict,
         simulations=simulations,
         smallest_p=smallest_p(settings, alternative),
         reason=None

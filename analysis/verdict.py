@@ -239,10 +239,11 @@ def _samples(guard: Guard) -> str:
 
 
 def _of_prompts(guard: Guard) -> str:
-    """That p speaks of these prompts, where it does."""
+    """What p does not say of other prompts."""
+    few = guard.prompts is not None and guard.prompts < FEW_PROMPTS
     if guard.prompt is not None:
-        return ""
-    if guard.prompts is not None and guard.prompts < FEW_PROMPTS:
+        return ", though so few prompts are not enough for any method to be sure of others" if few else ""
+    if few:
         return f", for these {guard.prompts} prompts only, too few for any method to speak of others"
     return ", for these prompts only"
 

@@ -104,16 +104,27 @@ def _power(found: list[Power], metric: Metric) -> Table:
         [
             with_unit(decimal(each.effect, max(metric.decimals, 1)), metric),
             Missing(each.reason) if each.reason else f"{100 * each.power:.0f}%",
+            Missing("not in this file") if each.verdict is None else f"{100 * each.verdict:.0f}%",
         ]
         for each in found
     ]
     first = found[0]
     note = (
-        f"By simulation ({first.simulations:,} sweeps): exact signed-rank test at α = {exact_p(first.alpha)}, with the "
+        f"By simulation ({first.simulations:,} sweeps): exact signed-rank test at α = {exact_p(first.alpha)}, and the "
+        "verdict, which needs the guard of settings and seeds too (what prompts share is not in it), with the "
         f"SDs measured here: run {decimal(first.run_sd, metric.decimals + 1)}, "
         f"setting {decimal(first.setting_sd, metric.decimals + 1)}, "
         f"seed {decimal(first.seed_sd, metric.decimals + 1)}. "
         "It is about the next sweep of this size. It is no excuse and no evidence for this one."
     )
     title = f"A new sweep of {plural(first.settings, 'setting')} × {plural(first.seeds, 'seed')}: how often it rejects"
-    return Table(title, [Column("True difference"), Column("Power", numeric=True)], rows, note)
+    return Table(
+        title,
+        [
+            Column("True difference"),
+            Column("Signed-rank test", numeric=True),
+            Column("Verdict", numeric=True),
+        ],
+        rows,
+        note,
+    )

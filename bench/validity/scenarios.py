@@ -49,14 +49,17 @@ GRID = [
     replace(NULL, name="setting 1, seed .5, prompt SD .5", setting_sd=1, seed_sd=0.5, prompt_sd=0.5),
 ]
 NO_PROMPT_DATA = "no prompt-level data: nothing can tell shared prompts from an effect; the verdict says so"
-FEW = "too few prompts: the verdict says that it speaks of these alone"
+FEW = "fewer than 100 prompts: no method holds its level for every distribution; the verdict says so"
 PROMPTS = [
     replace(
         NULL, name="prompt SD .5, table of runs alone", prompt_sd=0.5, prompt_data=False, impossible=NO_PROMPT_DATA
     ),
     replace(NULL, name="prompt SD .5, 20 prompts", prompt_sd=0.5, prompts=20, impossible=FEW),
     *(
-        replace(NULL, name=f"prompt SD .5, {n} prompts, {words}", prompt_sd=0.5, prompts=n, prompt_kind=kind)
+        replace(
+            NULL, name=f"prompt SD .5, {n} prompts, {words}", prompt_sd=0.5, prompts=n, prompt_kind=kind,
+            impossible=FEW if n < 100 else "",
+        )
         for n in (50, 100)
         for kind, words in (("rare", "1 in 10 differs"), ("skew", "1 in 25 differs, one way"))
     ),

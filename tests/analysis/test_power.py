@@ -1,9 +1,11 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.guard import guard_test
 from analysis.power import (
     Power,
     fewest_settings,
@@ -78,6 +80,24 @@ def test_effects_of_the_components() -> None:
     # Not a power any more: the test over settings takes a shared seed effect for an effect of the arms.
     assert power(effect=0, seed_sd=1, run_sd=1, setting_sd=0).power > 0.4
     assert power() == power() != power(rng=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_the_verdict_needs_the_guard(alternative: Alternative) -> None:
+    """Power of the verdict against whole tables simulated one by one, tested by both functions."""
+    rng, sign = np.random.default_rng(4), -1 if alternative == "less" else 1
+    given: dict[str, Any] = {"effect": sign * 1.5, "setting_sd": 0.7, "seed_sd": 0.5, "run_sd": 1.4}
+    found = power(settings=9, seeds=3, alternative=alternative, simulations=20_000, **given)
+    both = 0
+    for _ in range(1000):
+        table = sign * 1.5 + 1.4 * rng.standard_normal((9, 3))
+        table += 0.7 * rng.standard_normal((9, 1)) + 0.5 * rng.standard_normal((1, 3))
+        headline = signed_rank_test(table.mean(axis=1), alternative=alternative).p_value
+        guard = guard_test(table, alternative=alternative).p_value
+        both += headline <= 0.05 and guard is not None and guard <= 0.05
+    assert found.verdict == pytest.approx(both / 1000, abs=0.06)
+    assert found.verdict < found.power
+    assert power(seeds=1).verdict == 0
 
 
 def test_smallest_detectable_difference() -> None:

@@ -147,9 +147,11 @@ def test_prompts_are_a_sample() -> None:
     assert kind == "inconclusive"
     assert sentence.startswith("Not established: at these seeds and prompts the settings favour adadpo")
     assert sentence.endswith(": other seeds or prompts may not show it.")
-    few = verdict(differences, bootstrap=drawn(2.0, prompts=20))
-    assert few[0] == "better"
-    assert few[1].endswith("for these 20 prompts only, too few for any method to speak of others.")
+    assert verdict(differences, bootstrap=drawn(2.0, prompts=20))[0] == "inconclusive"
+    kind, sentence = verdict(differences, bootstrap=drawn(0.1, prompts=20))
+    assert kind == "better"
+    assert "with settings, seeds and 20 prompts as samples" in sentence
+    assert sentence.endswith(", though so few prompts are not enough for any method to be sure of others.")
 
 
 def test_lower_can_be_better() -> None:

@@ -201,6 +201,9 @@ def test_the_next_step_is_named_with_its_cost(whole: Results) -> None:
     assert "the variance between prompts is not known: run the paired bootstrap" in found.steps.reasons
     assert found.power is not None
     assert [row[1] for row in found.power.rows] == [f"{100 * each.power:.0f}%" for each in whole.power]
+    assert [row[2] for row in found.power.rows] == [
+        f"{100 * (each.verdict or 0):.0f}%" for each in whole.power
+    ]
 
 
 def test_older_results_have_no_next_step() -> None:

@@ -58,7 +58,10 @@ def test_the_draws_of_the_runs_own_errors(judged: Sweep, monkeypatch: pytest.Mon
         for metric in METRICS:
             ours = bootstrap_estimate(found, run_id, metric)
             assert ours.estimate == pytest.approx(scores[run_id][metric], rel=1e-12)
-            assert ours.standard_error == pytest.approx(scores[run_id][f"{metric}_se"], rel=1e-12)
+            if (
+                error := scores[run_id][f"{metric}_se"]
+            ) is not None:  # with eight prompts many draws have no LC
+                assert ours.standard_error == pytest.approx(error, rel=1e-12)
     with monkeypatch.context() as patch:
         forbid_drawing(patch)
         again = drawn(judged)
@@ -105,9 +108,7 @@ def test_no_run_that_counts(judged: Sweep) -> None:
     assert reason == "no run that counts has a judged response"
 
 
-def test_the_guard_of_the_results_takes_them(
-    small: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
     """The guard's part of the prompts against the variance of the mean difference over the sweep's own draws."""
     from sweeps.collect import collect
 
@@ -119,15 +120,11 @@ def test_the_guard_of_the_results_takes_them(
         assert inference.guard is not None
         return inference.guard
 
-    few = guard()
-    assert (few.prompts, few.prompt) == (8, None)
-    assert few.prompt_reason is not None
-    assert few.prompt_reason.startswith("8 prompts are too few")
-    monkeypatch.setattr("analysis.guard.FEW_PROMPTS", 5)
     # LC of eight near-equal responses is undefined in many draws: the win rate stands in for any metric
     primary = sweep.spec.compare.model_copy(update={"primary": "win_rate"})
     sweep = replace(sweep, spec=sweep.spec.model_copy(update={"compare": primary}))
     enough = guard()
+    assert enough.prompts == 8
     assert enough.prompt is not None
     found = drawn(sweep)
     signs = {run.run_id: 1 if run.arm == "adadpo" else -1 for run in sweep.job.runs}
