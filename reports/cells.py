@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from analysis.results import Metric, Results
 from reports.formats import mean_sd, titled
 from reports.lookup import arm_name, arms_in_order, metric_named
-from reports.shown import Column, Missing, Shown, Table, Whole
+from reports.shown import Column, Missing, Shown, Table, Whole, beginning
+
+MOST = 150  # settings on the page
+_WHERE = "tables/cells.csv"
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ def cells_of(results: Results) -> Cells:
     """The tables of all metrics, in the results' order."""
     others = [metric for metric in results.metrics if metric.name != results.declared.primary]
     return Cells(
-        primary=cell_table(results, metric_named(results, results.declared.primary)),
-        others=[(metric.label, cell_table(results, metric)) for metric in others],
+        primary=beginning(cell_table(results, metric_named(results, results.declared.primary)), MOST, _WHERE),
+        others=[(metric.label, beginning(cell_table(results, metric), MOST, _WHERE)) for metric in others],
     )
 
 

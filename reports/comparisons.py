@@ -22,6 +22,7 @@ from reports.shown import Column, Fact, Missing, Shown, Table, Tag
 from reports.text import plural
 
 _SHARE_DECIMALS = 3
+MOST_MISSING = 150  # pairs named on the page
 _ZEROS = {
     "pratt": "ranked, then left out (Pratt)",
     "wilcox": "left out (Wilcoxon)",
@@ -38,7 +39,8 @@ class PrimaryTest:
     effect: list[Fact]
     beside: list[Fact]  # of the same differences; empty in older results
     notes: list[str]
-    missing_pairs: list[str]
+    missing: int  # pairs
+    missing_pairs: list[str]  # the first of them
 
 
 def primary_test(results: Results) -> PrimaryTest | Missing:
@@ -55,7 +57,8 @@ def primary_test(results: Results) -> PrimaryTest | Missing:
         effect=_effect(found, metric, results),
         beside=_beside(found.inference, metric) if found.inference else [],
         notes=_notes(found, results),
-        missing_pairs=found.missing_pairs,
+        missing=len(found.missing_pairs),
+        missing_pairs=found.missing_pairs[:MOST_MISSING],
     )
 
 

@@ -21,6 +21,9 @@ WIDTH, HEIGHT = 520.0, 320.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 40.0, 46.0
 POINTS_PER_FIGURE = 4000  # keeps a page of long runs small; a thin line keeps at least 24 points
 CROWD = 30  # from here on thin lines are fainter still
+MOST_LINES = 300  # beyond, each arm has a band between quantiles instead of its runs
+STEPS = 120  # drawn of a band
+LOW, HIGH = 0.1, 0.9
 _KNOWN = {
     "reward_margin": "Reward margin, training pairs (nats)",
     "gradient_ratio": "Gradient ratio (log scale)",
@@ -85,12 +88,16 @@ def _figure(results: Results, name: str, identity: str) -> CurveFigure:
     for arm in dict.fromkeys([*arms_in_order(results), *(curve.arm for curve in curves)]):
         mine = [curve for curve in curves if curve.arm == arm]
         style = f"arm-{arm_style(results, arm)}"
-        for curve in mine:
+        if mine and len(curves) > MOST_LINES:
+            runs.append(svg.element("path", d=_band(mine, x, y), class_=f"between {style}"))
+        for curve in mine if len(curves) <= MOST_LINES else []:
             tip = svg.element("title", shorten(f"{arm}, {curve.setting}, seed {curve.seed}", 160))
             d = svg.path(_places(_thinned(list(zip(curve.steps, curve.values, strict=False)), stride), x, y))
             runs.append(svg.element("path", tip, d=d, class_=f"{run} {style}"))
         if mine:
-            d = svg.path(_places(_thinned(_mean(mine, log), stride), x, y))
+            average = _mean(mine, log)
+            pace = max(stride, math.ceil(len(average) / STEPS)) if len(curves) > MOST_LINES else stride
+            d = svg.path(_places(_thinned(average, pace), x, y))
             means.append(svg.element("path", d=d, class_="halo"))
             means.append(svg.element("path", d=d, class_=f"average {style}"))
     clip = svg.element(
@@ -105,7 +112,12 @@ def _figure(results: Results, name: str, identity: str) -> CurveFigure:
     arms = ", ".join(dict.fromkeys(shorten(curve.arm, 40) for curve in curves))
     description = f"{title} over training steps; {plural(len(curves), 'run')} of {arms}."
     picture = svg.picture(identity, title, description, WIDTH, HEIGHT, content)
-    return CurveFigure(title, picture, _notes(name, curves, values, kept, stride))
+    notes = _notes(name, curves, values, kept, stride if len(curves) <= MOST_LINES else 1)
+    if len(curves) > MOST_LINES:
+        notes.insert(
+            0, f"Band: from the {LOW:.0%} to the {HIGH:.0%} quantile of the arm's runs at each step."
+        )
+    return CurveFigure(title, picture, notes)
 
 
 def _title(results: Results, name: str) -> str:
@@ -139,6 +151,23 @@ def _mean(curves: list[Curve], log: bool) -> list[tuple[int, float | None]]:
                 at[step].append(math.log(value) if log else value)
     means = ((step, math.fsum(values) / len(values)) for step, values in sorted(at.items()))
     return [(step, math.exp(mean) if log else mean) for step, mean in means]
+
+
+def _band(curves: list[Curve], x: Scale, y: Scale) -> str:
+    """The outline of an arm's runs between two quantiles at each step, forth along one and back along the other."""
+    at: dict[int, list[float]] = defaultdict(list)
+    for curve in curves:
+        for step, value in zip(curve.steps, curve.values, strict=False):
+            if value is not None and drawable(value, log=y.log):
+                at[step].append(value)
+    steps = sorted(at)
+    steps = [step for step, _ in _thinned([(step, None) for step in steps], math.ceil(len(steps) / STEPS))]
+    ends: list[list[Point | None]] = [[], []]
+    for step in steps:
+        ordered = sorted(at[step])
+        for end, share in zip(ends, (LOW, HIGH), strict=True):
+            end.append((x(step), _held(y(ordered[round(share * (len(ordered) - 1))]))))
+    return svg.path([*ends[0], *reversed(ends[1])]) + "Z" if steps else ""
 
 
 def _thinned(points: list[tuple[int, float | None]], stride: int) -> list[tuple[int, float | None]]:

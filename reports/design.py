@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.results import Results, RunState
 from reports.formats import setting_value
 from reports.lookup import arm_name, arms_in_order
-from reports.shown import Column, Fact, Missing, Shown, Table, Whole, state_tag
+from reports.shown import Column, Fact, Missing, Shown, Table, Whole, beginning, state_tag
 from reports.text import plural, shorten
 
 _STATES: tuple[RunState, ...] = (
@@ -22,6 +22,7 @@ _STATES: tuple[RunState, ...] = (
 # The choices the paper's text leaves open; see the method page of the project.
 _OUR_CHOICES = ("clip", "normalization", "placement")
 FAILURE_REASON = 400
+MOST_FAILURES = 150
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Design:
     counts: list[Fact]
     gap: str
     failures: Table
+    without: int  # runs that have no result
 
 
 def design_of(results: Results) -> Design:
@@ -49,7 +51,8 @@ def design_of(results: Results) -> Design:
         axes=_axes(results),
         counts=[Fact(state, str(results.counts[state])) for state in _STATES if results.counts.get(state)],
         gap=gap,
-        failures=_failures(results),
+        failures=beginning(_failures(results), MOST_FAILURES, "tables/runs.csv"),
+        without=len(results.failures),
     )
 
 

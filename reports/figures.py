@@ -20,6 +20,7 @@ WIDTH = 920.0
 ROW = 30.0
 TOP = 44.0
 RIGHT = 96.0  # room for the row's number
+MOST = 100  # rows; of more settings, those at even ranks of their difference
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class PrimaryFigure:
 
     picture: Markup
     prompts: str
+    rows: str  # which settings are drawn, where not all are
 
 
 def primary_figure(results: Results) -> PrimaryFigure | None:
@@ -36,7 +38,7 @@ def primary_figure(results: Results) -> PrimaryFigure | None:
     if found is None:
         return None
     picture = differences_figure(results, found, metric_named(results, found.metric))
-    return PrimaryFigure(picture, _said_of_prompts(results))
+    return PrimaryFigure(picture, _said_of_prompts(results), _said_of_rows(found))
 
 
 def _said_of_prompts(results: Results) -> str:
@@ -56,7 +58,7 @@ def _said_of_prompts(results: Results) -> str:
 
 def differences_figure(results: Results, comparison: Comparison, metric: Metric) -> Markup:
     """Per setting a dot per seed and a diamond at the mean; zero, the region of equivalence, the estimate."""
-    rows = comparison.differences
+    rows = _rows(comparison)
     over_prompts = _over_prompts(results, comparison)
     left = min(300.0, 30 + 7.4 * max((len(each.setting) for each in rows), default=10))
     bottom = TOP + ROW * len(rows)
@@ -86,6 +88,27 @@ def differences_figure(results: Results, comparison: Comparison, metric: Metric)
     )
 
 
+def _rows(comparison: Comparison) -> list[SettingDifference]:
+    """Every setting in the plan's order; of very many, some by size, so that their spread still shows."""
+    if len(comparison.differences) <= MOST:
+        return comparison.differences
+    known = [each for each in comparison.differences if each.mean is not None and math.isfinite(each.mean)]
+    ordered = sorted(known, key=lambda each: -(each.mean or 0.0))
+    last = max(len(ordered) - 1, 0)
+    places = dict.fromkeys(round(place * last / (MOST - 1)) for place in range(MOST))
+    return [ordered[place] for place in places if place < len(ordered)]
+
+
+def _said_of_rows(comparison: Comparison) -> str:
+    total = len(comparison.differences)
+    if total <= MOST:
+        return ""
+    return (
+        f"Of {total:,} settings, {len(_rows(comparison))} at even ranks are drawn, the largest difference first; all: "
+        "tables/differences.csv."
+    )
+
+
 def _over_prompts(results: Results, comparison: Comparison) -> dict[str, PromptInterval]:
     level = results.prompt_level
     if level is None or level.metric != comparison.metric:
@@ -109,7 +132,7 @@ def _bracket(found: PromptInterval | None, metric: Metric, x: Scale, y: float) -
 def _axis(results: Results, comparison: Comparison, start: float, end: float) -> Scale:
     rope = results.declared.rope
     values: list[float | None] = [0.0, -rope, rope]
-    for each in comparison.differences:
+    for each in _rows(comparison):
         values += [each.mean, *(pair.value for pair in each.values)]
     for found in _over_prompts(results, comparison).values():
         values += [found.low, found.high]

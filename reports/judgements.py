@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from analysis.results import Judgement, Results
 from reports.formats import interval, measure, number, p_value, titled
 from reports.lookup import arm_name, arms_in_order, metric_named
-from reports.shown import Column, Missing, Shown, Table, Tag, Whole, state_tag
+from reports.shown import Column, Missing, Shown, Table, Tag, Whole, beginning, state_tag
 from reports.text import plural
 
+MOST = 150  # rows of a table on the page
 _RATES = ("length_controlled_win_rate", "win_rate")
 _FACTS = {
     "answers_asked": ("Answers asked for", 0),
@@ -32,7 +33,9 @@ class Judgements:
     table: Table
     judging: Table
     failures: Table  # of judgements beside the declared one, whose own stand with the design
+    without: int  # rows of it, shown or not
     notes: Table
+    noted: int
 
 
 def judgements_of(results: Results) -> Judgements | None:
@@ -40,7 +43,15 @@ def judgements_of(results: Results) -> Judgements | None:
     notes, judging = _notes(results), _judging(results)
     if len(results.judgements) < 2 and not judging.rows and not notes.rows:
         return None
-    return Judgements(_table(results), judging, _failures(results), notes)
+    failures = _failures(results)
+    return Judgements(
+        table=_table(results),
+        judging=judging,
+        failures=beginning(failures, MOST, "results.json"),
+        without=len(failures.rows),
+        notes=beginning(notes, MOST, "results.json"),
+        noted=len(notes.rows),
+    )
 
 
 def _columns(results: Results) -> list[Column]:

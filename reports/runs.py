@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from analysis.results import Metric, Results, RunRow
 from reports.formats import duration, measure, titled
 from reports.lookup import arm_name
-from reports.shown import Column, Missing, Shown, Table, Whole, state_tag
+from reports.shown import Column, Missing, Shown, Table, Whole, beginning, state_tag
 from reports.text import plural
 
 OPEN_UP_TO = 30  # a longer table starts folded
+MOST = 400  # rows on the page
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ def runs_of(results: Results) -> Runs | Missing:
     """The section."""
     if not results.runs:
         return Missing("There is no run yet.")
-    return Runs(run_table(results), len(results.runs) <= OPEN_UP_TO)
+    table = beginning(run_table(results), MOST, "tables/runs.csv")
+    return Runs(table, len(results.runs) <= OPEN_UP_TO)
 
 
 def run_table(results: Results) -> Table:

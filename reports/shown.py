@@ -6,13 +6,13 @@ Each piece renders itself through `__html__`, the protocol that jinja2 and marku
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup, escape
 
 from analysis.results import RunState
-from reports.text import clean, shorten
+from reports.text import clean, plural, shorten
 
 TagKind = Literal[
     "done", "quarantined", "diverged", "failed", "pruned", "running", "waiting", "confirmatory", "exploratory"
@@ -138,6 +138,15 @@ class Table:
         """Why values are missing: each reason once, in order of appearance."""
         found = (reason for row in self.rows for cell in row for reason in _reasons(cell))
         return list(dict.fromkeys(found))
+
+
+def beginning(table: Table, most: int, where: str) -> Table:
+    """A long table's first rows; a note says how many more there are, and where they stand."""
+    left_out = len(table.rows) - most
+    if left_out <= 0:
+        return table
+    said = f"{plural(left_out, 'more row')} in {where}."
+    return replace(table, rows=table.rows[:most], note=f"{said} {table.note}".strip())
 
 
 @dataclass(frozen=True)
