@@ -19,8 +19,11 @@ ATTACK = (
     "<!-- ]]> {{ 7 * 7 }} {% raw %} onload=alert(1) javascript:alert(1) &lt;b&gt;"
 )
 LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts"}
+# Tests of ours, whose words are ours
+LITERALS |= {"inference", "next_steps", "power"}
 TAGS = """
-    html head meta link title style body header main nav a ol section article h1 h2 h3 h4 p div span strong small ul li
+    html head meta link title style body header main nav a ol section article h1 h2 h3 h4 p div span strong small ul
+    li blockquote pre
     dl dt dd table caption thead tbody tr th td details summary figure figcaption svg desc g text line rect
     circle polygon path clippath
 """

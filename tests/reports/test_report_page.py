@@ -34,6 +34,7 @@ SECTIONS = [
     "The paper's claims",
     "Prompts that flipped",
     "Sample outputs",
+    "Methods, ready for a paper",
     "How to read this page",
     "All runs",
     "Provenance",
