@@ -162,4 +162,6 @@ def _figure(of_one: dict[str, float], of_mean: dict[str, float]) -> Markup:
     description = (
         f"Shares of one pair's variance and of the squared standard error: {said}. In numbers: the table."
     )
-    return svg.picture("figure-variance", "Variance components", description, WIDTH, bottom, marks)
+    return svg.picture(
+        "figure-variance", "Variance components", description, WIDTH, bottom, marks, natural=True
+    )

@@ -40,6 +40,16 @@ def test_text_has_contrast_aa(theme: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_heat_map_can_be_read(theme: dict[str, str]) -> None:
+    """Checks the numbers on every shade against 4.5 (AA), and that shades get stronger step by step on both sides."""
+    for side in ("up", "down"):
+        shades = [theme["level-cell"], *(theme[f"{side}-{step}"] for step in range(1, 5))]
+        assert all(contrast(theme["ink"], shade) >= 4.5 for shade in shades)
+        away = [contrast(theme["page"], shade) for shade in shades[1:]]
+        assert away == sorted(away)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_lines_have_contrast_aa(theme: dict[str, str]) -> None:
     """Checks the arms' colours on the page against 3 (AA for graphics)."""
     for style in range(6):
