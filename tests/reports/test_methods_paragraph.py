@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from sample_results import make_results
+from whole_sample import make_whole
 
+from analysis.evidence import PromptPart
 from analysis.results import ArmComparison, Results
 from reports.methods_paragraph import methods_paragraph, methods_sentences
 
@@ -107,3 +109,91 @@ def test_long_names_are_cut(results: Results) -> None:
     text = methods_paragraph(results.model_copy(update={"evaluation": made}))
     assert len(text) < 8000
     assert "\n" not in text
+
+
+@pytest.fixture(scope="module")
+def whole() -> Results:
+    """Three arms, analysed."""
+    return make_whole()
+
+
+def _with_guard(results: Results, **changes: object) -> Results:
+    first = results.comparisons[0]
+    assert first.inference is not None
+    assert first.inference.guard is not None
+    guard = first.inference.guard.model_copy(update=changes)
+    around = first.inference.model_copy(update={"guard": guard})
+    changed = first.model_copy(update={"inference": around})
+    return results.model_copy(update={"comparisons": [changed, *results.comparisons[1:]]})
+
+
+def test_the_guard_is_described(whole: Results) -> None:
+    """Checks what the second test samples, with and without draws of prompts, and what both together decide."""
+    without = methods_paragraph(whole)
+    assert "a test of the mean difference for which settings and seeds are samples: its interval" in without
+    assert "It takes the prompts as they are (no prompt-level data were given)." in without
+    assert "at most α, in one direction, and as practically equivalent only where" in without
+    part = PromptPart(prompts=805, shared=0.1, total=0.2, draws=2000)
+    drawn = methods_paragraph(_with_guard(whole, prompt=part, prompts=805, prompt_reason=None))
+    assert "for which settings, seeds and the 805 prompts are samples" in drawn
+    assert "The prompts' part is from 2,000 draws of them, the same for every run." in drawn
+    assert "takes the prompts as they are" not in drawn
+    assert "adjusted over the same comparisons" in methods_paragraph(_with_guard(whole, adjusted_p=0.04))
+
+
+@pytest.mark.parametrize(("prompts", "said"), [(99, True), (100, False), (None, False)])
+def test_few_prompts_are_said(whole: Results, prompts: int | None, said: bool) -> None:
+    """Checks the limit of what any method can say of other prompts, at the number where it begins."""
+    assert (
+        "With fewer than 100 prompts, here 99," in methods_paragraph(_with_guard(whole, prompts=prompts))
+    ) == said
+
+
+def test_without_a_guard_nothing_is_established() -> None:
+    """Checks one seed: there is no second test, and the paragraph says what follows."""
+    text = methods_paragraph(make_whole(seeds=(0,)))
+    assert "there is none here (needs 2 settings and 2 seeds without a missing pair, has 6 and 1)" in text
+    assert "so nothing counts as established" in text
+    assert "counts as better only where" not in text
+
+
+def test_prompt_level_best_and_ranks(whole: Results) -> None:
+    """Checks each of the further parts against its numbers, and that a part that is not there is not told."""
+    level, ranks = whole.prompt_level, whole.average_ranks
+    assert level is not None
+    assert ranks is not None
+    draws = next(
+        each for each in whole.best_of_grid if each.bests.corrected is not None
+    ).bests.candidate.draws
+    text = methods_paragraph(whole)
+    parts = (
+        (
+            f"a paired bootstrap over the {level.prompts} prompts ({level.replicates:,} replicates,",
+            "prompt_level",
+        ),
+        (f"in each of {draws:,} draws of prompts the setting was chosen on", "best_of_grid"),
+        (
+            f"the 3 arms were ranked at each of {ranks.settings} settings and compared by Friedman's",
+            "average_ranks",
+        ),
+    )
+    for said, part in parts:
+        assert said in text
+        absent = [] if part == "best_of_grid" else None
+        assert said not in methods_paragraph(whole.model_copy(update={part: absent}))
+    assert "the length control fitted anew in each" in text
+    raw = whole.model_copy(update={"prompt_level": level.model_copy(update={"metric": "win_rate"})})
+    assert "the length control fitted anew" not in methods_paragraph(raw)
+
+
+def test_best_without_correction_is_said(whole: Results) -> None:
+    """Checks bests of a table without judgements of single prompts: no correction is claimed, and why."""
+    first = whole.best_of_grid[0]
+    bests = first.bests.model_copy(
+        update={"corrected": None, "reason": "there are no judgements of single prompts"}
+    )
+    text = methods_paragraph(
+        whole.model_copy(update={"best_of_grid": [first.model_copy(update={"bests": bests})]})
+    )
+    assert "too good for its having been chosen: there are no judgements of single prompts" in text
+    assert "scored on the others" not in text
