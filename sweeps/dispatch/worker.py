@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -62,9 +63,11 @@ def main() -> None:
             store = Store(Path(submission.job.store))
             finish_sweep(open_sweep(submission.job.sweep, store), Console(width=120))
         else:
-            work(submission.work(part, element))
+            job = submission.work(part, element)
+            before = progress_marks(job)
+            work(job)
     except StoppedError:
-        sys.exit(_leave(asked))
+        sys.exit(_leave(asked, lambda: part != FINISH and gives_up(job, before)))
     except SweepError as error:
         print(f"adadpo: {error}", file=sys.stderr)
         sys.exit(1)
@@ -100,8 +103,50 @@ def _note(ended: dict[str, str], run: PlannedRun, state: str) -> None:
     ended[run.run_id] = state
 
 
-def _leave(asked: Asked) -> int:
-    """Have Slurm start this job again where it was not cancelled; returns the exit code."""
+def progress_marks(job: Job) -> set[str]:
+    """What a job's runs have on the disk that the next attempt goes on from."""
+    from sweeps.store import Store
+
+    store, found = Store(Path(job.store)), set()
+    for run in job.runs:
+        folder = store.run(run.run_id)
+        found |= {f"{run.run_id} {stage}" for stage in folder.stages_done(job.evaluation.eval_id)}
+        found |= {str(path) for path in folder.train.glob("checkpoints/*")}
+        found |= {f"{path} {path.stat().st_size}" for path in folder.path.glob("eval/*/partial.jsonl")}
+    return found
+
+
+def gives_up(job: Job, before: set[str]) -> bool:
+    """Whether another start would come no further than this one; then that is the failure of the run it stands at.
+
+    Args:
+        job: at whose end the time limit was near.
+        before: `progress_marks` of its beginning.
+    """
+    from sweeps.store import Store, write_json
+
+    if progress_marks(job) - before:
+        return False
+    eval_id = job.evaluation.eval_id
+    for run in job.runs:
+        folder = Store(Path(job.store)).run(run.run_id)
+        stage = next((stage for stage in job.stages if not folder.has(stage, eval_id)), None)
+        if stage in ("train", "generate"):  # a judge's answers are kept elsewhere
+            said = "the time limit came before a single step or batch was done: raise launch.timeout_min"
+            write_json(
+                folder.failure, {"kind": "timeout", "stage": stage, "message": said, "time": time.time()}
+            )
+            return True
+    return False
+
+
+def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
+    """Have Slurm start this job again where that helps and it was not cancelled; returns the exit code.
+
+    Args:
+        asked: how this process was asked to leave.
+        stuck: asked at the time limit: whether another start would come no further; it says so by itself.
+    """
     job = os.environ.get("SLURM_JOB_ID", "")
     show = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=False
@@ -109,8 +154,9 @@ def _leave(asked: Asked) -> int:
     state = re.search(r"\bJobState=(\S+)", show.stdout)
     # SIGUSR2 is Slurm's warning before the time limit or preemption. SIGTERM may be scancel, whose job is no longer
     # RUNNING, or preemption where no warning is configured.
-    preempted = re.search(r"\bPreemptTime=\d", show.stdout)
-    if asked.signal == signal.SIGUSR2 or (state and state[1] == "RUNNING" and preempted):
+    preempted = re.search(r"\bPreemptTime=\d", show.stdout) and state and state[1] == "RUNNING"
+    warned = asked.signal == signal.SIGUSR2
+    if preempted or (warned and not stuck()):
         print(f"adadpo: asked to leave ({signal.Signals(asked.signal or 0).name}); starting again later")
         return subprocess.run(["scontrol", "requeue", job], check=False).returncode
     return 128 + (asked.signal or 0)

@@ -109,7 +109,7 @@ class Chaos:
         """Some way into its work, with whatever it started."""
         if not any(child.process.is_alive() for child in self.launchers):
             self.race()
-        time.sleep(self.rng.uniform(0, 0.3))
+        time.sleep(self.rng.uniform(0, 0.15))
         alive = [child for child in self.launchers if child.process.is_alive()]
         return bool(alive) and _kill(self.rng.choice(alive).process.pid or 0, group=True)
 

@@ -6,6 +6,7 @@ Jobs that only have to be counted are held, so that none of them runs.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -21,6 +22,7 @@ from reports import load_results
 from sweeps import slurm_queue
 from sweeps.dispatch.slurm import slurm_executor
 from sweeps.dispatch.submission import queue_of
+from sweeps.dispatch.worker import gives_up, progress_marks
 from sweeps.errors import UserError
 from sweeps.sweep import Sweep
 
@@ -159,7 +161,7 @@ def test_a_sweep_ends_with_a_report_and_nobody_logged_in(
 ) -> None:
     """Train on GPUs, then judge job by job, then the report: against the same sweep in one process."""
     store = tmp_path / "store"
-    file = write_sweep(tmp_path / "two.yaml", launch(gpus_per_node=1, runs_per_job=1, **JUDGE))
+    file = write_sweep(tmp_path / "two.yaml", launch(gpus_per_node=1, array_parallelism=1, **JUDGE))
     started = time.monotonic()
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 0, answer.err
@@ -169,6 +171,12 @@ def test_a_sweep_ends_with_a_report_and_nobody_logged_in(
     assert queued_stages(sweep) == every_stage_once(sweep)
     again = adadpo("launch", file, "--store", store)
     assert "every run is queued already" in again.out, again
+    # The first run is judged while the second one still trains.
+    ids = json.loads((sweep.folder / "jobs" / "slurm-001" / "submitted.json").read_text())
+    train, judge = f"{ids['train-0']}_1", f"{ids['judge-0']}_0"
+    slurm.wait(
+        lambda: (now := slurm.queue()).get(judge) == "RUNNING" and train in now, 120, "judging meanwhile"
+    )
     report = store / "sweeps" / "two" / "report.html"
     slurm.wait(report.exists, 240, "the report")
     slurm.wait_until_empty()
@@ -236,6 +244,27 @@ def test_a_launcher_killed_at_any_moment_leaves_no_orphan_and_no_double(
     assert len(finishing) in (1, 2)  # writing the report twice is harmless; never is not
     # Everything that Slurm has belongs to the sweep: nothing waits for files that never come.
     assert len(queue_of(sweep)) == len(slurm.queue())
+
+
+def test_following_ends_with_the_jobs_or_by_ctrl_c(tmp_path: Path, slurm: Cluster) -> None:
+    """Ctrl-C detaches: code 0, the jobs are still there. Another follower ends when they do."""
+    file, store = write_sweep(tmp_path / "two.yaml", launch(**HELD)), tmp_path / "store"
+    followers = []
+    for name in ("one", "two"):
+        followers.append(start(tmp_path / name, "launch", file, "--follow", "--store", store))
+        log = followers[-1].log
+        slurm.wait(lambda log=log: log.exists() and "; follow:" in log.read_text(), 60, "a follower")
+    assert followers[0].process.pid is not None
+    os.kill(followers[0].process.pid, signal.SIGINT)
+    answer = followers[0].wait()
+    assert answer.code == 0, answer
+    assert "detached; the jobs go on" in answer.out
+    assert queued_stages(opened(file, store)) == every_stage_once(opened(file, store))
+    assert followers[1].process.is_alive()
+    slurm.reset()
+    answer = followers[1].wait()
+    assert answer.code == 0, answer
+    assert "detached" not in answer.out
 
 
 def test_two_launchers_submit_each_run_once(tmp_path: Path, slurm: Cluster) -> None:
@@ -315,6 +344,22 @@ def test_runs_of_several_processes_are_planned_but_not_launched(tmp_path: Path) 
     answer = adadpo("launch", file, "--store", tmp_path / "store")
     assert answer.code == UserError.exit_code
     assert "runs trained by several processes" in answer.err
+
+
+def test_a_job_that_gets_nowhere_within_its_time_is_not_started_for_ever(tmp_path: Path, two: Path) -> None:
+    """No step before the warning: a failure that says what to do. A checkpoint, or judging left: it goes on."""
+    sweep = opened(two, tmp_path / "store")
+    folder = sweep.store.run(sweep.job.runs[0].run_id)
+    before = progress_marks(sweep.job)
+    (folder.train / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    assert not gives_up(sweep.job, before)
+    assert sweep.counts() == {"waiting": 2}
+    assert not gives_up(
+        sweep.job.model_copy(update={"stages": ["judge", "score"]}), progress_marks(sweep.job)
+    )
+    assert gives_up(sweep.job, progress_marks(sweep.job))
+    assert sweep.counts() == {"failed": 1, "waiting": 1}
+    assert "raise launch.timeout_min" in adadpo("status", two, "--store", tmp_path / "store").out
 
 
 def test_one_squeue_serves_all_who_ask_within_seconds(
