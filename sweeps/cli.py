@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps import cli_audit, cli_export, cli_judge, cli_runs, cli_scores
+from sweeps import cli_audit, cli_export, cli_judge, cli_runs, cli_scores, cli_store
 from sweeps.cli_runs import JsonOption, StoreOption, SweepArgument, UntestableOption
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
@@ -176,6 +176,7 @@ def dashboard(
 
 for verb in (cli_runs.status, cli_runs.logs, cli_runs.why, cli_runs.cancel, cli_runs.retry):
     app.command()(verb)
+app.command()(cli_store.fsck)
 app.command()(cli_judge.judge)
 app.command()(cli_judge.assets)
 app.command()(cli_audit.audit)

@@ -11,9 +11,19 @@ from sweeps.store import RunFolder, read_json, write_whole
 
 def note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
     """A line of the history for every evaluation: what it came to."""
+    lines = [json.dumps(step) for step in load_history(folder)] + evaluation_lines(folder, metrics, new)
+    write_whole(folder.history, "".join(line + "\n" for line in lines))
+
+
+def evaluation_lines(
+    folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any] | None = None
+) -> list[str]:
+    """The lines that the evaluations of a run come to; `new`: evaluation id -> scores that have no file yet."""
     finished = folder.path.glob("eval/*/*/scores.json")
-    scored = {f"{path.parent.parent.name}/{path.parent.name}": read_json(path) for path in finished} | new
-    lines = [json.dumps(step) for step in load_history(folder)]
+    scored = {f"{path.parent.parent.name}/{path.parent.name}": read_json(path) for path in finished} | (
+        new or {}
+    )
+    lines = []
     for eval_id, scores in sorted(scored.items()):
         generation = read_json(folder.generation(eval_id) / "generation.json")
         line = {"step": metrics["steps"], "evaluation": eval_id}
@@ -21,7 +31,7 @@ def note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, 
         line |= {name: v for name, v in generation.items() if name not in ("wall_seconds", "versions")}
         line |= {name: value for name, value in scores.items() if isinstance(value, int | float)}
         lines.append(json.dumps(line))
-    write_whole(folder.history, "".join(line + "\n" for line in lines))
+    return lines
 
 
 def load_history(folder: RunFolder) -> list[dict[str, Any]]:

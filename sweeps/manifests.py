@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 from sweeps.errors import FailureError
 from sweeps.identity import digest
 from sweeps.provenance import place
-from sweeps.store import STAGES, RunFolder, read_json, write_json
+from sweeps.store import FILES, STAGES, RunFolder, read_json, write_json
 
+BASELINE_SEAL = "baseline.manifest.json"
 # Beside a stage's own files: what else it writes, from the stage's folder on.
 BESIDE = {
     "train": ("../provenance.json",),
@@ -36,8 +37,6 @@ def manifest_path(folder: RunFolder, stage: str, eval_id: str) -> Path:
 
 def stage_files(folder: RunFolder, stage: str, eval_id: str) -> Iterator[Path]:
     """The files of a stage that its manifest vouches for, and that exist."""
-    from sweeps.store import FILES
-
     home = folder.last_file(stage, eval_id).parent
     names = [*FILES[stage], *BESIDE[stage]]
     yield from (path for name in names if (path := home / name).is_file())
@@ -52,21 +51,37 @@ def record_stage(folder: RunFolder, stage: str, eval_id: str, started: float) ->
     Raises:
         FailureError: the disk is full.
     """
-    path = manifest_path(folder, stage, eval_id)
-    files = {
-        str(file.relative_to(folder.path.resolve())): content_digest(file)
-        for file in map(Path.resolve, stage_files(folder, stage, eval_id))
-    }
     before = MADE_FROM[stage]
-    made_from = None if before is None else result_digest(folder, before, eval_id)
     content = {
         "stage": stage,
         "started": started,
         "seconds": time.time() - started,
         **place(),
-        "made_from": made_from,
-        "files": files,
+        "made_from": None if before is None else result_digest(folder, before, eval_id),
+        "files": _digests(folder, stage, eval_id),
     }
+    _seal(manifest_path(folder, stage, eval_id), content)
+
+
+def reseal(folder: RunFolder, stage: str, eval_id: str) -> None:
+    """Have a stage's manifest vouch for its files as they are now; where there is none, none is made."""
+    path = manifest_path(folder, stage, eval_id)
+    if (content := read_manifest(path)) is not None:
+        _seal(path, content | {"files": _digests(folder, stage, eval_id)})
+
+
+def seal_files(path: Path, names: Sequence[str]) -> None:
+    """A manifest of some files beside it, of nothing that is a stage."""
+    _seal(path, {"files": {name: content_digest(path.with_name(name)) for name in names}})
+
+
+def _digests(folder: RunFolder, stage: str, eval_id: str) -> dict[str, str]:
+    root = folder.path.resolve()
+    files = (path.resolve() for path in stage_files(folder, stage, eval_id))
+    return {str(path.relative_to(root)): content_digest(path) for path in files}
+
+
+def _seal(path: Path, content: dict[str, Any]) -> None:
     write_json(path, content | {"digest": digest(content)})
 
 

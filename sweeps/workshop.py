@@ -15,6 +15,7 @@ from adadpo.models import resolve_model
 from sweeps.errors import FailureError
 from sweeps.evaluation import load_baseline, load_prompts, open_judge
 from sweeps.identity import digest
+from sweeps.manifests import BASELINE_SEAL, seal_files
 from sweeps.prompts import prompt_messages
 from sweeps.provenance import generator_versions
 from sweeps.resolve import Job, PlannedRun, Source
@@ -108,8 +109,15 @@ class Workshop:
                 )
                 write_json(folder / "generation.json", {"versions": self.versions()})
                 write_json(file, outputs)
+                seal_files(folder / BASELINE_SEAL, ["generation.json", "outputs.json"])
                 partial.unlink(missing_ok=True)
         return list(read_json(file))
+
+    def has_baseline(self, run: PlannedRun) -> bool:
+        """The baseline's responses are there: nothing has to be generated for them."""
+        if self.job.evaluation.baseline != "reference":
+            return True
+        return (self._baseline_folder(run) / "outputs.json").exists()
 
     def versions(self) -> dict[str, str]:
         """Of what generates responses here."""

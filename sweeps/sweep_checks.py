@@ -1,0 +1,45 @@
+"""Whether the files of a sweep's own folder are whole; most of them follow from its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweeps.identity import digest
+from sweeps.run_checks import Finding, json_flaw
+from sweeps.store import read_json
+from sweeps.sweep import Sweep
+
+DERIVED = ("results.json", "launched.json", "stopped.json", "finished.json")  # written again when needed
+KEPT = (
+    "judgements.json",
+    "audit.json",
+)  # moved aside: judging and auditing again cost nothing that is kept elsewhere
+
+
+def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
+    """Everything that is wrong with the folder of a sweep that could be opened."""
+    folder = sweep.folder
+    for name in (*DERIVED, *KEPT):
+        path = folder / name
+        if path.exists() and (said := json_flaw(path, list if name == "judgements.json" else dict)):
+            yield Finding(path, said, "move")
+    for path in sorted([*folder.glob("joint/*.json"), *folder.glob("prompts/*.json")]):
+        if said := json_flaw(path, dict):
+            yield Finding(path, said, "move")
+    results = folder / "results.json"
+    if results.exists() and not json_flaw(results, dict):
+        from reports import ReportError, load_results
+
+        try:
+            load_results(results)
+        except (ReportError, ValueError) as error:
+            yield Finding(results, f"cannot be read: {str(error).splitlines()[0]}", "move")
+    declared = folder / "declared.json"
+    if not declared.exists():
+        return
+    if said := json_flaw(declared, dict):
+        yield Finding(declared, f"{said}; the declaration made before the first run is lost", "none")
+    else:
+        content = read_json(declared)
+        if content.get("digest") != digest(content.get("compare")):
+            yield Finding(declared, "does not match its digest: it was changed after launch", "none")

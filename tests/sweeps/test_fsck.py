@@ -1,0 +1,237 @@
+"""Real files of a finished sweep damaged in many ways: fsck names each, and a launch brings the same bytes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from sweep_examples import adadpo, contents, opened
+
+from sweeps.lease import Lease, held
+from sweeps.store import read_json
+from sweeps.weights import safetensors_shapes
+
+# file -> the stage that is done again; None: made again from other files, or not needed
+FILES = {
+    "train/model/model.safetensors": "train",
+    "train/metrics.json": "train",
+    "train/history.jsonl": "train",
+    "G/outputs.json": "generate",
+    "G/generation.json": "generate",
+    "G/config.json": None,
+    "E/annotations.json": "judge",
+    "E/judging.json": "judge",
+    "E/scores.json": None,
+    "E/config.json": None,
+    "config.json": None,
+    "provenance.json": None,
+    "train/train.manifest.json": None,
+    "E/score.manifest.json": None,
+}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One digit or letter of the middle becomes another: the file still parses, mostly."""
+    content = bytearray(path.read_bytes())
+    place = next(
+        i
+        for i in range(len(content) // 2, len(content))
+        if chr(content[i]).isdigit() or i == len(content) - 1
+    )
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "cut": cut,
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "deleted": Path.unlink,
+}
+CASES = [
+    (file, damage)
+    for file in FILES
+    for damage in DAMAGES
+    if (file, damage) not in {("config.json", "deleted")}
+]
+
+
+@pytest.fixture
+def places(undisturbed: Path, tmp_path: Path, two: Path) -> tuple[Path, dict[str, Path]]:
+    """A copy of the store of two runs, and where the files of the first one are."""
+    import shutil
+
+    store = Path(shutil.copytree(undisturbed, tmp_path / "store"))
+    sweep = opened(two, store)
+    folder = sweep.store.run(sweep.job.runs[0].run_id)
+    homes = {"G": folder.generation(sweep.eval_id), "E": folder.evaluation(sweep.eval_id)}
+    found = {}
+    for name in FILES:
+        first, _, rest = name.partition("/")
+        found[name] = homes[first] / rest if first in homes else folder.path / name
+    return store, found
+
+
+def healed(store: Path) -> dict[str, str]:
+    """The runs' results, without what was moved aside."""
+    return {path: what for path, what in contents(store).items() if not path.startswith("quarantine/")}
+
+
+def fsck(store: Path, *words: str) -> tuple[int, dict[str, str], dict[str, str | None]]:
+    """Exit code, path -> problem, path -> what was done."""
+    answer = adadpo("fsck", *words, "--store", store, "--json")
+    found = answer.json["findings"]
+    return (
+        answer.code,
+        {each["path"]: each["problem"] for each in found},
+        {each["path"]: each["mended"] for each in found},
+    )
+
+
+def test_an_intact_store(finished: Path) -> None:
+    """Nothing is found, nothing is written, and every stage has hashes."""
+    answer = adadpo("fsck", "--store", finished)
+    assert answer.code == 0, answer.out
+    assert "8 runs, 32 stages" in answer.out
+    assert "everything is as it was written" in answer.out
+    assert "before hashes" not in answer.out
+    assert not (finished / "quarantine").exists()
+
+
+@pytest.mark.parametrize(("file", "damage"), CASES, ids=lambda each: str(each).rpartition("/")[2])
+def test_damage_is_named_and_mended(
+    places: tuple[Path, dict[str, Path]], two: Path, undisturbed: Path, file: str, damage: str
+) -> None:
+    """Named with code 1 and left as it is; repaired with code 0; after a launch equal bytes and nothing to find."""
+    store, paths = places
+    path = paths[file]
+    DAMAGES[damage](path)
+    if damage == "deleted" and ".manifest." in file:
+        assert fsck(store)[:2] == (0, {})  # as a store from before there were hashes
+        return
+    before = path.read_bytes() if path.exists() else None
+    code, problems, _ = fsck(store)
+    assert code == 1
+    assert str(path.relative_to(store)) in problems, problems
+    assert (path.read_bytes() if path.exists() else None) == before
+    code, _, mended = fsck(store, "--repair")
+    assert (code, None in mended.values()) == (0, False), mended
+    # The middle of a history is a line of an evaluation, which follows from that.
+    stage = None if (file, damage) == ("train/history.jsonl", "flipped") else FILES[file]
+    states = adadpo("status", two, "--store", store, "--json").json["counts"]
+    assert states == ({"done": 2} if stage is None else {"done": 1, "waiting": 1})
+    # The heavy stages are launched once for each kind of file; the others come back by the same way.
+    if stage is None or damage == "flipped":
+        answer = adadpo("launch", two, "--store", store)
+        assert answer.code == 0, answer.err
+        assert healed(store) == contents(undisturbed)
+        assert fsck(store)[0] == 0
+    if before is not None and file not in ("E/scores.json", "train/history.jsonl"):
+        assert any(each.read_bytes() == before for each in (store / "quarantine").rglob(path.name))
+
+
+def test_files_swapped_between_runs(
+    places: tuple[Path, dict[str, Path]], two: Path, undisturbed: Path
+) -> None:
+    """Each is whole, and neither belongs where it is: found by hash, and without hashes by what they say."""
+    store, paths = places
+    sweep = opened(two, store)
+    other = sweep.store.run(sweep.job.runs[1].run_id)
+    mine, theirs = paths["train/model/model.safetensors"], other.train / "model" / "model.safetensors"
+    content = mine.read_bytes()
+    mine.write_bytes(theirs.read_bytes())
+    theirs.write_bytes(content)
+    code, problems, _ = fsck(store)
+    assert code == 1
+    assert {str(path.relative_to(store)) for path in (mine, theirs)} <= problems.keys()
+    assert fsck(store, "--repair")[0] == 0
+    assert adadpo("launch", two, "--store", store).code == 0
+    assert healed(store) == contents(undisturbed)
+
+
+def test_without_hashes_the_files_are_held_against_one_another(two_runs: Path, two: Path) -> None:
+    """An older store: steps, responses and scores that contradict one another are found all the same."""
+    assert adadpo("launch", two, "--store", two_runs).code == 0
+    for seal in two_runs.rglob("*.manifest.json"):
+        seal.unlink()
+    answer = adadpo("fsck", two, "--store", two_runs)
+    assert (answer.code, "from before hashes were recorded" in answer.out) == (0, True)
+    sweep = opened(two, two_runs)
+    first, second = (sweep.store.run(run.run_id) for run in sweep.job.runs)
+    rows = read_json(first.evaluation(sweep.eval_id) / "annotations.json")
+    rows[0]["output_2"] = "another answer"
+    (first.evaluation(sweep.eval_id) / "annotations.json").write_text(json.dumps(rows))
+    scores = read_json(second.evaluation(sweep.eval_id) / "scores.json")
+    (second.evaluation(sweep.eval_id) / "scores.json").write_text(json.dumps(scores | {"win_rate": 99.0}))
+    second.history.write_text("\n".join(second.history.read_text().splitlines()[1:]) + "\n")
+    said = " ".join(fsck(two_runs, str(two))[1].values())
+    assert "annotation 1 is not of this run's response" in said
+    assert "win rate 99.0, the annotations give" in said
+    assert "metrics.json says 2" in said
+
+
+def test_what_the_sweep_holds(places: tuple[Path, dict[str, Path]], two: Path) -> None:
+    """Derived files come back; a declaration that was changed is told and never mended."""
+    store, _ = places
+    folder = store / "sweeps" / "two"
+    cut(folder / "results.json")
+    assert list(fsck(store)[1]) == ["sweeps/two/results.json"]
+    assert fsck(store, "--repair")[0] == 0
+    assert read_json(folder / "results.json")["sweep"] == "two"
+    declared = read_json(folder / "declared.json")
+    declared["compare"]["alpha"] = 0.5
+    (folder / "declared.json").write_text(json.dumps(declared))
+    code, problems, mended = fsck(store, "--repair")
+    assert code == 1
+    assert "changed after launch" in problems["sweeps/two/declared.json"]
+    assert mended["sweeps/two/declared.json"] is None
+    (folder / "spec.yaml").write_text("name: [")
+    assert fsck(store)[0] == 1
+    assert two.exists()
+
+
+def test_baseline_leases_and_leftovers(places: tuple[Path, dict[str, Path]]) -> None:
+    """A flipped baseline, a dead process's lease, a temporary file; a run that somebody works on is left alone."""
+    store, paths = places
+    [baseline] = store.glob("baselines/*/outputs.json")
+    flip(baseline)
+    run = paths["config.json"].parent
+    Lease(run / "lease.json").take()
+    owner = read_json(run / "lease.json")
+    (run / "lease.json").write_text(json.dumps(owner | {"process_started": "1"}))
+    part = run / ".scores.json.x.part"
+    part.write_text("half")
+    os.utime(part, (time.time() - 3600,) * 2)
+    code, problems, _ = fsck(store)
+    assert code == 1
+    assert {Path(path).name for path in problems} == {"outputs.json", "lease.json", part.name}
+    assert fsck(store, "--repair")[0] == 0
+    assert fsck(store)[:2] == (0, {})
+    assert not baseline.exists()
+    paths["E/scores.json"].write_text("")
+    with held(Lease(run / "lease.json")):
+        answer = adadpo("fsck", "--store", store, "--json")
+        assert (answer.code, answer.json["in_work"]) == (0, [run.name])
+
+
+def test_safetensors_are_read_by_their_header_alone(
+    places: tuple[Path, dict[str, Path]], tmp_path: Path
+) -> None:
+    """Shapes against the library's; anything cut or foreign is refused."""
+    from safetensors import safe_open
+
+    path = places[1]["train/model/model.safetensors"]
+    with safe_open(path, framework="pt") as file:
+        expected = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    assert safetensors_shapes(path) == expected
+    for content in (b"", b"x" * 40, path.read_bytes()[:-1], path.read_bytes() + b"x"):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(ValueError, match="bad"):
+            safetensors_shapes(tmp_path / "bad")
