@@ -72,9 +72,15 @@ def fresh_policy(base: Base, train: TrainSettings, seed: int) -> Any:
         raise ModelError(f"train.lora.target_modules {modules!r}: {str(error).splitlines()[0]}") from error
 
 
-def save_policy(policy: Any, folder: Path) -> None:
-    """Save a trained policy (its adapter alone, when it has one) as safetensors."""
-    policy.save_pretrained(folder, safe_serialization=True)
+def save_policy(policy: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Save a trained policy (its adapter alone, when it has one) as safetensors.
+
+    Args:
+        policy: as `fresh_policy` made it.
+        folder: where to.
+        weights: all of them, where the policy itself holds a share; None: its own.
+    """
+    policy.save_pretrained(folder, safe_serialization=True, state_dict=weights)
 
 
 def load_policy(base: Base, folder: Path, train: TrainSettings) -> Any:

@@ -1,10 +1,36 @@
-"""The processes that train one run together: who this one is, and what they agree on."""
+"""The processes that train one run together: who this one is, and what they agree on.
+
+They find one another by torch's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as torchrun sets
+them. One that fails leaves a word for the others, and none waits for ever for one that is gone: see `_Watch`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
 
 import torch
+import torch.distributed as dist
+
+Strategy = Literal["ddp", "fsdp", "zero3"]
+T = TypeVar("T")
+
+FAILURE = "adadpo/failure"  # key of the word that is left
+WATCH_SECONDS = 1.0
+GRACE_SECONDS = 10.0  # for a process to end by the error that a lost peer causes in what it is doing
+# Waiting for one another's gradients includes the time in which the first one writes a checkpoint.
+COMPUTE_TIMEOUT = timedelta(hours=2)
+# One process alone judges, for days with a slow judge; that a peer is gone is noticed otherwise.
+WAIT_TIMEOUT = timedelta(days=30)
+
+
+class PeerError(RuntimeError):
+    """Another process of the run failed or is gone, so that this one cannot go on."""
 
 
 class Processes:
@@ -13,26 +39,138 @@ class Processes:
     Attributes:
         rank: of this process, from 0.
         size: how many there are.
+        strategy: what each of them holds: the whole model (ddp), or a share of it.
     """
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: Any = None, strategy: Strategy = "ddp", store: Any = None) -> None:
         """`group`: a torch process group on the CPU (gloo), apart from the one that gradients go through."""
-        self._group = group
-        self.rank: int = 0 if group is None else torch.distributed.get_rank(group)
-        self.size: int = 1 if group is None else torch.distributed.get_world_size(group)
+        self._group, self._store = group, store
+        self.rank: int = 0 if group is None else dist.get_rank(group)
+        self.size: int = 1 if group is None else dist.get_world_size(group)
+        self.strategy = strategy
+
+    @property
+    def sharded(self) -> bool:
+        """No process holds the whole model."""
+        return self.size > 1 and self.strategy != "ddp"
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag whether some process says yes: all get the same answer."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor([int(flag) for flag in flags])
-        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX, group=self._group)
+        dist.all_reduce(votes, dist.ReduceOp.MAX, group=self._group)
         return [bool(vote) for vote in votes.tolist()]
 
     def barrier(self) -> None:
         """Wait for all."""
         if self.size > 1:
-            torch.distributed.barrier(group=self._group)
+            dist.barrier(group=self._group)
+
+    def from_first(self, value: T) -> T:
+        """The first process's value."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0, group=self._group)
+        return held[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """Everybody's values, by rank."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self._group)
+        return found
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of some work; all have the same number, so some of it may be done twice."""
+        mine = list(items[self.rank :: self.size])
+        return mine if len(mine) == -(-len(items) // self.size) else [*mine, items[0]]
+
+    def fail(self, message: str) -> None:
+        """Leave a word for the others before this process ends."""
+        if self._store is not None:
+            self._store.compare_set(FAILURE, "", f"rank {self.rank}: {message}")  # the first word stays
+
+    def failure(self, patience: float = 2.0) -> str | None:
+        """The first word that was left; None when there is none within `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while self._store is not None:
+            if self._store.check([FAILURE]):
+                return str(self._store.get(FAILURE).decode())
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return None
 
 
 ALONE = Processes()
+
+
+@contextmanager
+def joined(
+    strategy: Strategy, on_lost: Callable[[str], None], local_rank: int | None = None
+) -> Iterator[Processes]:
+    """The processes that torch's variables name, for the length of a block.
+
+    Args:
+        strategy: how they share a model.
+        on_lost: called with the reason in a process that cannot end by itself before it is ended.
+        local_rank: the GPU of this process among those that it sees; None: it computes on the CPU.
+
+    Raises:
+        PeerError: the others do not come.
+    """
+    if local_rank is not None:
+        torch.cuda.set_device(local_rank)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        dist.init_process_group(
+            "gloo" if local_rank is None else "cuda:nccl,cpu:gloo", timeout=COMPUTE_TIMEOUT
+        )
+        group = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
+        # A connection of its own: the group's may be blocked when it is needed.
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host, port, is_master=False, timeout=timedelta(minutes=1)
+        )
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(
+            f"the processes of the run do not find one another at {host}:{port}: {error}"
+        ) from error
+    processes = Processes(group, strategy, store)
+    watch = _Watch(processes, store, on_lost)
+    watch.start()
+    try:
+        yield processes
+        processes.barrier()  # the first to leave would close the others' connections
+    except BaseException as error:
+        processes.fail(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        raise
+    else:
+        dist.destroy_process_group()
+    finally:
+        watch.ended.set()
+
+
+class _Watch(threading.Thread):
+    """Ends this process when another one failed: it may be waiting for it in the depths of a library."""
+
+    def __init__(self, processes: Processes, store: Any, on_lost: Callable[[str], None]) -> None:
+        super().__init__(name="watch", daemon=True)
+        self.processes, self.store, self.on_lost = processes, store, on_lost
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Look, until the work has ended."""
+        while not self.ended.wait(WATCH_SECONDS):
+            try:
+                if not self.store.check([FAILURE]):
+                    continue
+                reason = self.store.get(FAILURE).decode()
+            except RuntimeError:
+                reason = "rank 0: its process is gone"
+            if self.ended.wait(GRACE_SECONDS):
+                return
+            self.on_lost(reason)
+            os._exit(1)

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from adadpo.logprobs import packed_pair_logps
+from adadpo.logprobs import PairLogps, packed_pair_logps
 from adadpo.losses import preference_loss
 from adadpo.methods import Method
 from adadpo.models import cache_folder
+from adadpo.processes import ALONE, Processes
 from adadpo.tokens import TokenPairs
 
 Progress = Callable[[int, int], None]  # done, total
@@ -34,6 +35,8 @@ def pair_logps(
     max_length: int,
     batch_size: int = 8,
     on_progress: Progress = lambda done, total: None,
+    processes: Processes = ALONE,
+    wrapped: Any = None,
 ) -> dict[str, Tensor]:
     """Summed log-probabilities and lengths of both responses of every pair.
 
@@ -44,6 +47,8 @@ def pair_logps(
         max_length: where responses are cut.
         batch_size: pairs at a time; they are visited in order of length, so that little is padded.
         on_progress: called with pairs done and pairs in all.
+        processes: those that share the work; all of them call, and all get everything.
+        wrapped: the model as it is sharded over the processes; see `trainer.accept_packed_pairs`.
 
     Returns:
         "chosen", "rejected": float32 [pairs], nats; "chosen_lengths", "rejected_lengths": int64 [pairs].
@@ -54,25 +59,34 @@ def pair_logps(
     found: dict[str, list[Any]] = {
         name: [None] * len(rows) for name in ("chosen", "rejected", "chosen_lengths", "rejected_lengths")
     }
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    mine, done = [], 0
+    for indices in processes.share(batches):
         batch = {name: value.to(model.device) for name, value in collate([rows[i] for i in indices]).items()}
-        with torch.inference_mode():
-            logps = packed_pair_logps(model, batch)
-        for name, values in logps._asdict().items():
-            for index, value in zip(indices, values.tolist(), strict=True):
-                found[name][index] = value
-        on_progress(min(start + batch_size, len(order)), len(order))
+        if wrapped is None:
+            with torch.inference_mode():
+                logps = packed_pair_logps(model, batch)
+        else:  # what is gathered for this pass must be fit for the next step's gradients
+            with torch.no_grad():
+                logps = PairLogps(*wrapped(packed_pairs=batch))
+        mine.append((indices, {name: values.tolist() for name, values in logps._asdict().items()}))
+        done += len(indices) * processes.size
+        on_progress(min(done, len(order)), len(order))
+    for part in processes.gathered(mine):
+        for indices, computed in part:
+            for name, values in computed.items():
+                for index, value in zip(indices, values, strict=True):
+                    found[name][index] = value
     return {name: torch.tensor(values) for name, values in found.items()}
 
 
 def cached_pair_logps(
-    model: Any, pairs: TokenPairs, *, model_identity: str, **options: Any
+    model: Any, pairs: TokenPairs, *, model_identity: str, processes: Processes = ALONE, **options: Any
 ) -> dict[str, Tensor]:
     """`pair_logps` of the reference model, from the cache when the same were computed before.
 
     The key covers what the numbers depend on: model, token ids, cut, dtype, autocast, device type. A file that does not
-    read back whole is computed again.
+    read back whole is computed again. Of several processes the first one reads and writes.
     """
     key = {
         "version": CACHE_VERSION,
@@ -86,16 +100,24 @@ def cached_pair_logps(
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "reference" / f"{digest}.safetensors"
+    known = processes.from_first(_read(file, len(pairs)) if processes.rank == 0 else None)
+    if known is not None:
+        return known
+    found = pair_logps(model, pairs, processes=processes, **options)
+    if processes.rank == 0:
+        _save(found, file)
+    return found
+
+
+def _read(file: Path, pairs: int) -> dict[str, Tensor] | None:
     if file.is_file():
         try:
             found = load_file(file)
-            if len(found["chosen"]) == len(found["rejected"]) == len(pairs):
-                return found
+            if len(found["chosen"]) == len(found["rejected"]) == pairs:
+                return dict(found)
         except (SafetensorError, KeyError, OSError):
             pass
-    found = pair_logps(model, pairs, **options)
-    _save(found, file)
-    return found
+    return None
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
-from adadpo.checkpoints import KEPT, Checkpoints, resume_point, saving
+from adadpo.checkpoints import Checkpoints, resume_point, saving
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.policy import Base, fresh_policy, save_policy
 from adadpo.processes import ALONE, Processes
@@ -24,7 +24,8 @@ from adadpo.quiet import quiet
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
 from adadpo.stopping import StoppedError
 from adadpo.tokens import TokenPairs
-from adadpo.trainer import AdaDPOConfig, AdaDPOTrainer
+from adadpo.train_arguments import trainer_arguments
+from adadpo.trainer import AdaDPOTrainer, accept_packed_pairs
 
 Progress = Callable[[int, int], None]  # done, total
 HISTORY = "history.jsonl"
@@ -67,6 +68,12 @@ class TrainingData:
 class RunTrainer(AdaDPOTrainer):
     """The trainer of a run: a checkpoint is written whole or not at all."""
 
+    def whole_weights(self) -> dict[str, Any] | None:
+        """Every weight, gathered from the processes that hold shares; None where this one holds all of them."""
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return None
+        return dict(self.accelerator.get_state_dict(self.model_wrapped))
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with saving(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
@@ -92,20 +99,26 @@ def train_run(
         data: token ids of its pairs.
         folder: the run's `train/` folder.
         on_progress: called with optimiser steps done and in all.
-        processes: those that train this run together.
+        processes: those that train this run together; each of them calls, the first one writes.
 
     Returns:
         Metrics: steps, final loss, and what `reference.reward_summary` says of the held-out pairs.
 
     Raises:
         DivergedError: a loss or gradient norm is NaN or infinite.
+        ValueError: the processes cannot share a batch evenly.
         StoppedError: it was asked to stop (see `adadpo.stopping`), and a checkpoint of its last step is there.
         OSError: the disk does not take a checkpoint; those before it are whole.
     """
     settings = config.train
-    reference_options = {"pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length}
+    scoring: dict[str, Any] = {
+        "pad_token_id": base.tokenizer.pad_token_id, "max_length": settings.max_length, "processes": processes,
+    }  # fmt: skip
     rows: list[dict[str, Any]] = list(data.train.rows())
+    with quiet():
+        arguments = trainer_arguments(config, folder, processes)
     policy = fresh_policy(base, settings, config.seed)
+    trainable = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     autocast = partial(
         torch.autocast, base.model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
     )
@@ -114,9 +127,7 @@ def train_run(
         # In the arithmetic of training, so that every log-ratio starts at 0: a full fine-tune's weights are float32.
         with autocast():
             untrained = base.model if settings.lora else policy
-            return cached_pair_logps(
-                untrained, pairs, model_identity=base.source.identity, **reference_options
-            )
+            return cached_pair_logps(untrained, pairs, model_identity=base.source.identity, **scoring)
 
     heldout_reference = None
     if config.method.needs_reference:
@@ -127,22 +138,30 @@ def train_run(
             row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         heldout_reference = None if data.heldout is None else reference_logps(data.heldout)
 
-    def evaluate(model: Any, step: int) -> dict[str, float]:
+    def evaluate(step: int) -> dict[str, float]:
         if data.heldout is None:
             return {}
+        wrapped = trainer.model_wrapped if processes.sharded else None
+        policy.eval()
         with autocast():
-            heldout = pair_logps(model, data.heldout, **reference_options)
+            heldout = pair_logps(policy, data.heldout, wrapped=wrapped, **scoring)
+        policy.train()
         summary = reward_summary(config.method, heldout, heldout_reference)
         if not math.isfinite(summary["reward_margin"]):  # the last step's update is in no loss
             raise DivergedError(step, "held-out reward margin", summary["reward_margin"])
         return {f"heldout_{name}": value for name, value in summary.items()}
 
-    history = History(folder, settings, evaluate, on_progress)
+    def save(target: Path) -> None:
+        weights = trainer.whole_weights()
+        if processes.rank == 0:
+            save_whole(policy, target, weights)
+
+    history = History(folder, settings, evaluate, save, on_progress)
     checkpoints = Checkpoints(config.fingerprint(), settings.checkpoint_minutes, processes)
     with quiet():
         trainer = RunTrainer(
             model=policy,
-            args=trainer_arguments(config, folder),
+            args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=base.tokenizer,
             callbacks=[history, checkpoints],
@@ -151,7 +170,11 @@ def train_run(
         if "ref" in getattr(policy, "peft_config", ()):
             # TRL's copy of the fresh adapter: the reference is in the rows by now.
             policy.delete_adapter("ref")
-        found = resume_point(folder / "checkpoints", checkpoints.belongs_to)
+        if processes.sharded:
+            accept_packed_pairs(policy)  # for the held-out pairs, whichever way training goes
+        found = processes.from_first(
+            resume_point(folder / "checkpoints", checkpoints.belongs_to) if processes.rank == 0 else None
+        )
         history.resumed_from = found
         trainer.train(resume_from_checkpoint=None if found is None else str(found))
     if checkpoints.stopped:
@@ -163,59 +186,17 @@ def train_run(
     train_loss = sum(losses) / len(losses)
     if not math.isfinite(train_loss):
         raise DivergedError(trainer.state.global_step, "mean loss", train_loss)
-    policy = trainer.accelerator.unwrap_model(trainer.model).eval()
     metrics: dict[str, Any] = {
         "steps": trainer.state.global_step,
         "train_loss": train_loss,
         "train_pairs": len(data.train),
         "truncated_pairs": data.train.truncated,
         "left_out": list(data.left_out),
-        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        "trainable_parameters": trainable,
     }
-    metrics |= evaluate(policy, trainer.state.global_step)
-    with quiet():
-        save_policy(policy, folder / ("adapter" if settings.lora else "model"))
+    metrics |= evaluate(trainer.state.global_step)
+    save(folder / ("adapter" if settings.lora else "model"))
     return metrics
-
-
-def trainer_arguments(config: RunConfig, folder: Path) -> AdaDPOConfig:
-    """The run's settings in transformers' words."""
-    settings, on_gpu = config.train, torch.cuda.is_available()
-    accumulation = settings.accumulation_steps()
-    options = config.method.identity()
-    loss, beta = options.pop("loss"), options.pop("beta")
-    return AdaDPOConfig(
-        output_dir=str(folder / "checkpoints"),
-        method=loss,
-        method_options=options,
-        beta=beta,
-        forward=settings.forward,
-        precompute_ref_log_probs=True,  # they are in the rows already: no second model is loaded
-        per_device_train_batch_size=settings.batch_size // accumulation,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        lr_scheduler_type=settings.scheduler,
-        warmup_steps=settings.warmup,  # below 1 it is a share of the steps
-        optim=settings.optimizer,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        max_length=settings.max_length,
-        bf16=settings.precision == "bfloat16",
-        gradient_checkpointing=settings.gradient_checkpointing,
-        seed=config.seed,
-        use_cpu=not on_gpu,
-        dataloader_pin_memory=on_gpu,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would hide a diverged run
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
-        save_strategy="no" if settings.checkpoint_steps is None else "steps",
-        save_steps=settings.checkpoint_steps or 500,
-        save_total_limit=KEPT,
-    )
 
 
 class History(TrainerCallback):
@@ -225,46 +206,44 @@ class History(TrainerCallback):
         self,
         folder: Path,
         settings: TrainSettings,
-        evaluate: Callable[[Any, int], dict[str, float]],
+        evaluate: Callable[[int], dict[str, float]],
+        save: Callable[[Path], None],
         on_progress: Progress,
     ) -> None:
         self.folder, self.settings = folder, settings
         self.file = folder / HISTORY
-        self.evaluate, self.on_progress = evaluate, on_progress
+        self.evaluate, self.save, self.on_progress = evaluate, save, on_progress
         self.resumed_from: Path | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The lines up to the step that training resumes from: what lies behind them is done again."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_bytes(
-            b"" if self.resumed_from is None else (self.resumed_from / HISTORY).read_bytes()
-        )
+        if state.is_world_process_zero:
+            before = b"" if self.resumed_from is None else (self.resumed_from / HISTORY).read_bytes()
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_bytes(before)
         self.on_progress(state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         """One step's numbers, our names; not a number ends the run."""
-        if not state.is_world_process_zero or "loss" not in logs:
+        if "loss" not in logs:
             return
         step = state.global_step
         values = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
         for quantity in ("loss", "grad_norm"):
             if quantity in values and not math.isfinite(values[quantity]):
                 raise DivergedError(step, quantity.replace("_", " "), values[quantity])
-        policy = kwargs["model"]
         # The end is measured and saved by `train_run`.
-        if self.settings.eval_steps and step % self.settings.eval_steps == 0 and step < state.max_steps:
-            policy.eval()
-            values |= self.evaluate(policy, step)
-            policy.train()
-        if (
-            self.settings.snapshot_steps
-            and step % self.settings.snapshot_steps == 0
-            and step < state.max_steps
-        ):
-            save_snapshot(policy, self.folder / "snapshots" / f"step-{step}")
-        with self.file.open("a") as stream:
-            stream.write(json.dumps({"step": step, **values}) + "\n")
+        if self._now(self.settings.eval_steps, state):
+            values |= self.evaluate(step)
+        if self._now(self.settings.snapshot_steps, state):
+            self.save(self.folder / "snapshots" / f"step-{step}")
+        if state.is_world_process_zero:
+            with self.file.open("a") as stream:
+                stream.write(json.dumps({"step": step, **values}) + "\n")
         self.on_progress(step, state.max_steps)
+
+    def _now(self, every: int | None, state: Any) -> bool:
+        return every is not None and state.global_step % every == 0 and state.global_step < state.max_steps
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint has its own copy: the file may lose lines to a power cut."""
@@ -274,11 +253,11 @@ class History(TrainerCallback):
                 shutil.copyfile(self.file, folder / HISTORY)
 
 
-def save_snapshot(policy: Any, folder: Path) -> None:
-    """Save a policy on its way; a folder that exists is whole."""
+def save_whole(policy: Any, folder: Path, weights: dict[str, Any] | None) -> None:
+    """Save a policy, now or on its way; a folder that exists is whole."""
     part = folder.with_name(f".{folder.name}")
     for path in (part, folder):
         shutil.rmtree(path, ignore_errors=True)
     with quiet():
-        save_policy(policy, part)
+        save_policy(policy, part, weights)
     part.rename(folder)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
@@ -48,8 +51,14 @@ class AdaDPOConfig(DPOConfig):
     )
     forward: str = field(
         default="trl",
+        metadata={"help": "trl: TRL's own forward pass; shared_prompt: the prompt computed once per pair."},
+    )
+    mean_over: str = field(
+        default="micro_batch",
         metadata={
-            "help": "trl: TRL's own forward pass; shared_prompt: the prompt computed once per pair (one process)."
+            "help": "micro_batch: the mean of the micro-batches' means, as TRL; step: over the pairs of a step, "
+            "however it is split: an incomplete micro-batch weighs by its pairs, duplicates that fill up the last "
+            "batch of several processes weigh nothing."
         },
     )
 
@@ -66,6 +75,8 @@ class AdaDPOConfig(DPOConfig):
         super().__post_init__()
         if self.forward not in ("trl", "shared_prompt"):
             raise ValueError(f"forward must be 'trl' or 'shared_prompt', got {self.forward!r}")
+        if self.mean_over not in ("micro_batch", "step"):
+            raise ValueError(f"mean_over must be 'micro_batch' or 'step', got {self.mean_over!r}")
         unused = [name for name, default in TRL_LOSS.items() if getattr(self, name) != default]
         if unused:
             raise ValueError(
@@ -112,11 +123,11 @@ class AdaDPOTrainer(DPOTrainer):
             self.precompute_ref_logps = False
             if "ref" in set(getattr(self.model, "peft_config", ())) - adapters:
                 self.model.delete_adapter("ref")  # TRL's copy of an adapter that was there before
+        self._shares: Iterator[Share] = iter(())  # of the step's micro-batches that are still to come
         if config.forward == "shared_prompt":
-            if self.accelerator.num_processes > 1:
-                raise ValueError("forward='shared_prompt' runs in one process; use forward='trl' for several")
             if config.truncation_mode != "keep_start":
                 raise ValueError("forward='shared_prompt' needs truncation_mode='keep_start'")
+            accept_packed_pairs(self.model)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Rows that carry token ids are ready; everything else is TRL's."""
@@ -129,6 +140,24 @@ class AdaDPOTrainer(DPOTrainer):
         if not self.method.needs_reference or "ref_chosen_logps" in (dataset.column_names or ()):
             return dataset
         return super()._precompute_ref_logps(dataset, *args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """A step's micro-batches; what each of them weighs is noted."""
+        samples, items = super().get_batch_samples(*args, **kwargs)
+        if self.args.mean_over == "micro_batch":
+            return samples, items
+        self._shares = iter(
+            micro_batch_shares(
+                pairs=len(self.train_dataset),
+                per_batch=self._train_batch_size,
+                accumulation=self.args.gradient_accumulation_steps,
+                processes=self.accelerator.num_processes,
+                rank=self.accelerator.process_index,
+                step=self.state.global_step,
+                batches=len(samples),
+            )
+        )
+        return samples, items
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         if return_outputs:
@@ -144,15 +173,26 @@ class AdaDPOTrainer(DPOTrainer):
             reference_chosen_logps=reference[0],
             reference_rejected_logps=reference[1],
         )
-        self._record(inputs, policy, result)
-        return result.loss.mean()
+        share = self._share(len(result.loss))
+        self._record(inputs, policy, result, share)
+        # A batch of duplicates alone takes part, as the other processes wait for its gradients, which are 0.
+        mean = result.loss[: share.pairs].mean() if share.pairs else 0 * result.loss.sum()
+        return mean * share.weight
+
+    def _share(self, pairs: int) -> Share:
+        """What a batch counts for; all of it where the mean is TRL's, or nothing is trained."""
+        if self.args.mean_over == "micro_batch" or not self.model.training:
+            return Share(pairs, 1.0)
+        share = next(self._shares)
+        if share.pairs > pairs:
+            raise RuntimeError(f"a micro-batch has {pairs} pairs where {share.pairs} are due")
+        return share
 
     def _pair_logps(self, model: Any, inputs: dict[str, Tensor]) -> PairLogps:
         """The policy's log-probabilities, by the configured forward pass."""
         if self.args.forward == "shared_prompt":
-            # Accelerate puts its autocast around model.forward, which this path goes past.
             with self.accelerator.autocast():
-                return packed_pair_logps(self.accelerator.unwrap_model(model), inputs)
+                return PairLogps(*model(packed_pairs=inputs))
         completion = inputs["completion_mask"]
         labels = inputs["input_ids"].masked_fill(completion == 0, -100)
         outputs = model(
@@ -173,8 +213,10 @@ class AdaDPOTrainer(DPOTrainer):
         chosen, rejected = self.compute_ref_log_probs(self.ref_model or model, inputs)
         return chosen, rejected
 
-    def _record(self, inputs: dict[str, Tensor], policy: PairLogps, result: PreferenceLoss) -> None:
-        """Adds the batch's means to the metrics that TRL averages and logs."""
+    def _record(
+        self, inputs: dict[str, Tensor], policy: PairLogps, result: PreferenceLoss, share: Share
+    ) -> None:
+        """Adds the batch's means over all processes to the metrics that TRL averages and logs."""
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             tokens = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum().item()
@@ -192,5 +234,69 @@ class AdaDPOTrainer(DPOTrainer):
             "balance/clipped": result.clipped.float(),
             "balance/log_gradient_ratio": result.log_gradient_ratio,
         }
-        for name, value in values.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value).mean().item())
+        if self.args.mean_over == "micro_batch":
+            means = [self.accelerator.gather(value).mean() for value in values.values()]
+        else:
+            # Of several processes every one has a share of the whole, which is the mean of what they give.
+            sums = [value[: share.pairs].double().sum() for value in values.values()]
+            means = list(self.accelerator.reduce(torch.stack(sums) * share.scale, "mean"))
+        for name, mean in zip(values, means, strict=True):
+            self._metrics[mode][name].append(mean.item())
+
+
+class Share(NamedTuple):
+    """What a micro-batch of one process contributes to the mean over a step's pairs."""
+
+    pairs: int  # those that count, from the first; behind them are duplicates
+    weight: float  # of their mean: 1 where all micro-batches are full
+
+    @property
+    def scale(self) -> float:
+        """The weight of one pair."""
+        return self.weight / self.pairs if self.pairs else 0.0
+
+
+def micro_batch_shares(
+    *, pairs: int, per_batch: int, accumulation: int, processes: int, rank: int, step: int, batches: int
+) -> list[Share]:
+    """The shares of one process's micro-batches in an optimiser step: their mean is that over the step's pairs.
+
+    The pairs of a step are dealt out as accelerate does: micro-batch after micro-batch to one process after another;
+    the last round of an epoch is filled up with pairs from its beginning. Losses are averaged over processes and over
+    the micro-batches of the step, hence the factors.
+
+    Args:
+        pairs: in an epoch.
+        per_batch: pairs of a micro-batch.
+        accumulation: micro-batches of a step in each process.
+        processes: how many.
+        rank: of this one.
+        step: optimiser steps done, epochs before included.
+        batches: micro-batches that this process has in this step; fewer at an epoch's end.
+    """
+    per_step = per_batch * processes * accumulation
+    first = step % -(-pairs // per_step) * per_step
+    total = min(per_step, pairs - first)
+    shares = []
+    for batch in range(batches):
+        start = first + (batch * processes + rank) * per_batch
+        here = min(max(pairs - start, 0), per_batch)
+        shares.append(Share(here, here * batches * processes / total))
+    return shares
+
+
+def accept_packed_pairs(model: Any) -> None:
+    """Let `model(packed_pairs=batch)` give `packed_pair_logps(model, batch)`.
+
+    Through the model's own forward, because that is where wrappers for several processes gather parameters and
+    gradients.
+    """
+    plain = model.forward
+
+    @wraps(plain)  # transformers reads its signature
+    def forward(*args: Any, packed_pairs: dict[str, Tensor] | None = None, **kwargs: Any) -> Any:
+        if packed_pairs is not None:
+            return tuple(packed_pair_logps(model, packed_pairs))
+        return plain(*args, **kwargs)
+
+    model.forward = forward

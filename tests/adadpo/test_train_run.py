@@ -211,12 +211,12 @@ class TestOnTheWay:
         config = config_of(eval_steps=1, snapshot_steps=1, checkpoint_steps=3)
         real = adadpo.train.save_policy
 
-        def dies(policy: Any, folder: Path) -> None:
+        def dies(policy: Any, folder: Path, weights: Any) -> None:
             if folder.name.endswith("step-4"):
                 folder.mkdir(parents=True)
                 (folder / "model.safetensors").write_bytes(b"half")
                 raise Stop
-            real(policy, folder)
+            real(policy, folder, weights)
 
         monkeypatch.setattr(adadpo.train, "save_policy", dies)
         with pytest.raises(Stop):

@@ -136,7 +136,8 @@ class TestEveryMethod:
         ready = tokenize_pairs(chats(4), base.tokenizer, 64).rows()
         given = [{**row, "ref_chosen_logps": -60.0, "ref_rejected_logps": -50.0} for row in ready]
         rows_given = datasets.Dataset.from_list(given)
-        trainer = script(method, given={"train_dataset": rows_given}, precompute_ref_log_probs=True)
+        options = {"precompute_ref_log_probs": True, "forward": "shared_prompt"}  # which then takes both
+        trainer = script(method, given={"train_dataset": rows_given}, **options)
         found = []
         for forward in ("trl", "shared_prompt"):
             trainer.args.forward = forward

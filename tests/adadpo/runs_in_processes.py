@@ -1,0 +1,55 @@
+"""Runs as a sweep trains them, in processes of torchrun: `runs_in_processes.py FOLDER CASES.json`.
+
+Each case: {"name", "config" (RunConfig), "strategy"}; under FOLDER/NAME what `train_run` leaves and `metrics.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from run_examples import training_data
+
+from adadpo.config import RunConfig
+from adadpo.models import resolve_model
+from adadpo.policy import load_base
+from adadpo.processes import joined
+from adadpo.stopping import StoppedError, stopping_on
+from adadpo.train import train_run
+
+
+def main(root: Path, cases: list[dict[str, object]]) -> None:
+    def lost(reason: str) -> None:
+        print(f"lost: {reason}", file=sys.stderr, flush=True)
+
+    with joined("ddp", lost) as processes:
+        for case in cases:
+            config = RunConfig.model_validate_json(json.dumps(case["config"]))
+            processes.strategy = case["strategy"]  # type: ignore[assignment]
+            base = load_base(resolve_model("tiny-random-llama"), config.train)
+            folder = root / str(case["name"])
+            first: list[int] = []
+
+            def progress(done: int, total: int, first: list[int] = first) -> None:
+                first.append(done)
+                if processes.rank == 1 and os.environ.get("STOP_RANK_1_AT") == str(done):
+                    os.kill(os.getpid(), signal.SIGUSR2)
+
+            try:
+                with stopping_on(signal.SIGUSR2):
+                    metrics = train_run(
+                        base, config, training_data(base), folder, on_progress=progress, processes=processes
+                    )
+            except StoppedError as error:
+                print(f"stopped: {error}", flush=True)
+                continue
+            print(f"{case['name']} goes on from {first[0]}", flush=True)
+            if processes.rank == 0:
+                (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))
