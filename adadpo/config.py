@@ -85,11 +85,30 @@ class TrainSettings(Settings):
             ValueError: `batch_size` cannot be split evenly.
         """
         micro = self.micro_batch_size or max(1, self.batch_size // processes)
-        if self.batch_size % (micro * processes):
+        unit = micro * processes
+        if self.batch_size % unit:
             raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro} x {processes} processes"
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {micro} x {processes} "
+                f"processes = {unit}; possible: {self._near(unit, processes)}"
             )
-        return self.batch_size // (micro * processes)
+        return self.batch_size // unit
+
+    def _near(self, unit: int, processes: int) -> str:
+        """What could be changed instead."""
+        below = self.batch_size // unit * unit
+        found = f"batch_size {f'{below} or ' if below else ''}{below + unit}"
+
+        def divisors(number: int) -> str:
+            return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+        if self.batch_size % processes == 0:
+            return f"{found}; or micro_batch_size {divisors(self.batch_size // processes)}"
+        micro = self.micro_batch_size or 1
+        return (
+            f"{found}; or {divisors(self.batch_size // micro)} processes"
+            if self.batch_size % micro == 0
+            else found
+        )
 
 
 class Decoding(Settings):

@@ -1,7 +1,8 @@
 """The processes that train one run together: who this one is, and what they agree on.
 
 They find one another by torch's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as torchrun sets
-them. One that fails leaves a word for the others, and none waits for ever for one that is gone: see `_Watch`.
+them. Torch is imported where there are several.
+One that fails leaves a word for the others, and none waits for ever for one that is gone: see `_Watch`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
-
-import torch
-import torch.distributed as dist
 
 Strategy = Literal["ddp", "fsdp", "zero3"]
 T = TypeVar("T")
@@ -30,7 +28,11 @@ WAIT_TIMEOUT = timedelta(days=30)
 
 
 class PeerError(RuntimeError):
-    """Another process of the run failed or is gone, so that this one cannot go on."""
+    """Another process of the run failed, so that this one cannot go on; the message is that one's."""
+
+
+class PeerGoneError(PeerError):
+    """Another process of the run is gone and has said nothing: killed, or its machine is down."""
 
 
 class Processes:
@@ -45,8 +47,8 @@ class Processes:
     def __init__(self, group: Any = None, strategy: Strategy = "ddp", store: Any = None) -> None:
         """`group`: a torch process group on the CPU (gloo), apart from the one that gradients go through."""
         self._group, self._store = group, store
-        self.rank: int = 0 if group is None else dist.get_rank(group)
-        self.size: int = 1 if group is None else dist.get_world_size(group)
+        self.rank: int = 0 if group is None else group.rank()
+        self.size: int = 1 if group is None else group.size()
         self.strategy = strategy
 
     @property
@@ -58,6 +60,9 @@ class Processes:
         """For each flag whether some process says yes: all get the same answer."""
         if self.size == 1:
             return list(flags)
+        import torch
+        import torch.distributed as dist
+
         votes = torch.tensor([int(flag) for flag in flags])
         dist.all_reduce(votes, dist.ReduceOp.MAX, group=self._group)
         return [bool(vote) for vote in votes.tolist()]
@@ -65,12 +70,16 @@ class Processes:
     def barrier(self) -> None:
         """Wait for all."""
         if self.size > 1:
+            import torch.distributed as dist
+
             dist.barrier(group=self._group)
 
     def from_first(self, value: T) -> T:
         """The first process's value."""
         if self.size == 1:
             return value
+        import torch.distributed as dist
+
         held = [value]
         dist.broadcast_object_list(held, src=0, group=self._group)
         return held[0]
@@ -79,6 +88,8 @@ class Processes:
         """Everybody's values, by rank."""
         if self.size == 1:
             return [value]
+        import torch.distributed as dist
+
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value, group=self._group)
         return found
@@ -122,6 +133,9 @@ def joined(
     Raises:
         PeerError: the others do not come.
     """
+    import torch
+    import torch.distributed as dist
+
     if local_rank is not None:
         torch.cuda.set_device(local_rank)
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

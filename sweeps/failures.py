@@ -90,6 +90,8 @@ def classify(error: BaseException) -> Cause:
         return "diverged"
     if "JudgeError" in names:
         return "judge"
+    if "PeerGoneError" in names:  # of several processes that train a run one went away without a word
+        return "node"
     if number in (errno.ENOSPC, errno.EDQUOT) or any(said in text for said in NO_ROOM):
         return "disk"
     if number == errno.ENOMEM or isinstance(error, MemoryError) or any(said in text for said in NO_MEMORY):

@@ -9,7 +9,7 @@ from rich.markup import escape
 from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.design import next_step_lines
 from sweeps.errors import FailureError, UserError
-from sweeps.readiness import require_evaluation, require_training_packages
+from sweeps.readiness import require_evaluation, require_strategy, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
 from sweeps.search import advance, search_lines
@@ -114,6 +114,7 @@ def write_everything(sweep: Sweep, console: Console) -> None:
 def _prepare(sweep: Sweep, console: Console) -> None:
     """Fetch what every run needs before any starts, so that what is missing costs nothing."""
     require_training_packages()
+    require_strategy(sweep.job.processes, sweep.job.strategy)
     require_evaluation(sweep.job.evaluation, console)
     source = resolve_model(sweep.job.model)
     try:

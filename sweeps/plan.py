@@ -11,6 +11,7 @@ from sweeps.dispatch.slurm import dry_run
 from sweeps.evaluation import load_baseline, load_prompts
 from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
+from sweeps.provenance import split
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_row
 from sweeps.search import search_lines
@@ -38,6 +39,9 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "seeds": sweep.seeds,
         "arms": list(sweep.spec.arms),
         "evaluation": sweep.eval_id,
+        "steps": [
+            dict(each) for each in dict.fromkeys(tuple(split(sweep.job, r).items()) for r in sweep.job.runs)
+        ],
         "seconds_per_run": seconds_per_run(sweep),
         "judging": judging_cost(sweep),
         "smallest_p": check.smallest_p,
@@ -130,6 +134,12 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"  {plan['running']} running" + (f"  {plan['unknown']} unknown" if plan["unknown"] else ""),
     ]
     lines += plan["search"]
+    for step in plan["steps"]:
+        strategy = f" ({step['strategy']})" if step["strategy"] else ""
+        lines.append(
+            f"  a step: {step['pairs']} pairs = {step['per_pass']} in a pass x {step['processes']} processes{strategy}"
+            f" x {step['passes']} passes"
+        )
     if plan["failed"] + plan["diverged"]:
         lines.append(
             f"  failed and diverged runs stay as they are; try them again: adadpo retry {plan['sweep']}"

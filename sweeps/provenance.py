@@ -39,12 +39,26 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "device": gpu
         or f"CPU ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads)",
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "batch": split(job, run),
         "python": platform.python_version(),
         "packages": versions(),
         "git": git_state(),
         "command": job.command,
         "model": {"name": job.model, "identity": run.config.model},
         "data": {"name": job.train.name, "identity": run.config.data},
+    }
+
+
+def split(job: Job, run: PlannedRun) -> dict[str, Any]:
+    """How a step's pairs are shared: no part of the run's identity, as it changes results in the last bits alone."""
+    train = run.config.train
+    passes = train.accumulation_steps(job.processes)
+    return {
+        "pairs": train.batch_size,
+        "per_pass": train.batch_size // (job.processes * passes),
+        "processes": job.processes,
+        "passes": passes,
+        "strategy": job.strategy if job.processes > 1 else None,
     }
 
 

@@ -29,6 +29,18 @@ def require_training_packages() -> None:
         raise UserError(f"training needs {', '.join(missing)}: pip install 'adadpo[train]'")
 
 
+def require_strategy(processes: int, strategy: str) -> None:
+    """Fail where several processes cannot share a run as they are to.
+
+    Raises:
+        UserError: DeepSpeed is missing.
+    """
+    if processes > 1 and strategy == "zero3" and find_spec("deepspeed") is None:
+        raise UserError(
+            "launch.strategy zero3 needs DeepSpeed: pip install deepspeed; or choose fsdp (torch's own) or ddp"
+        )
+
+
 def require_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Fetch what an evaluation reads, and fail where its judge could not start.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +76,8 @@ class Job(Fixed):
     evaluation: Evaluation
     runs: list[PlannedRun]
     stages: list[str] = list(STAGES)  # what this job does of them
+    processes: int = 1  # that train one run together
+    strategy: Literal["ddp", "fsdp", "zero3"] = "ddp"
     retries: dict[str, int] = {}  # `launch.retries`: cause of a failure -> automatic tries after the first
     command: list[str]  # of the process that planned it
 
@@ -132,6 +134,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         for seed in seeds
         for arm in spec.arms
     ]
+    file.raise_if(batch_problems(spec, runs))
     return Job(
         sweep=spec.name,
         store=str(store),
@@ -141,9 +144,24 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         bad_rows=spec.data.bad_rows,
         evaluation=evaluation,
         runs=runs,
+        processes=spec.processes,
+        strategy=spec.strategy,
         retries=spec.launch.retries,
         command=sys.argv,
     )
+
+
+def batch_problems(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[Problem]:
+    """Batches of arms or of the grid that the processes of a run cannot share."""
+    told: set[str] = set()
+    for run in runs:
+        try:
+            run.config.train.accumulation_steps(spec.processes)
+        except ValueError as error:
+            place = ("arms", run.arm) if "batch" in str(spec.arms[run.arm]) else ("grid",)
+            if str(error) not in told:
+                told.add(str(error))
+                yield Problem(place, str(error))
 
 
 def cells(spec: SweepSpec) -> list[dict[str, Any]]:

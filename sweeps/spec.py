@@ -116,6 +116,10 @@ class Inline(Section):
     retries: Retries = {}
 
 
+# How several processes share a run: each with the whole model, or with a share of it (torch's FSDP2; DeepSpeed).
+Strategy = Literal["ddp", "fsdp", "zero3"]
+
+
 class Local(Section):
     """Runs in worker processes of this machine (submitit's LocalExecutor)."""
 
@@ -123,6 +127,8 @@ class Local(Section):
     workers: int = Field(default=1, gt=0)
     runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
     timeout_min: int = Field(default=24 * 60, gt=0)
+    tasks_per_node: int = Field(default=1, gt=0)  # processes that train one run together, one per GPU
+    strategy: Strategy = "ddp"
     retries: Retries = {}
 
 
@@ -135,7 +141,7 @@ class Slurm(BaseModel):
     runs_per_job: int = Field(default=1, gt=0)
     nodes: int = Field(default=1, gt=0)
     tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
-    strategy: Literal["ddp", "zero3"] = "ddp"  # how several processes share a run
+    strategy: Strategy = "ddp"
     retries: Retries = {}
     # Judging in jobs of its own, without GPUs: their parameters, where they differ from those above.
     judge: dict[str, Any] | None = None
@@ -155,6 +161,12 @@ class Study(Section):
     storage: str = "journal"
 
 
+class Invariant(Section):
+    """What stays the same on whatever machines the sweep is launched."""
+
+    effective_batch: int = Field(gt=0)  # pairs per optimiser step over all processes: train.batch_size
+
+
 class SweepSpec(Section):
     """One sweep file."""
 
@@ -168,13 +180,21 @@ class SweepSpec(Section):
     train: dict[str, Any] = {}  # TrainSettings, checked as such; `learning_rate` may come from the grid
     evaluate: Evaluate = Evaluate()
     compare: Compare = Compare()
+    invariant: Invariant | None = None
     launch: Launch = Inline()
     study: Study = Study()
 
     @property
     def processes(self) -> int:
         """Processes that train one run together."""
-        return self.launch.nodes * self.launch.tasks_per_node if isinstance(self.launch, Slurm) else 1
+        if isinstance(self.launch, Slurm):
+            return self.launch.nodes * self.launch.tasks_per_node
+        return self.launch.tasks_per_node if isinstance(self.launch, Local) else 1
+
+    @property
+    def strategy(self) -> Strategy:
+        """How they share it."""
+        return "ddp" if isinstance(self.launch, Inline) else self.launch.strategy
 
 
 def load_spec(path: Path) -> SweepSpec:
@@ -210,10 +230,14 @@ def spec_of(file: YamlFile) -> SweepSpec:
     except ValidationError as error:
         problems += pydantic_problems(error, raw, SweepSpec)
     train = raw["train"] if isinstance(raw.get("train"), dict) else {}
+    if checked is not None and checked.invariant is not None:
+        batch = checked.invariant.effective_batch
+        problems += _invariant_problems(batch, raw)
+        train = {"batch_size": batch, **train}
     try:
         settings = TrainSettings.model_validate_json(json.dumps(train), strict=True)
         if checked is not None:
-            problems += _process_problems(settings, checked)
+            problems += _process_problems(settings, checked, raw.get("train") or {})
     except ValidationError as error:
         problems += [
             Problem(("train", *p.location), p.message, p.at_key)
@@ -357,17 +381,36 @@ def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
                 yield Problem((*place, key), said, True)
 
 
-def _process_problems(settings: TrainSettings, spec: SweepSpec) -> Iterator[Problem]:
+def _invariant_problems(batch: int, raw: dict[Any, Any]) -> Iterator[Problem]:
+    """Batches elsewhere in the file that are not the invariant one."""
+    sections: list[tuple[Location, Any]] = [(("train",), raw.get("train"))]
+    sections += [(("arms", arm), options) for arm, options in _items(raw.get("arms"))]
+    for number, grid in enumerate(_grids(raw.get("grid"))):
+        place: Location = ("grid", number) if isinstance(raw.get("grid"), list) else ("grid",)
+        sections += [(place, grid), ((*place, "zip"), grid.get("zip") if isinstance(grid, dict) else None)]
+    for place, section in sections:
+        given = section.get("batch_size", batch) if isinstance(section, dict) else batch
+        if any(value != batch for value in (given if isinstance(given, list) else [given])):
+            said = f"batch_size {given} is not invariant.effective_batch {batch}: leave it out, it is {batch} there"
+            yield Problem((*place, "batch_size"), said)
+
+
+def _items(raw: Any) -> list[tuple[Any, Any]]:
+    return list(raw.items()) if isinstance(raw, dict) else []
+
+
+def _process_problems(
+    settings: TrainSettings, spec: SweepSpec, raw_train: dict[str, Any]
+) -> Iterator[Problem]:
     """A batch that the processes of a run cannot share."""
     try:
         settings.accumulation_steps(spec.processes)
     except ValueError as error:
-        yield Problem(("train", "batch_size"), str(error))
+        invariant = spec.invariant is not None and "batch_size" not in raw_train
+        yield Problem(("invariant", "effective_batch") if invariant else ("train", "batch_size"), str(error))
     if spec.evaluate.decoding.engine == "vllm" and settings.lora and settings.precision == "float32":
         place = ("evaluate", "decoding", "engine")
         yield Problem(place, "vllm answers through adapters in bfloat16 only: train.precision is float32")
-    if spec.processes > 1 and settings.forward != "trl":
-        yield Problem(("train",), f"train.forward must be 'trl' when {spec.processes} processes train a run")
 
 
 def _in_file(location: tuple[int | str, ...], raw: Any) -> Location:
@@ -388,7 +431,8 @@ def _fields_at(model: type[BaseModel], location: Location, tagged: tuple[int | s
     fields = model.model_fields
     sections: dict[str, type[BaseModel]] = {
         "data": Data, "evaluate": Evaluate, "compare": Compare, "search": Search, "study": Study,
-        "decoding": Decoding, "prices": Prices, "launch": Local if "local" in tagged else Inline,
+        "invariant": Invariant, "decoding": Decoding, "prices": Prices,
+        "launch": Local if "local" in tagged else Inline,
     }  # fmt: skip
     if location and str(location[-1]) in sections:
         fields = sections[str(location[-1])].model_fields

@@ -6,7 +6,6 @@ Torch is imported inside functions: planning and reporting never load it.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun
 from sweeps.run_log import logging_to
 from sweeps.store import STAGES, RunFolder, flush_folder, read_json, write_json
+from sweeps.together import follow, leading, train_together, work_together
 from sweeps.workshop import PARTIAL, Workshop
 
 OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
@@ -34,6 +34,8 @@ OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, to
 
 def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str], None]) -> None:
     """Bring every run of a job to its end; one that somebody else works on, or that was cancelled, is left alone.
+
+    Called by each of the processes that train its runs together; `on_progress` and `on_end` in the first one.
 
     Args:
         job: the runs.
@@ -44,15 +46,23 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
         SweepError: something that concerns every run: model, data, disk, judge; or too many runs that failed alike.
         StoppedError: see `adadpo.stopping`; the run goes on where it was with the next call.
     """
-    use_one_gpu()
-    workshop = Workshop(job)
-    orders = Orders(workshop.store.sweep(job.sweep))
-    for run in job.runs:
-        raise_if_stopped()
-        if said := orders.stopped():
-            raise FailureError(f"stopped: {said['message']}")
-        on_end(run, _bring_to_end(workshop, run, orders, on_progress))
-        stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
+    with work_together(job) as processes:
+        if processes.rank:
+            follow(job, processes)
+            return
+        workshop = Workshop(job, processes)
+        orders = Orders(workshop.store.sweep(job.sweep))
+        with leading(processes):
+            for run in job.runs:
+                raise_if_stopped()
+                if said := orders.stopped():
+                    raise FailureError(f"stopped: {said['message']}")
+                on_end(run, _bring_to_end(workshop, run, orders, on_progress))
+                stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
+                if workshop.parted:
+                    raise FailureError(
+                        "the job ends with a run that failed: its processes cannot go on together"
+                    )
 
 
 def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progress: OnProgress) -> str:
@@ -77,7 +87,7 @@ def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progre
             # Another process may have finished it between planning and now.
             if lease.previous and not folder.done(eval_id):
                 note_loss(folder, lease.previous, job.retries)
-            while _has_work(job, folder) and not folder.failed(eval_id):
+            while _has_work(job, folder) and not folder.failed(eval_id) and not workshop.parted:
                 if cancelled():
                     return "cancelled"
                 run_stages(workshop, run, folder, report)
@@ -93,12 +103,6 @@ def _has_work(job: Job, folder: RunFolder) -> bool:
     """The next stage of the run is one of this job's; an earlier or a later one may be another job's."""
     missing = [stage for stage in STAGES if not folder.has(stage, job.evaluation.eval_id)]
     return bool(missing) and missing[0] in job.stages
-
-
-def use_one_gpu() -> None:
-    """A run is one process: where several GPUs are visible, TRL would refuse to train. Before CUDA starts."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
 
 
 def run_stages(
@@ -134,22 +138,14 @@ def run_stages(
 def _train(
     workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    from adadpo.train import train_run
-
     start = time.time()
-    base, data = workshop.base(run), workshop.data(run)
+    data = workshop.data(run)
     for line in data.left_out:
         logging.getLogger("sweeps").warning("left out: %s", line)
     write_json(folder.path / "provenance.json", provenance(workshop.job, run))
     for stale in folder.path.glob(f"eval/*/{PARTIAL}"):
         stale.unlink()  # another training's responses
-    metrics = train_run(
-        base,
-        run.config,
-        data,
-        folder.train,
-        on_progress=lambda done, total: report("train", done, total),
-    )
+    metrics = train_together(workshop, run, folder.train, lambda done, total: report("train", done, total))
     shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
     flush_folder(folder.train)
     note_evaluations(folder, metrics, {})  # of a run whose training had to be done again

@@ -23,6 +23,7 @@ from sweeps.store import Store, read_json, write_json
 
 if TYPE_CHECKING:
     from adadpo.policy import Base
+    from adadpo.processes import Processes
     from adadpo.tokens import TokenPairs
     from adadpo.train import TrainingData
     from analysis.judges import Judge
@@ -33,8 +34,13 @@ PARTIAL = "partial.jsonl"  # batches of responses that are done, of a generation
 class Workshop:
     """What the runs of a job share, loaded when first needed: model, token ids, prompts, baseline responses."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, processes: Processes | None = None) -> None:
+        """`processes`: those that train a run together; None: this one alone."""
+        from adadpo.processes import ALONE
+
         self.job, self.store = job, Store(Path(job.store))
+        self.processes = processes or ALONE
+        self.parted = False  # one of them failed, so that they cannot go on together
         self._bases: dict[str, Base] = {}
         self._data: dict[int, TrainingData] = {}
 

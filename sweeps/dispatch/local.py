@@ -76,7 +76,8 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
 
     per_job = launch.runs_per_job or -(-len(runs) // launch.workers)
     # Workers that each start a thread per core spend most of their time waiting for one another.
-    threads = max(1, len(os.sched_getaffinity(0)) // launch.workers)
+    size = launch.tasks_per_node
+    threads = max(1, len(os.sched_getaffinity(0)) // (launch.workers * size))
     waiting = write_jobs(sweep, runs, per_job)
     gpus = _gpus()
     slots: dict[int, Any] = {}  # worker -> its job
@@ -90,8 +91,11 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
                         continue
                     file = waiting.pop(0)
                     executor = LocalExecutor(folder=file.parent)
-                    executor.update_parameters(timeout_min=launch.timeout_min)
-                    gpu = gpus[slot % len(gpus)] if gpus else None
+                    executor.update_parameters(timeout_min=launch.timeout_min, tasks_per_node=size)
+                    gpu = (
+                        ",".join(gpus[(slot * size + i) % len(gpus)] for i in range(min(size, len(gpus))))
+                        or None
+                    )
                     # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
                     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                     try:

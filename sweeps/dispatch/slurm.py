@@ -75,10 +75,8 @@ def launch_slurm(sweep: Sweep, launch: Slurm) -> list[str]:
     """Submit what is missing and not queued; returns the ids of the arrays, and of the job that writes the report.
 
     Raises:
-        UserError: a run is to be trained by several processes.
         FailureError: there is no Slurm here, or it refuses.
     """
-    _require_one_process(sweep)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(
         sweep.folder / "launch.lock"
@@ -162,14 +160,6 @@ def max_array_size() -> int:
     return int(found[1]) if found else DEFAULT_ARRAY_SIZE
 
 
-def _require_one_process(sweep: Sweep) -> None:
-    if sweep.spec.processes > 1:
-        raise UserError(
-            f"launch.nodes x launch.tasks_per_node = {sweep.spec.processes}: "
-            "runs trained by several processes can be planned but not launched yet; use 1"
-        )
-
-
 def _submission(sweep: Sweep, launch: Slurm, queue: list[Any]) -> Submission | None:
     parts = parts_to_submit(sweep, queue, split=launch.judge is not None, runs_per_job=launch.runs_per_job)
     arrays = {queued.job.label.partition("_")[0] for queued in queue if queued.stages}
@@ -215,6 +205,8 @@ def _parameters(sweep: Sweep, launch: Slurm, part: str) -> dict[str, Any]:
     """What submitit gets for a part's jobs."""
     parameters = {"job_name": f"adadpo-{sweep.spec.name}", **launch.parameters()}
     if part in ("run", "train"):
+        if sweep.spec.processes > 1:  # a run whose other processes are gone cannot go on
+            parameters["srun_args"] = [*(parameters.get("srun_args") or []), "--kill-on-bad-exit=1"]
         return parameters
     for key in (*FOR_GPUS, "dependency"):
         parameters.pop(key, None)

@@ -147,6 +147,9 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
         asked: how this process was asked to leave.
         stuck: asked at the time limit: whether another start would come no further; it says so by itself.
     """
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return 0  # of a run's processes the first one asks, and must not be ended for this one's sake before
+    number = asked.signal or signal.SIGUSR2  # None: another process of the run was signalled
     job = os.environ.get("SLURM_JOB_ID", "")
     show = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=False
@@ -155,11 +158,11 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
     # SIGUSR2 is Slurm's warning before the time limit or preemption. SIGTERM may be scancel, whose job is no longer
     # RUNNING, or preemption where no warning is configured.
     preempted = re.search(r"\bPreemptTime=\d", show.stdout) and state and state[1] == "RUNNING"
-    warned = asked.signal == signal.SIGUSR2
+    warned = number == signal.SIGUSR2
     if preempted or (warned and not stuck()):
-        print(f"adadpo: asked to leave ({signal.Signals(asked.signal or 0).name}); starting again later")
+        print(f"adadpo: asked to leave ({signal.Signals(number).name}); starting again later")
         return subprocess.run(["scontrol", "requeue", job], check=False).returncode
-    return 128 + (asked.signal or 0)
+    return 128 + number
 
 
 if __name__ == "__main__":

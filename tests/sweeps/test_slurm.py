@@ -23,7 +23,6 @@ from sweeps import slurm_queue
 from sweeps.dispatch.slurm import slurm_executor
 from sweeps.dispatch.submission import queue_of
 from sweeps.dispatch.worker import gives_up, progress_marks
-from sweeps.errors import UserError
 from sweeps.sweep import Sweep
 
 # Every parameter that submitit's SlurmExecutor takes, with a value of its kind.
@@ -334,16 +333,6 @@ def test_the_accounts_limit_is_said_in_words(tmp_path: Path, slurm_accounting: C
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 0, answer.err
     assert len(slurm_accounting.queue()) == 3
-
-
-def test_runs_of_several_processes_are_planned_but_not_launched(tmp_path: Path) -> None:
-    """Said at launch with code 2, and nothing is submitted."""
-    text = launch(tasks_per_node=2).replace("warmup: 0", "warmup: 0, forward: trl")
-    file = write_sweep(tmp_path / "two.yaml", text)
-    assert adadpo("plan", file, "--store", tmp_path / "store").code == 0
-    answer = adadpo("launch", file, "--store", tmp_path / "store")
-    assert answer.code == UserError.exit_code
-    assert "runs trained by several processes" in answer.err
 
 
 def test_a_job_that_gets_nowhere_within_its_time_is_not_started_for_ever(tmp_path: Path, two: Path) -> None:

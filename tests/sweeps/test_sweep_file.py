@@ -224,11 +224,30 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
     ),
     "batch and processes": (
         PLAIN + "train: {batch_size: 8, forward: trl}\nlaunch: {executor: slurm, tasks_per_node: 3}\n",
-        ["6:21: batch_size 8 is not a multiple of micro_batch_size 2 x 3 processes"],
+        [
+            "6:21: batch_size 8 is not a multiple of micro_batch_size 2 x 3 processes = 6; "
+            "possible: batch_size 6 or 12; or 1, 2, 4 processes"
+        ],
     ),
-    "forward and processes": (
-        PLAIN + "train: {batch_size: 8}\nlaunch: {executor: slurm, tasks_per_node: 2}\n",
-        ["6:8: train.forward must be 'trl' when 2 processes train a run"],
+    "invariant": (
+        PLAIN + "train: {micro_batch_size: 3}\ninvariant: {effective_batch: 128}\n",
+        ["6:8: batch_size 128 is not a multiple of micro_batch_size 3"],
+    ),
+    "invariant and processes": (
+        PLAIN + "train: {micro_batch_size: 8}\ninvariant: {effective_batch: 128}\n"
+        "launch: {executor: local, tasks_per_node: 6}\n",
+        [
+            "7:30: batch_size 128 is not a multiple of micro_batch_size 8 x 6 processes = 48; "
+            "possible: batch_size 96 or 144; or 1, 2, 4, 8, 16 processes"
+        ],
+    ),
+    "invariant and another batch": (
+        PLAIN + "train: {batch_size: 64}\ninvariant: {effective_batch: 128}\n",
+        ["6:21: batch_size 64 is not invariant.effective_batch 128: leave it out, it is 128 there"],
+    ),
+    "strategy": (
+        PLAIN + "launch: {executor: local, strategy: zero2}\n",
+        ["6:37: launch.strategy: input should be 'ddp', 'fsdp' or 'zero3', got 'zero2'"],
     ),
     "storage": (
         PLAIN + "study: {storage: secret@host}\n",
