@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from adadpo.processes import Processes
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# What torch says of a process that is gone; its errors have no kind of their own.
+LOST = ("peer", "connection", "broken pipe", "socket", "gloo", "nccl", "timed out")
 END, STOPPED = "end", "stopped"  # instead of a run's id
 
 
@@ -187,7 +189,7 @@ def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progres
         if workshop.parted and isinstance(error, RuntimeError):
             if said := processes.failure():
                 raise PeerError(said) from error
-            if "peer" in str(error).lower() or isinstance(error, ConnectionError):
+            if any(word in str(error).lower() for word in LOST):
                 raise PeerGoneError(f"a process of the run went away: {error}") from error
         raise
 

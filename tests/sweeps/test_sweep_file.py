@@ -226,7 +226,7 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
         PLAIN + "train: {batch_size: 8, forward: trl}\nlaunch: {executor: slurm, tasks_per_node: 3}\n",
         [
             "6:21: batch_size 8 is not a multiple of micro_batch_size 2 x 3 processes = 6; "
-            "possible: batch_size 6 or 12; or 1, 2, 4 processes"
+            "possible: batch_size 6 or 12; or 1, 2, 4, 8 processes"
         ],
     ),
     "invariant": (
