@@ -187,10 +187,13 @@ def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progres
     except BaseException as error:
         workshop.parted = processes.size > 1
         if workshop.parted and isinstance(error, RuntimeError):
-            if said := processes.failure():
+            said = processes.failure() or str(error)
+            if any(
+                word in said.lower() for word in LOST
+            ):  # also of a third one, which was the first to notice
+                raise PeerGoneError(f"a process of the run went away: {said}") from error
+            if said != str(error):
                 raise PeerError(said) from error
-            if any(word in str(error).lower() for word in LOST):
-                raise PeerGoneError(f"a process of the run went away: {error}") from error
         raise
 
 
