@@ -1,4 +1,4 @@
-"""The README's Python blocks are run, its sweep is checked, its commands exist."""
+"""Python blocks of README and methods page are run, the README's sweep is checked, its commands exist."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + METHODS, flags=re.S)
+SWEEPS = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
 
 
 def python_block(containing: str) -> str:
@@ -63,7 +65,7 @@ def test_drop_in_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_sweep_is_right(tmp_path: Path) -> None:
     from sweeps.spec import load_spec
 
-    (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    (text,) = SWEEPS
     file = tmp_path / "sweep.yaml"
     file.write_text(text)
     assert load_spec(file).seeds == [0, 1, 2]
