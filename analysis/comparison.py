@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.difference_table import setting_differences
-from analysis.guard import DifferenceDraws, difference_draws
+from analysis.guard import NO_PROMPT_DATA, DifferenceDraws, difference_draws
 from analysis.inference import infer, infer_primary
 from analysis.intervals import hodges_lehmann, rank_biserial, sign_test
 from analysis.results import Alternative, Comparison, Declared, Metric, RunRow
@@ -187,7 +187,7 @@ def _draws(
 ) -> tuple[DifferenceDraws | None, str | None]:
     """Differences under common draws of prompts [settings, seeds], or why there are none."""
     if bootstrap is None:
-        return None, "no prompt-level data were given"
+        return None, NO_PROMPT_DATA
     replicates = {str(name): values for name, values in bootstrap.replicates.items()}
     if metric.name not in replicates:
         return None, f"{metric.label} is not computed per draw of prompts"

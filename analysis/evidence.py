@@ -61,6 +61,9 @@ class PromptPart(Frozen):
     shared: float  # by what all pairs of runs share of them; unbiased, so that it may come out below 0
     total: float  # all that other prompts would change for these runs
     draws: int  # of prompts
+    reach: float | None = (
+        None  # the most that one prompt can differ by, for those unseen; None: no bounds are known
+    )
 
 
 class Guard(Frozen):

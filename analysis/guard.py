@@ -21,9 +21,7 @@ METHOD = "mean over settings and seeds, half-widths of settings, seeds and promp
 
 # As in the prompt bootstrap: draws without a value are not missing at random.
 MAX_UNDEFINED = 0.05
-# Preferences are mostly equal and the rest may go one way: with fewer prompts no method holds its level for every
-# such distribution (bench/results/validity.md: 6% at 50 prompts of which 1 in 25 differs, one way). A verdict says so.
-FEW_PROMPTS = 100
+NO_PROMPT_DATA = "no prompt-level data were given"
 SMALLEST_TAIL = 1e-12  # p-values below are given as this
 
 
@@ -41,6 +39,7 @@ def guard_test(
     *,
     prompts: int | None = None,
     draws_reason: str | None = None,
+    reach: float | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     narrow: float = 0.9,
@@ -53,7 +52,10 @@ def guard_test(
 
         max(MS_K t(K-1)^2 + MS_S t(S-1)^2 - MS_E t((K-1)(S-1))^2, MS_K t(K-1)^2, MS_S t(S-1)^2) / (K S) + C t(P-1)^2,
 
-    and no less than what the prompts alone give. C is the mean covariance, over draws of prompts, of pairs of runs that
+    and no less than what the prompts alone give, plus, where the metric has bounds, U^2 for prompts of a kind that is
+    not among these P: with tail probability none of a share 1 - tail^(1/P) is seen, and each could differ by the whole
+    `reach` the other way, U = (1 - tail^(1/P)) (reach + |mean|). Without it, prompts of which few differ, and all one
+    way, are too often all alike in a sample, with no spread to warn. C is the mean covariance, over draws of prompts, of pairs of runs that
     share neither setting nor seed: what else the prompts add is in the mean squares already. The p-value inverts the
     interval. Satterthwaite's degrees of freedom, estimated from the same mean squares, are too many just where the
     seeds happen to agree: with 2 or 3 seeds they reject up to twice as often as they should.
@@ -63,27 +65,30 @@ def guard_test(
         draws: the same pairs under common draws of prompts; None: `draws_reason`, and p speaks of these prompts.
         prompts: their number, where it is known without draws.
         draws_reason: why there are none.
+        reach: the most that the mean difference on one prompt can be, 100 points for win rates; None: no bounds.
         alternative: "greater": the mean is above 0.
         confidence: of the two-sided interval, in (0, 1).
         narrow: of the second interval, for equivalence.
 
     Returns:
         Estimate, test and intervals over the part without gaps (`crossed_test` says which). Without a second seed
-        there is no test: one seed cannot tell what seeds share from an effect. With fewer than `FEW_PROMPTS` prompts
-        their part is better than none, and no more.
+        there is no test: one seed cannot tell what seeds share from an effect.
 
     Raises:
         ValueError: not a table, a value that is infinite, draws of another shape, an unknown alternative, a
-            confidence outside (0, 1).
+            confidence outside (0, 1), a reach that is not above 0.
 
     Source: squares of half-widths as in Howe (1974), JASA 69:789, and Graybill & Wang (1980), JASA 75:869; components
-    as in Searle, Casella & McCulloch (1992), Variance Components. Level and coverage: bench/results/validity.md.
+    as in Searle, Casella & McCulloch (1992), Variance Components; U: Clopper & Pearson (1934), Biometrika 26:404, for
+    0 seen. Level and coverage: bench/results/validity.md.
     """
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"alternative must be one of two-sided, greater, less, got {alternative!r}")
     for level in (confidence, narrow):
         if not 0 < level < 1:
             raise ValueError(f"confidence must be between 0 and 1, got {level}")
+    if reach is not None and not 0 < reach < math.inf:
+        raise ValueError(f"reach must be above 0 and finite, got {reach}")
     everything = check_table(differences)
     table, without_settings, without_seeds = complete_part(everything)
     n_settings, n_seeds = table.shape
@@ -92,7 +97,7 @@ def guard_test(
         if draws.values.shape[:2] != everything.shape:
             raise ValueError(f"draws of {draws.values.shape[:2]} for a table of {everything.shape}")
         kept = np.delete(np.delete(draws.values, without_settings, axis=0), without_seeds, axis=1)
-        prompt, reason = prompt_part(kept, draws.prompts)
+        prompt, reason = prompt_part(kept, draws.prompts, reach)
         prompts = draws.prompts
     common: dict[str, Any] = {
         "alternative": alternative,
@@ -118,10 +123,15 @@ def guard_test(
     parts = (0.0, 0.0) if prompt is None else (prompt.shared, prompt.total)
     sampled = None if prompt is None else prompt.prompts
 
-    def half_width(tail: float) -> float:
-        return math.sqrt(float(squared_half_width(tail, squares, (n_settings, n_seeds), parts, sampled)))
+    unseen = 0.0 if reach is None else reach + abs(mean)
 
-    if half_width(0.025) ** 2 <= ROUNDING * float((table**2).max()):
+    def squared(tail: float, most: float) -> float:
+        return float(squared_half_width(tail, squares, (n_settings, n_seeds), parts, sampled, most))
+
+    def half_width(tail: float) -> float:
+        return math.sqrt(squared(tail, unseen))
+
+    if squared(0.025, 0.0) <= ROUNDING * float((table**2).max()):
         why = "no difference varies over settings, seeds or prompts: no standard error, nothing is rejected"
         return Guard(
             mean=mean, interval=None, narrow=None, standard_error=None, p_value=None, reason=why, **common
@@ -148,12 +158,15 @@ def guard_test(
     )
 
 
-def prompt_part(values: Array, prompts: int) -> tuple[PromptPart | None, str | None]:
+def prompt_part(
+    values: Array, prompts: int, reach: float | None = None
+) -> tuple[PromptPart | None, str | None]:
     """Variances of the mean difference over prompts, from differences under common draws.
 
     Args:
         values: [settings K, seeds S, replicates].
         prompts: drawn in each replicate.
+        reach: as for `guard_test`.
 
     Returns:
         The variances (with P / (P - 1), since draws are from the sample), or None and why there are none.
@@ -183,6 +196,7 @@ def prompt_part(values: Array, prompts: int) -> tuple[PromptPart | None, str | N
         shared=apart / pairs,
         total=everything / (n_settings * n_seeds) ** 2,
         draws=replicates,
+        reach=reach,
     ), None
 
 
@@ -192,6 +206,7 @@ def squared_half_width(
     shape: tuple[int, int],
     prompt_parts: tuple[float, float] | tuple[Array, Array] = (0.0, 0.0),
     prompts: int | None = None,
+    unseen: float = 0.0,
 ) -> Array:
     """Squared half-width of the guard's interval at 1 - 2 tail; of many tables at once.
 
@@ -201,6 +216,7 @@ def squared_half_width(
         shape: settings and seeds, at least 2 each.
         prompt_parts: shared and total variance over prompts, each a number or [...]; negative counts as 0.
         prompts: their number; None: no prompt part.
+        unseen: how far the mean is from what a prompt of an unseen kind could bring.
     """
     from scipy.special import stdtrit  # slow to import
 
@@ -214,7 +230,33 @@ def squared_half_width(
         return np.asarray(crossed)
     shared, total = (np.maximum(0.0, part) for part in prompt_parts)
     t = float(stdtrit(prompts - 1, tail)) ** 2
-    return np.asarray(np.maximum(crossed + shared * t, total * t))
+    return np.asarray(
+        np.maximum(crossed + shared * t, total * t) + (unseen_share(tail, prompts) * unseen) ** 2
+    )
+
+
+def unseen_share(tail: float, prompts: int) -> float:
+    """The largest share of prompts of one kind of which a sample still has none with this probability."""
+    return -math.expm1(math.log(tail) / prompts)
+
+
+def out_of_reach(prompts: int, reach: float, alpha: float, power: float = 0.8) -> float:
+    """The mean difference below which no test finds an effect with this power, if it keeps alpha for all prompts.
+
+    Of any distribution of differences with mean m > 0, mix in a share e = m / (m + reach) of prompts that differ by
+    -reach: the mean is 0, and with probability (1 - e)^P a sample is as without them. So a test of level alpha has a
+    power of at most alpha (1 + m / reach)^P, whatever it is. Exact for means over prompts, win rates; a
+    length-controlled one is nearly one.
+
+    Args:
+        prompts: in the sample, P.
+        reach: as for `guard_test`.
+        alpha: level.
+        power: which it is to have.
+
+    Source: the argument of Bahadur & Savage (1956), Ann. Math. Stat. 27:1115, for bounded differences.
+    """
+    return reach * math.expm1(math.log(power / alpha) / prompts)
 
 
 def guard_rejects(

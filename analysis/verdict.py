@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from analysis.equivalence import within_margin
 from analysis.evidence import Guard
-from analysis.guard import FEW_PROMPTS
+from analysis.guard import NO_PROMPT_DATA, out_of_reach
 from analysis.intervals import hodges_lehmann
 from analysis.results import Comparison, Declared, Interval, Metric, SignedRank
 
@@ -187,7 +187,8 @@ def _missing(comparison: Comparison, declared: Declared, diverged: Mapping[str, 
         for arm in (declared.baseline, declared.candidate)
         if diverged.get(arm)
     ]
-    why = f" ({', '.join(causes)})" if causes else ""
+    # What a run would have been had it not diverged, nothing tells.
+    why = f" ({', '.join(causes)}; this is about those that did not)" if causes else ""
     n = len(comparison.missing_pairs)
     return f"; {n} of {planned} pairs {'is' if n == 1 else 'are'} missing{why}"
 
@@ -226,7 +227,7 @@ def _guard(guard: Guard, metric: Metric, alpha: float) -> str:
     return (
         f"with {_samples(guard)} as samples {format_amount(guard.mean, metric, signed=True, unit=False)} "
         f"({100 * interval.confidence:g}% CI {low} to {high}), "
-        f"{sided}p {format_p(guard.p_value, alpha=alpha)}{adjusted}{_of_prompts(guard)}"
+        f"{sided}p {format_p(guard.p_value, alpha=alpha)}{adjusted}{_of_prompts(guard, metric, alpha)}"
     )
 
 
@@ -238,14 +239,22 @@ def _samples(guard: Guard) -> str:
     )
 
 
-def _of_prompts(guard: Guard) -> str:
-    """What p does not say of other prompts."""
-    few = guard.prompts is not None and guard.prompts < FEW_PROMPTS
-    if guard.prompt is not None:
-        return ", though so few prompts are not enough for any method to be sure of others" if few else ""
-    if few:
-        return f", for these {guard.prompts} prompts only, too few for any method to speak of others"
-    return ", for these prompts only"
+def _of_prompts(guard: Guard, metric: Metric, alpha: float) -> str:
+    """What p does not say of other prompts, and what no method could."""
+    part = guard.prompt
+    if part is None:
+        # As they come in a table of runs, a share of the prompts in every difference is an effect.
+        alone = (
+            " (no method can tell of others from runs alone)" if guard.prompt_reason == NO_PROMPT_DATA else ""
+        )
+        return f", for these prompts only{alone}"
+    if part.reach is None or guard.mean is None:
+        return ""
+    least = out_of_reach(part.prompts, part.reach, alpha)
+    if abs(guard.mean) >= least:
+        return ""
+    few = f"with {part.prompts} prompts no method can be relied on to find less than {format_amount(least, metric)}"
+    return f" ({few})"
 
 
 def _at_these(comparison: Comparison) -> str:

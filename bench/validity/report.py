@@ -27,11 +27,29 @@ NOTES = """\
 - With one seed no verdict is "better" or "worse", by rule: nothing can tell the luck of the seed from an effect.
 - Satterthwaite's degrees of freedom are too many where there are many settings and few seeds; the guard combines
   squared half-widths instead and holds its level there.
-- The guard's interval covers more than 97% where little is shared: with 2 or 3 seeds their spread has 1 or 2 degrees of
-  freedom, and an interval that allows for it must be wide. No exact interval is known there.
-- The Hodges-Lehmann interval claims these seeds and prompts only, and covers that. It needs differences that are
-  symmetric: skewed effects of settings move its centre, the median, away from the mean.
-- Where a row says that no method can, the verdict's sentence says so too.
+- Prompts of which few differ, and all one way, can be all alike in a sample: then no spread warns of the rest. The
+  guard therefore allows for prompts of a kind that it has not seen, as far as a win rate reaches, and holds its level
+  in all rows with prompt-level data. That costs power where prompts are few, and must: a test that keeps 5% for every
+  distribution of differences between prompts finds a mean difference of d points in at most 5% (1 + d / 100)^P of
+  sweeps with P prompts (`analysis.guard.out_of_reach`), of 1 point 8% with 50 prompts, 14% with 100. The verdict says
+  so where its difference is below what any method can be relied on to find.
+- "No method can" is said of two rows only. A table of runs with prompts that all runs share is the same table as one
+  with an effect. And where a run's own value decides whether it is missing, the others do not tell what it would have
+  been. Both rows are against the null of no difference had all been seen; of the runs that did not diverge the
+  candidate's are truly better there. By intention to treat the arms differ in both rows with divergence, for one
+  diverges: the rejections of that test are of a difference that is there, all against the candidate.
+
+## Which interval covers what
+
+- The headline's is the Hodges-Lehmann interval. Its parameter is the centre of the settings' mean differences at these
+  seeds and prompts, and it says nothing of others. It is exact at the confidence that is printed beside it (96.1% with 9
+  settings, the step next to 95%) for symmetric differences; skewed effects of settings move its centre, the median,
+  away from the mean.
+- The guard's interval stands beside it in the same sentence. Its parameter is the mean over settings, seeds and prompts
+  like these. It is not exact, and no exact interval is known for it: the spread of 2 or 3 seeds has 1 or 2 degrees of
+  freedom, and what allows for that is wide where seeds share little; what allows for unseen prompts is wide where they
+  are few. It is never narrower than either part needs.
+"""
 """
 
 
@@ -46,7 +64,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         simulations=result["simulations"],
         error=f"{100 * result['standard_error_at_5_percent']:.1f}",
     )
-    return "\n".join([head, *_errors(result), "", *_equivalence(result), "", *_power(result), "", NOTES])
+    return "\n".join([head, *_errors(result), "", *_equivalence(result), "", *_power(result), "", NOTES + _coverage(result)])
 
 
 def rate(count: float, of: float) -> str:
@@ -67,7 +85,10 @@ def _errors(result: Mapping[str, Any]) -> list[str]:
         if each["diverged"]:
             treated = counts.get("intention_to_treat", 0)
             better = counts.get("intention_to_treat_better", 0)
-            said = f"signed-rank by intention to treat {rate(treated, n)}, of it for the candidate {rate(better, n)}"
+            said = (
+                "by intention to treat the arms do differ, since one diverges: signed-rank "
+                f"{rate(treated, n)}, for the candidate {rate(better, n)}"
+            )
             note = f"{note}; {said}" if note else said
         cells = [each["name"], rate(counts.get("verdict", 0), n)]
         cells += [rate(counts.get(name, 0), n) for name in ("signed_rank", "guard", "crossed")]
@@ -77,6 +98,25 @@ def _errors(result: Mapping[str, Any]) -> list[str]:
         ]
         lines.append(f"| {' | '.join([*cells, note])} |")
     return lines
+
+
+def _coverage(result: Mapping[str, Any]) -> str:
+    """Which rows of the first table have intervals that cover 93 to 97%, and which do not."""
+    lines = []
+    for name, title in (("signed_rank", "Hodges-Lehmann"), ("guard", "Guard")):
+        found = [
+            (100 * counts.get(f"covers_{name}", 0) / counts[f"has_{name}"], each)
+            for each in result["scenarios"]
+            if each["error"] == "level" and (counts := each["counts"]).get(f"has_{name}")
+        ]
+        good = [each for share, each in found if 93 <= round(share, 1) <= 97]
+        above = [f"{each['name']} ({share:.1f})" for share, each in found if round(share, 1) > 97]
+        below = [f"{each['name']} ({share:.1f})" for share, each in found if round(share, 1) < 93]
+        lines.append(
+            f"- {title}: 93 to 97% in {len(good)} of {len(found)} rows. Above: {', '.join(above) or 'none'}. "
+            f"Below: {', '.join(below) or 'none'}."
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _equivalence(result: Mapping[str, Any]) -> list[str]:

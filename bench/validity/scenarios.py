@@ -23,6 +23,7 @@ class Scenario:
     prompt_sd: float = 0.0  # of the mean difference, by what all runs share of the prompts
     prompts: int = 805  # each run's noise is half training, half answers, where prompts are simulated
     prompt_kind: Prompts = "normal"
+    prompt_share: float = 0.04  # of "skew": prompts that differ, all one way
     prompt_data: bool = True  # False: the verdict gets the table of runs alone
     noise: Noise = "normal"
     skewed_settings: bool = False
@@ -34,7 +35,7 @@ class Scenario:
     rope: float = 1.0
     # What a verdict in error is: "level": better or worse; "equivalence": equivalent; None: what it should say
     error: Literal["level", "equivalence"] | None = "level"
-    # Whether a valid method exists at all, and why not
+    # Why no method can hold the level, whatever it does with what it is given, and still find anything
     impossible: str = ""
 
 
@@ -48,20 +49,29 @@ GRID = [
     *(replace(NULL, name=f"prompt SD {sd:g}, 805 prompts", prompt_sd=sd) for sd in (0.5, 1)),
     replace(NULL, name="setting 1, seed .5, prompt SD .5", setting_sd=1, seed_sd=0.5, prompt_sd=0.5),
 ]
-NO_PROMPT_DATA = "no prompt-level data: nothing can tell shared prompts from an effect; the verdict says so"
-FEW = "fewer than 100 prompts: no method holds its level for every distribution; the verdict says so"
+NO_PROMPT_DATA = (
+    "what all runs share of these prompts and an effect give the very same tables; the verdict speaks of these prompts "
+    "only and says that no method can tell of others"
+)
+NOT_AT_RANDOM = (
+    "a run's own value decides whether it is missing, and nothing in the others tells; the verdict says that it is "
+    "about those that did not diverge, which do differ: the candidate's worst are gone"
+)
 PROMPTS = [
     replace(
         NULL, name="prompt SD .5, table of runs alone", prompt_sd=0.5, prompt_data=False, impossible=NO_PROMPT_DATA
     ),
-    replace(NULL, name="prompt SD .5, 20 prompts", prompt_sd=0.5, prompts=20, impossible=FEW),
+    replace(NULL, name="prompt SD .5, 20 prompts", prompt_sd=0.5, prompts=20),
+    *(
+        replace(NULL, name=f"prompt SD .5, {n} prompts, 1 in 10 differs", prompt_sd=0.5, prompts=n, prompt_kind="rare")
+        for n in (50, 100)
+    ),
     *(
         replace(
-            NULL, name=f"prompt SD .5, {n} prompts, {words}", prompt_sd=0.5, prompts=n, prompt_kind=kind,
-            impossible=FEW if n < 100 else "",
+            NULL, name=f"prompt SD {sd:g}, {n} prompts, 1 in {one_in} differs, one way", prompt_sd=sd, prompts=n,
+            prompt_kind="skew", prompt_share=1 / one_in,
         )
-        for n in (50, 100)
-        for kind, words in (("rare", "1 in 10 differs"), ("skew", "1 in 25 differs, one way"))
+        for sd, n, one_in in ((0.5, 20, 25), (0.5, 50, 25), (1, 50, 25), (0.5, 100, 25), (0.5, 100, 100), (0.5, 805, 40))
     ),
 ]  # fmt: skip
 SHAPES = [
@@ -73,7 +83,7 @@ SHAPES = [
     replace(NULL, name="20% of the candidate's runs diverged, any", diverged=0.2, seed_sd=0.5),
     replace(
         NULL, name="20% of the candidate's runs diverged, its worst", diverged=0.2, diverge_worst=True, seed_sd=0.5,
-        impossible="the worst runs are missing in one arm; complete pairs favour it, intention to treat does not",
+        impossible=NOT_AT_RANDOM,
     ),
 ]  # fmt: skip
 BOTH = replace(NULL, setting_sd=0.5, seed_sd=0.5)
@@ -103,4 +113,14 @@ POWER = [
         (9, 10, 0, ""), (9, 3, 0.5, ", seed SD .5"), (9, 5, 0.5, ", seed SD .5"),
     )
 ]  # fmt: skip
+POWER += [
+    replace(
+        EFFECT,
+        name=f"effect 1, 9 settings, 5 seeds, prompt SD .5, {n} prompts",
+        seeds=5,
+        prompt_sd=0.5,
+        prompts=n,
+    )
+    for n in (100, 805)
+]
 SCENARIOS = [*GRID, *PROMPTS, *SHAPES, *SIZES, *EQUIVALENCE, *POWER]

@@ -26,7 +26,6 @@ WR = Metric(
     attainable=(0.0, 100.0),
 )
 DRAWS = 500  # of prompts; a sweep's own has 2000
-SPREADS = {"rare": math.sqrt(0.1), "skew": math.sqrt(0.04 * 0.96), "normal": 1.0}
 
 
 def simulate(scenario: Scenario, simulations: int, seed: int) -> Counter[str]:
@@ -119,12 +118,13 @@ def make_sweep(
 def _prompts(scenario: Scenario, rng: np.random.Generator) -> tuple[Array, Array]:
     """Differences by prompt: what all runs share [prompts], and each run's answers [settings, seeds, prompts]."""
     n = scenario.prompts
-    shared = {
-        "normal": lambda: rng.standard_normal(n),
-        "rare": lambda: rng.choice([-1.0, 0.0, 1.0], size=n, p=[0.05, 0.9, 0.05]),
-        "skew": lambda: (rng.random(n) < 0.04) - 0.04,
+    share = scenario.prompt_share
+    shared, of_one = {
+        "normal": lambda: (rng.standard_normal(n), 1.0),
+        "rare": lambda: (rng.choice([-1.0, 0.0, 1.0], size=n, p=[0.05, 0.9, 0.05]), math.sqrt(0.1)),
+        "skew": lambda: ((rng.random(n) < share) - share, math.sqrt(share * (1 - share))),
     }[scenario.prompt_kind]()
-    scale = scenario.prompt_sd * math.sqrt(n) / SPREADS[scenario.prompt_kind]
+    scale = scenario.prompt_sd * math.sqrt(n) / of_one
     spread = scenario.run_sd * math.sqrt(n / 2)
     answers = spread * rng.standard_normal((scenario.settings, scenario.seeds, n))
     return scale * shared, answers

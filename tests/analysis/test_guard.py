@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from analysis.crossed import crossed_test, mean_squares
-from analysis.guard import DifferenceDraws, guard_rejects, guard_test, prompt_part
+from analysis.guard import (
+    DifferenceDraws,
+    guard_rejects,
+    guard_test,
+    out_of_reach,
+    prompt_part,
+    unseen_share,
+)
 from analysis.prompt_bootstrap import prompt_bootstrap
 
 RNG = np.random.default_rng(20)
@@ -256,3 +263,32 @@ def test_arguments() -> None:
         guard_test([[1.0, 2.0], [3.0, 4.0]], alternative="upper")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"confidence must be between 0 and 1, got 1\.5"):
         guard_test([[1.0, 2.0], [3.0, 4.0]], narrow=1.5)
+
+
+def test_prompts_of_a_kind_that_is_not_seen() -> None:
+    """The part for unseen prompts against Clopper and Pearson's bound for 0 of P, on top of the rest by squares."""
+    table, n, reach = effects() + 1, 60, 100.0
+    draws = DifferenceDraws(np.broadcast_to(0.01 * RNG.standard_normal(500), (9, 3, 500)).copy(), n)
+    widths = [guard_test(table, draws, reach=each).interval for each in (None, reach)]
+    without, with_them = ((each.high - each.estimate) ** 2 for each in widths if each and each.high)
+    share = scipy.stats.binomtest(0, n).proportion_ci(0.95).high  # two-sided: its upper bound has tail .025
+    assert unseen_share(0.025, n) == pytest.approx(share, rel=1e-9)
+    assert with_them - without == pytest.approx((share * (reach + table.mean())) ** 2, rel=1e-6)
+    found = guard_test(table, draws, reach=reach)
+    assert found.prompt is not None
+    assert (found.prompt.reach, found.p_value) == (
+        reach,
+        1.0,
+    )  # 1 point is far below what 60 prompts can tell
+    with pytest.raises(ValueError, match="reach must be above 0 and finite, got 0"):
+        guard_test(table, draws, reach=0)
+
+
+@pytest.mark.parametrize(("prompts", "mean"), [(50, 1.0), (100, 3.0)])
+def test_no_test_finds_more(prompts: int, mean: float) -> None:
+    """The bound on power against a null that it is made of: prompts of an unseen kind that take the mean to 0."""
+    share = mean / (mean + 100)
+    assert (1 - share) * mean + share * -100 == pytest.approx(0)
+    none_seen = scipy.stats.binom.pmf(0, prompts, share)  # then a sample is as of the effect
+    most = 0.05 / none_seen
+    assert out_of_reach(prompts, 100, 0.05, power=most) == pytest.approx(mean, rel=1e-9)

@@ -43,7 +43,7 @@ def test_better() -> None:
     assert sentence == (
         "adadpo scores higher than dpo on LC win rate: +2.1 points (95% CI 0.3 to 4.0, exact 96.9%), "
         "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples +2.1 "
-        "(95% CI 0.7 to 3.5), p = .018, for these prompts only."
+        "(95% CI 0.7 to 3.5), p = .018, for these prompts only (no method can tell of others from runs alone)."
     )
 
 
@@ -56,7 +56,7 @@ def test_worse() -> None:
     assert sentence == (
         "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
         "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples "
-        "−3.5 (95% CI −5.5 to −1.5), p = .006, for these prompts only."
+        "−3.5 (95% CI −5.5 to −1.5), p = .006, for these prompts only (no method can tell of others from runs alone)."
     )
 
 
@@ -96,7 +96,10 @@ def test_a_guard_that_does_not_reject() -> None:
     assert kind == "inconclusive"
     # MS of seeds dominates all else, so that the guard is nearly Student's t over the two seeds, one degree of freedom.
     p = scipy.stats.ttest_1samp(differences.mean(axis=0), 0).pvalue
-    found = re.search(r"p = (\.\d+), for these prompts only: other seeds may not show it\.$", sentence)
+    found = re.search(
+        r"p = (\.\d+), for these prompts only \(no method can tell of others from runs alone\): other seeds may not show it\.$",
+        sentence,
+    )
     assert found is not None
     assert float(found[1]) == pytest.approx(p, abs=0.005)
     assert sentence.startswith(
@@ -109,9 +112,9 @@ def test_a_guard_that_does_not_reject() -> None:
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
-        (20, "these 20 prompts only, too few for any method to speak of"),
-        (805, "these prompts only."),
-        (None, "these prompts only."),
+        (20, "these prompts only (no method can tell of others from runs alone)."),
+        (805, "these prompts only (no method can tell of others from runs alone)."),
+        (None, "these prompts only (no method can tell of others from runs alone)."),
     ],
 )
 def test_of_which_prompts_it_speaks(prompts: int | None, said: str) -> None:
@@ -149,9 +152,23 @@ def test_prompts_are_a_sample() -> None:
     assert sentence.endswith(": other seeds or prompts may not show it.")
     assert verdict(differences, bootstrap=drawn(2.0, prompts=20))[0] == "inconclusive"
     kind, sentence = verdict(differences, bootstrap=drawn(0.1, prompts=20))
-    assert kind == "better"
+    assert kind == "better"  # of a metric that one prompt can move without bounds
     assert "with settings, seeds and 20 prompts as samples" in sentence
-    assert sentence.endswith(", though so few prompts are not enough for any method to be sure of others.")
+    assert "no method" not in sentence
+
+
+def test_prompts_too_few_for_any_method() -> None:
+    """The same draws of a win rate: 20 prompts against doubt and the difference below which nobody can be sure."""
+    differences = [[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]
+    bounded = LC.model_copy(update={"attainable": (0.0, 100.0)})
+    kind, sentence = verdict(differences, bounded, bootstrap=drawn(0.1, prompts=20))
+    assert kind == "inconclusive"
+    # (.8 / .05)^(1/20) - 1 of 100 points
+    said = "(with 20 prompts no method can be relied on to find less than 14.9 points): other seeds or prompts may not"
+    assert said in sentence
+    kind, sentence = verdict(differences, bounded, bootstrap=drawn(0.1, prompts=805))
+    assert kind == "better"
+    assert "no method" not in sentence  # less than 0.3 points there
 
 
 def test_lower_can_be_better() -> None:
@@ -183,7 +200,7 @@ def test_inconclusive() -> None:
     assert sentence == (
         "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
         "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
-        "with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, for these prompts only; "
+        "with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, for these prompts only (no method can tell of others from runs alone); "
         "equivalence within ±1.0 points is not shown either."
     )
 
@@ -221,7 +238,10 @@ def test_better_by_less_than_matters() -> None:
     """A significant difference within the rope against "better" with equivalence in the same sentence."""
     kind, sentence = verdict([[d, d] for d in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)])
     assert kind == "better"
-    assert "for these prompts only; the difference is practically equivalent (90% CI" in sentence
+    assert (
+        "(no method can tell of others from runs alone); the difference is practically equivalent (90% CI"
+        in sentence
+    )
 
 
 def test_untestable() -> None:
@@ -232,7 +252,7 @@ def test_untestable() -> None:
         "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05; "
         "adadpo minus dpo on LC win rate: +3.0 points (95% cannot be had with n = 4: the widest interval "
         "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125; "
-        "with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, for these prompts only."
+        "with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, for these prompts only (no method can tell of others from runs alone)."
     )
     assert "with 1 setting the smallest attainable two-sided p is 1, above" in verdict([[1.0]])[1]
     assert verdict([[1, 1.1], [2, 2.1], [3, 3.1], [4, 4.1], [5, 5.1]], alternative="greater")[0] == "better"
@@ -252,7 +272,10 @@ def test_missing_runs_are_mentioned() -> None:
     kind, sentence = verdict(differences)
     assert kind == "better"
     assert "over 6 of 7 settings averaged over 1 to 2 seeds, p = .031" in sentence
-    assert sentence.endswith("for these prompts only; 3 of 14 pairs are missing (2 adadpo runs diverged).")
+    assert sentence.endswith(
+        "for these prompts only (no method can tell of others from runs alone); 3 of 14 pairs are missing "
+        "(2 adadpo runs diverged; this is about those that did not)."
+    )
 
 
 def test_no_data() -> None:
@@ -261,7 +284,7 @@ def test_no_data() -> None:
     assert kind == "untestable"
     assert sentence == (
         "Not testable: no setting has a complete pair of adadpo and dpo on LC win rate; 4 of 4 pairs are "
-        "missing (1 adadpo run diverged)."
+        "missing (1 adadpo run diverged; this is about those that did not)."
     )
 
 
