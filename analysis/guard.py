@@ -55,10 +55,10 @@ def guard_test(
     and no less than what the prompts alone give, plus, where the metric has bounds, U^2 for prompts of a kind that is
     not among these P: with tail probability none of a share 1 - tail^(1/P) is seen, and each could differ by the whole
     `reach` the other way, U = (1 - tail^(1/P)) (reach + |mean|). Without it, prompts of which few differ, and all one
-    way, are too often all alike in a sample, with no spread to warn. C is the mean covariance, over draws of prompts, of pairs of runs that
-    share neither setting nor seed: what else the prompts add is in the mean squares already. The p-value inverts the
-    interval. Satterthwaite's degrees of freedom, estimated from the same mean squares, are too many just where the
-    seeds happen to agree: with 2 or 3 seeds they reject up to twice as often as they should.
+    way, are too often all alike in a sample, with no spread to warn. C is the mean covariance, over draws of prompts,
+    of pairs of runs that share neither setting nor seed: what else the prompts add is in the mean squares already. The
+    p-value inverts the interval. Satterthwaite's degrees of freedom, estimated from the same mean squares, are too many
+    just where the seeds happen to agree: with 2 or 3 seeds they reject up to twice as often as they should.
 
     Args:
         differences: candidate minus baseline [settings K, seeds S], in the metric's unit; NaN: no complete pair.
