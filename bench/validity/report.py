@@ -43,8 +43,8 @@ NOTES = """\
 
 - The headline's is the Hodges-Lehmann interval. Its parameter is the centre of the settings' mean differences at these
   seeds and prompts, and it says nothing of others. It is exact at the confidence that is printed beside it (96.1%
-  with 9 settings, the step next to 95%) for symmetric differences; skewed effects of settings move its centre, the median,
-  away from the mean.
+  with 9 settings, the step next to 95%) for symmetric differences; skewed effects of settings move its centre, the
+  median, away from the mean.
 - The guard's interval stands beside it in the same sentence. Its parameter is the mean over settings, seeds and prompts
   like these. It is not exact, and no exact interval is known for it: the spread of 2 or 3 seeds has 1 or 2 degrees of
   freedom, and what allows for that is wide where seeds share little; what allows for unseen prompts is wide where they

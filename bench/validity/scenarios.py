@@ -71,7 +71,9 @@ PROMPTS = [
             NULL, name=f"prompt SD {sd:g}, {n} prompts, 1 in {one_in} differs, one way", prompt_sd=sd, prompts=n,
             prompt_kind="skew", prompt_share=1 / one_in,
         )
-        for sd, n, one_in in ((0.5, 20, 25), (0.5, 50, 25), (1, 50, 25), (0.5, 100, 25), (0.5, 100, 100), (0.5, 805, 40))
+        for sd, n, one_in in (
+            (0.5, 20, 25), (0.5, 50, 25), (1, 50, 25), (0.5, 100, 25), (0.5, 100, 100), (0.5, 805, 40)
+        )
     ),
 ]  # fmt: skip
 SHAPES = [

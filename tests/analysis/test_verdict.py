@@ -13,6 +13,8 @@ from analysis.results import Metric
 from analysis.summary import analyse
 from analysis.verdict import format_amount, format_p
 
+ALONE = "for these prompts only (no method can tell of others from runs alone)"
+
 
 def verdict(
     differences: Any,
@@ -43,7 +45,7 @@ def test_better() -> None:
     assert sentence == (
         "adadpo scores higher than dpo on LC win rate: +2.1 points (95% CI 0.3 to 4.0, exact 96.9%), "
         "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples +2.1 "
-        "(95% CI 0.7 to 3.5), p = .018, for these prompts only (no method can tell of others from runs alone)."
+        f"(95% CI 0.7 to 3.5), p = .018, {ALONE}."
     )
 
 
@@ -56,7 +58,7 @@ def test_worse() -> None:
     assert sentence == (
         "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
         "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples "
-        "−3.5 (95% CI −5.5 to −1.5), p = .006, for these prompts only (no method can tell of others from runs alone)."
+        f"−3.5 (95% CI −5.5 to −1.5), p = .006, {ALONE}."
     )
 
 
@@ -97,7 +99,7 @@ def test_a_guard_that_does_not_reject() -> None:
     # MS of seeds dominates all else, so that the guard is nearly Student's t over the two seeds, one degree of freedom.
     p = scipy.stats.ttest_1samp(differences.mean(axis=0), 0).pvalue
     found = re.search(
-        r"p = (\.\d+), for these prompts only \(no method can tell of others from runs alone\): other seeds may not show it\.$",
+        rf"p = (\.\d+), {re.escape(ALONE)}: other seeds may not show it\.$",
         sentence,
     )
     assert found is not None
@@ -200,7 +202,7 @@ def test_inconclusive() -> None:
     assert sentence == (
         "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
         "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
-        "with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, for these prompts only (no method can tell of others from runs alone); "
+        f"with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, {ALONE}; "
         "equivalence within ±1.0 points is not shown either."
     )
 
@@ -252,7 +254,7 @@ def test_untestable() -> None:
         "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05; "
         "adadpo minus dpo on LC win rate: +3.0 points (95% cannot be had with n = 4: the widest interval "
         "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125; "
-        "with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, for these prompts only (no method can tell of others from runs alone)."
+        f"with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, {ALONE}."
     )
     assert "with 1 setting the smallest attainable two-sided p is 1, above" in verdict([[1.0]])[1]
     assert verdict([[1, 1.1], [2, 2.1], [3, 3.1], [4, 4.1], [5, 5.1]], alternative="greater")[0] == "better"
@@ -273,8 +275,7 @@ def test_missing_runs_are_mentioned() -> None:
     assert kind == "better"
     assert "over 6 of 7 settings averaged over 1 to 2 seeds, p = .031" in sentence
     assert sentence.endswith(
-        "for these prompts only (no method can tell of others from runs alone); 3 of 14 pairs are missing "
-        "(2 adadpo runs diverged; this is about those that did not)."
+        f"{ALONE}; 3 of 14 pairs are missing (2 adadpo runs diverged; this is about those that did not)."
     )
 
 
