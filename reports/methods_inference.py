@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from analysis.guard import FEW_PROMPTS
 from analysis.results import Comparison, Results, ZeroMethod
 from reports.formats import exact_p, level
 from reports.lookup import metric_named, primary_comparison
@@ -94,10 +93,10 @@ def _guard(results: Results, found: Comparison) -> list[str]:
         f"An arm counts as better only where the p of both tests is at most α{adjusted}, in one direction"
         f"{equivalent}.",
     ]
-    if guard.prompts is not None and guard.prompts < FEW_PROMPTS:
+    if guard.prompt is not None and guard.prompt.reach is not None:
         sentences.append(
-            f"With fewer than {FEW_PROMPTS} prompts, here {guard.prompts}, no method can be sure of its level over "
-            "other prompts."
+            "Its interval also allows for prompts of a kind that the sample does not hold, since a single prompt can "
+            f"differ by up to {guard.prompt.reach:g}."
         )
     return sentences
 

@@ -141,12 +141,12 @@ def test_the_guard_is_described(whole: Results) -> None:
     assert "adjusted over the same comparisons" in methods_paragraph(_with_guard(whole, adjusted_p=0.04))
 
 
-@pytest.mark.parametrize(("prompts", "said"), [(99, True), (100, False), (None, False)])
-def test_few_prompts_are_said(whole: Results, prompts: int | None, said: bool) -> None:
-    """Checks the limit of what any method can say of other prompts, at the number where it begins."""
-    assert (
-        "With fewer than 100 prompts, here 99," in methods_paragraph(_with_guard(whole, prompts=prompts))
-    ) == said
+@pytest.mark.parametrize(("reach", "said"), [(100.0, True), (None, False)])
+def test_prompts_of_an_unseen_kind_are_said(whole: Results, reach: float | None, said: bool) -> None:
+    """Checks the allowance by its bound, which a metric without bounds does not have."""
+    part = PromptPart(prompts=64, shared=0.1, total=0.2, draws=2000, reach=reach)
+    text = methods_paragraph(_with_guard(whole, prompt=part, prompts=64, prompt_reason=None))
+    assert ("a single prompt can differ by up to 100." in text) == said
 
 
 def test_without_a_guard_nothing_is_established() -> None:
