@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,10 @@ from sweeps.metrics import METRICS
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 NOT_NUMBERS = {"", "na", "n/a", "nan", "null", "none", "-"}  # how tables say that there is no value
 # Columns of our own runs.csv that are no hyperparameter of anybody's
-OWN = ("run_id", "state", "wall_seconds")
+OWN = ("run_id", "state", "wall_seconds", "flags", "reason")
+OWN_AXIS = "hyperparameter."  # before an axis that is called like another column of our own runs.csv
+# Our own tables put an apostrophe before what a spreadsheet would run (and before apostrophes before that).
+_ESCAPED = re.compile("'(?='*[=+\\-@\t\r\n＝＋－＠])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,11 @@ def read_runs(path: Path, columns: Columns, *, lower_is_better: bool = False) ->
         raise UserError(
             f"{path}: no column is left for the setting; name one by --setting; columns: {', '.join(header)}"
         )
+    axes = _axes(header, rows, columns) if list(setting) == ["setting"] else ()
     runs: list[RunRow] = []
     seen: dict[tuple[str, str, int], int] = {}
     for row in rows:
-        run = _run(path, row, header, columns, setting, seed)
+        run = _run(path, row, header, columns, setting, seed, axes)
         key = (run.arm, run.setting, run.seed)
         if key in seen:
             raise UserError(
@@ -101,7 +107,7 @@ def read_runs(path: Path, columns: Columns, *, lower_is_better: bool = False) ->
         metrics=[_metric(name, runs, lower_is_better) for name in columns.metrics],
         setting=tuple(setting),
         seed=seed,
-        unused=tuple(name for name in header if name not in (*taken, *setting, *OWN)),
+        unused=tuple(name for name in header if name not in (*taken, *setting, *axes, *OWN)),
     )
 
 
@@ -124,13 +130,13 @@ def _read(path: Path) -> tuple[list[str], list[_Row], str]:
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
-                header = [cell.strip() for cell in cells]
+                header = [_unescaped(cell.strip()) for cell in cells]
                 continue
             if len(cells) != len(header):
                 raise UserError(
                     f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)} columns"
                 )
-            stripped = [cell.strip() for cell in cells]
+            stripped = [_unescaped(cell.strip()) for cell in cells]
             rows.append(_Row(reader.line_num, dict(zip(header, stripped, strict=True))))
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from None
@@ -141,6 +147,10 @@ def _read(path: Path) -> tuple[list[str], list[_Row], str]:
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise UserError(f"{path}:1: two columns are called {twice!r}")
     return header, rows, hashlib.sha256(content).hexdigest()
+
+
+def _unescaped(cell: str) -> str:
+    return _ESCAPED.sub("", cell, count=1) if _ESCAPED.match(cell) else cell
 
 
 def _choices(name: str, header: Sequence[str]) -> str:
@@ -154,8 +164,33 @@ def _settings(header: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in header if name and name not in (*taken, *OWN) and name not in known)
 
 
+def _axes(header: Sequence[str], rows: Sequence[_Row], columns: Columns) -> tuple[str, ...]:
+    """Axes of the grid in our own runs.csv: between bookkeeping and metrics, one value for each setting."""
+    if not {"setting", *OWN}.issubset(header):
+        return ()
+    measured = {*columns.metrics, *(metric.name for metric in METRICS)}
+    between = itertools.takewhile(
+        lambda name: name not in measured, header[header.index("wall_seconds") + 1 :]
+    )
+    of_setting: dict[tuple[str, str], str] = {}
+
+    def depends_on_the_setting(name: str) -> bool:
+        return all(
+            of_setting.setdefault((name, row.cells["setting"]), row.cells[name]) == row.cells[name]
+            for row in rows
+        )
+
+    return tuple(name for name in between if name not in OWN and depends_on_the_setting(name))
+
+
 def _run(
-    path: Path, row: _Row, header: Sequence[str], columns: Columns, setting: Sequence[str], seed: str | None
+    path: Path,
+    row: _Row,
+    header: Sequence[str],
+    columns: Columns,
+    setting: Sequence[str],
+    seed: str | None,
+    axes: Sequence[str],
 ) -> RunRow:
     def at(name: str) -> str:
         return f"{path}:{row.line}:{header.index(name) + 1}"
@@ -184,7 +219,9 @@ def _run(
         run_id=row.cells.get("run_id") or f"line {row.line}",
         arm=arm,
         setting=label or "none",
-        hyperparameters={} if list(setting) == ["setting"] else values,
+        hyperparameters={name.removeprefix(OWN_AXIS): _value(row.cells[name]) for name in axes}
+        if list(setting) == ["setting"]
+        else values,
         seed=number,
         state=cast("RunState", state),
         metrics={name: _measure(row.cells[name], name, at(name)) for name in columns.metrics},

@@ -284,3 +284,25 @@ def test_nothing_is_paired(write: Write) -> None:
     assert "Not testable: no setting has a complete pair of new and old on score" in answer.out
     assert "is every column of --setting a hyperparameter?" in answer.out
     assert "missing: 26 more pairs" in answer.out
+
+
+def test_the_report_s_own_table_comes_back(write: Write, tmp_path: Path) -> None:
+    """Tables of a report against the results they were written from: test, estimate, cells, axes, names that a
+    spreadsheet would run."""
+    ask = ("--arm", "=new()", "--baseline", "'-old", "--metric", "score")
+    table = write(rows_of({"'-old": 0.0, "=new()": 0.5}))
+    # What we write escapes names, so the first table, as somebody else writes it, must escape its apostrophe too.
+    table.write_text(table.read_text().replace("'-old", "''-old"))
+    assert adadpo("compare", table, *ask, "-o", tmp_path / "first").code == 0
+    again = tmp_path / "first" / "tables" / "runs.csv"
+    assert "'=new()" in again.read_text()
+    answer = adadpo("compare", again, *ask, "-o", tmp_path / "second")
+    assert answer.code == 0, answer.err
+    first, second = (load_results(tmp_path / name / "results.json") for name in ("first", "second"))
+    assert first.comparisons[0].test is not None
+    assert second.comparisons[0].test == first.comparisons[0].test
+    assert second.comparisons[0].estimate == first.comparisons[0].estimate
+    assert second.comparisons[0].differences == first.comparisons[0].differences
+    assert second.cells == first.cells
+    assert [run.hyperparameters for run in second.runs] == [run.hyperparameters for run in first.runs]
+    assert {run.arm for run in second.runs} == {"=new()", "'-old"}
