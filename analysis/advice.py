@@ -29,16 +29,22 @@ def advise(
     crossed = comparison.inference.crossed
     if crossed.components is None:
         return None, crossed.reason
+    guard = comparison.inference.guard
+    part = None if guard is None else guard.prompt
     hours = [_mean_hours(runs, arm) for arm in (declared.baseline, declared.candidate)]
     pair = None if hours[0] is None or hours[1] is None else hours[0] + hours[1]
     return (
         rank_next_steps(
-            Spread(components=crossed.components),
+            Spread(
+                components=crossed.components,
+                # The part of the prompts that averaging over runs leaves; below 0 is a sign that it is small.
+                prompt=None if part is None else max(part.shared, 0.0) * part.prompts,
+            ),
             # A setting with a gap is not in the components, but the test has it.
             Design(
                 settings=comparison.test.n if comparison.test else crossed.settings,
                 seeds=crossed.seeds,
-                prompts=prompts,
+                prompts=prompts if part is None else part.prompts,
             ),
             Costs(unit="hours of one run at a time", pair=pair),
             alpha=declared.alpha,

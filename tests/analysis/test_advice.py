@@ -3,6 +3,7 @@ from analysis_examples import DECLARED, LC, sweep
 
 from analysis.advice import advise
 from analysis.comparison import compare
+from analysis.evidence import PromptPart
 from analysis.results import Comparison, RunRow
 
 
@@ -65,3 +66,20 @@ def test_a_setting_with_a_gap_counts_as_the_test_counts_it() -> None:
     assert found.test.n == 6
     assert steps is not None
     assert steps.warning is None
+
+
+@pytest.mark.parametrize(("shared", "part"), [(0.5, 0.5), (-0.1, 0.0)])
+def test_prompts_count_where_their_part_is_known(shared: float, part: float) -> None:
+    """The guard's part of 50 prompts, by hand: it is in the error now, and 100 more prompts leave a third of it."""
+    found, runs = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
+    assert found.inference is not None
+    assert found.inference.guard is not None
+    prompts = PromptPart(prompts=50, shared=shared, total=2.0, draws=2000)
+    guard = found.inference.guard.model_copy(update={"prompt": prompts})
+    known = found.model_copy(update={"inference": found.inference.model_copy(update={"guard": guard})})
+    steps, _ = advise(known, runs=runs, declared=DECLARED)
+    assert steps is not None
+    assert steps.standard_error == pytest.approx((1 / 3 + 8 / 2 + part) ** 0.5)
+    (more,) = [step for step in steps.steps if step.action == "prompts"]
+    assert more.amount == 100
+    assert more.standard_error == pytest.approx((1 / 3 + 8 / 2 + part / 3) ** 0.5)
