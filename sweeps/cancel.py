@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.errors import FailureError, UserError
+from sweeps.launch_spec import Slurm
 from sweeps.lease import is_here
 from sweeps.resolve import PlannedRun
-from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
 OPEN = ("waiting", "running", "unknown")

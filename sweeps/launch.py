@@ -9,11 +9,11 @@ from rich.markup import escape
 from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.design import next_step_lines
 from sweeps.errors import FailureError, UserError
+from sweeps.launch_spec import Local, Slurm
 from sweeps.readiness import require_evaluation, require_strategy, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
 from sweeps.search import advance, search_lines
-from sweeps.spec import Local, Slurm
 from sweeps.sweep import Sweep
 
 

@@ -10,12 +10,12 @@ from sweeps.design import check_sweep, design_lines
 from sweeps.dispatch.slurm import dry_run
 from sweeps.evaluation import load_baseline, load_prompts
 from sweeps.judging import Evaluation
+from sweeps.launch_spec import Slurm
 from sweeps.metrics import METRICS
 from sweeps.provenance import split
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_row
 from sweeps.search import search_lines
-from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from adadpo.config import Decoding, TrainSettings
 from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
 from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
-from sweeps.failures import CAUSE_ALIASES, POLICIES
+from sweeps.launch_spec import Inline, Launch, Local, Section, Slurm, Strategy, launch_problems
 from sweeps.metrics import METRICS
 from sweeps.search_space import Search, parse_space, search_problems
 from sweeps.study_url import holds_password
@@ -22,12 +22,6 @@ from sweeps.yamlfile import Location, Problem, YamlFile, load_yaml
 
 JUDGES = (*KINDS, "none")
 NO_JUDGE = ("union_tag_invalid", "union_tag_not_found", "model_attributes_type")  # pydantic's words
-
-
-class Section(BaseModel):
-    """Immutable; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Section):
@@ -105,56 +99,6 @@ class Compare(Section):
         return [self.candidate] if isinstance(self.candidate, str) else self.candidate
 
 
-# Cause of a failure -> automatic tries after the first one; what is not named is as in `failures.POLICIES`.
-Retries = dict[str, Annotated[int, Field(ge=0)]]
-
-
-class Inline(Section):
-    """Runs in this process, one after another."""
-
-    executor: Literal["inline"] = "inline"
-    retries: Retries = {}
-
-
-# How several processes share a run: each with the whole model, or with a share of it (torch's FSDP2; DeepSpeed).
-Strategy = Literal["ddp", "fsdp", "zero3"]
-
-
-class Local(Section):
-    """Runs in worker processes of this machine (submitit's LocalExecutor)."""
-
-    executor: Literal["local"]
-    workers: int = Field(default=1, gt=0)
-    runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
-    timeout_min: int = Field(default=24 * 60, gt=0)
-    tasks_per_node: int = Field(default=1, gt=0)  # processes that train one run together, one per GPU
-    strategy: Strategy = "ddp"
-    retries: Retries = {}
-
-
-class Slurm(BaseModel):
-    """Runs as Slurm jobs; every further key goes to submitit's SlurmExecutor as it is."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    executor: Literal["slurm"]
-    runs_per_job: int = Field(default=1, gt=0)
-    nodes: int = Field(default=1, gt=0)
-    tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
-    strategy: Strategy = "ddp"
-    retries: Retries = {}
-    # Judging in jobs of its own, without GPUs: their parameters, where they differ from those above.
-    judge: dict[str, Any] | None = None
-
-    def parameters(self) -> dict[str, Any]:
-        """What submitit gets."""
-        own = {"executor", "runs_per_job", "strategy", "judge", "retries"}
-        return {key: value for key, value in self.model_dump().items() if key not in own}
-
-
-Launch = Annotated[Inline | Local | Slurm, Field(discriminator="executor")]
-
-
 class Study(Section):
     """The Optuna study: `journal` (a file in the sweep's folder), or a database URL (`$NAMES` are expanded)."""
 
@@ -177,7 +121,9 @@ class SweepSpec(Section):
     grid: list[dict[str, Any]]  # of a search: empty here; `open_sweep` puts the settings that were asked for
     search: Search | None = None
     seeds: list[int]
-    train: dict[str, Any] = {}  # TrainSettings, checked as such; `learning_rate` may come from the grid
+    train: dict[str, Any] = Field(
+        default={}
+    )  # TrainSettings, checked as such; the grid may give learning_rate
     evaluate: Evaluate = Evaluate()
     compare: Compare = Compare()
     invariant: Invariant | None = None
@@ -338,15 +284,7 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
         # The file is copied into the store, which many can read.
         said = "a password stands in study.storage; name a variable (user:$PGPASSWORD@host) or use ~/.pgpass"
         yield Problem(("study", "storage"), said)
-    launch = raw.get("launch")
-    if isinstance(launch, dict) and launch.get("executor") == "slurm":
-        yield from _slurm_problems(launch)
-    retries = launch.get("retries") if isinstance(launch, dict) else None
-    causes = [*POLICIES, *CAUSE_ALIASES]
-    for cause in retries if isinstance(retries, dict) else ():
-        if cause not in causes:
-            said = f"unknown cause {cause!r} under launch.retries{suggest(str(cause), causes)}"
-            yield Problem(("launch", "retries", cause), said, True)
+    yield from launch_problems(raw.get("launch"))
 
 
 def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:
@@ -362,23 +300,6 @@ def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:
     elif named["kind"] not in JUDGES:
         where = (*at, "kind") if isinstance(judge, dict) else at
         yield Problem(where, f"unknown judge {named['kind']!r}{suggest(str(named['kind']), JUDGES)}")
-
-
-def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:
-    """Keys that submitit's SlurmExecutor does not know."""
-    from submitit import SlurmExecutor
-
-    allowed = sorted(
-        {*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict(), *Slurm.model_fields}
-        - {"ntasks_per_node"}  # tasks_per_node says it, and is what divides a batch
-    )
-    judge = launch.get("judge")
-    own = sorted({*SlurmExecutor._valid_parameters(), *SlurmExecutor._equivalence_dict()})
-    for section, place, known in ((launch, ("launch",), allowed), (judge, ("launch", "judge"), own)):
-        for key in section if isinstance(section, dict) else ():
-            if key not in known:
-                said = f"unknown key {key!r} under {'.'.join(place)}{suggest(str(key), known)}"
-                yield Problem((*place, key), said, True)
 
 
 def _invariant_problems(batch: int, raw: dict[Any, Any]) -> Iterator[Problem]:

@@ -9,10 +9,10 @@ from typing import Any
 from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
 from sweeps.failures import POLICIES, normalised
+from sweeps.launch_spec import Slurm
 from sweeps.progress import label
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_rows, run_scores
-from sweeps.spec import Slurm
 from sweeps.sweep import Sweep
 from sweeps.timing import measured_seconds, progress_of, used_hours
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sweeps.attempts import attempts
 from sweeps.errors import FailureError
+from sweeps.launch_spec import Local, Slurm
 from sweeps.manifests import stage_times
 from sweeps.resolve import PlannedRun
-from sweeps.spec import Local, Slurm
 from sweeps.store import STAGES, State, read_json
 from sweeps.sweep import Sweep
 

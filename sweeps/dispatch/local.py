@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from sweeps.errors import FailureError
+from sweeps.launch_spec import Local
 from sweeps.progress import SweepProgress
 from sweeps.resolve import Job, PlannedRun
-from sweeps.spec import Local
 from sweeps.stages import execute
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep

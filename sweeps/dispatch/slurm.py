@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from sweeps.dispatch.submission import FINISH, Part, Submission, next_folder, parts_to_submit, queue_of
 from sweeps.errors import FailureError, UserError
-from sweeps.spec import Slurm
+from sweeps.launch_spec import Slurm
 from sweeps.store import write_json, write_whole
 from sweeps.sweep import Sweep
 
