@@ -121,7 +121,9 @@ def test_analysis_is_complete_and_serialises() -> None:
     assert len(result.cells) == 2 * 2 * 2
     assert [c.metric for c in result.comparisons] == [LC.name, "kl"]
     assert result.verdict_kind == "untestable"
-    assert "1 of 4 pairs is missing (1 adadpo run diverged)" in result.verdict
+    assert (
+        "1 of 4 pairs is missing (1 adadpo run diverged; this is about those that did not)" in result.verdict
+    )
     assert Analysis.model_validate_json(result.model_dump_json()) == result
 
 
