@@ -19,6 +19,7 @@ STATE_IN_WORDS = {
     "diverged": "diverged",
     "failed": "failed",
     "pruned": "was pruned by the search",
+    "cancelled": "was cancelled",
     "running": "is still running",
     "waiting": "has not run",
 }

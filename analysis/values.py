@@ -10,7 +10,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
 # quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
 # pruned: a search gave its setting up after fewer seeds, and did not run it
-RunState = Literal["done", "quarantined", "diverged", "failed", "pruned", "running", "waiting"]
+RunState = Literal["done", "quarantined", "diverged", "failed", "pruned", "cancelled", "running", "waiting"]
 Value = float | int | str | bool | None
 
 

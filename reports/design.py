@@ -16,6 +16,7 @@ _STATES: tuple[RunState, ...] = (
     "diverged",
     "failed",
     "pruned",
+    "cancelled",
     "running",
     "waiting",
 )

@@ -23,6 +23,7 @@ _STATES: dict[RunState, str] = {
     "diverged": "diverged",
     "failed": "failed",
     "pruned": "pruned by the search",
+    "cancelled": "cancelled by hand",
     "running": "still running",
     "waiting": "not started",
 }

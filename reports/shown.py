@@ -15,7 +15,16 @@ from analysis.results import RunState
 from reports.text import clean, plural, shorten
 
 TagKind = Literal[
-    "done", "quarantined", "diverged", "failed", "pruned", "running", "waiting", "confirmatory", "exploratory"
+    "done",
+    "quarantined",
+    "diverged",
+    "failed",
+    "pruned",
+    "cancelled",
+    "running",
+    "waiting",
+    "confirmatory",
+    "exploratory",
 ]
 _TAG_SIGNS: dict[TagKind, str] = {
     "done": "✓",
@@ -23,6 +32,7 @@ _TAG_SIGNS: dict[TagKind, str] = {
     "diverged": "≁",
     "failed": "✕",
     "pruned": "✂",
+    "cancelled": "↩",
     "running": "▸",
     "waiting": "○",
     "confirmatory": "✓",

@@ -71,8 +71,9 @@ def cancel_runs(
     while (left := _running(sweep, mine)) and time.monotonic() < deadline:
         on_wait(len(left))
         time.sleep(POLL_SECONDS)
-    if left:
-        found.jobs += _cancel_jobs(sweep, pending=False)
+    # Also where the workers left by themselves: a job that is only about to begin would hold its node for nothing.
+    found.jobs += _cancel_jobs(sweep, pending=False)
+    _wait_for_jobs(sweep, found.jobs)
     if left and not sweep.select("waiting"):  # nothing else would be lost with the process
         for run in left:
             _end_owner(sweep.store.run(run.run_id).lease.read() or {})
@@ -89,7 +90,7 @@ def _cancel_jobs(sweep: Sweep, *, pending: bool) -> list[str]:
 
     Args:
         sweep: whose jobs.
-        pending: those that have not begun; else those whose workers did not leave.
+        pending: those that have not begun; else those that have.
 
     Raises:
         FailureError: Slurm does not answer; the runs are cancelled all the same.
@@ -104,17 +105,30 @@ def _cancel_jobs(sweep: Sweep, *, pending: bool) -> list[str]:
         if not queued.runs or (queued.job.state == "PENDING") is not pending:
             continue
         left = [run_id for run_id in queued.runs if states.get(run_id) not in OVER]
-        if all(sweep.orders.cancelled(run_id) for run_id in left):
+        if left and all(sweep.orders.cancelled(run_id) for run_id in left):
             labels.append(queued.job.label)
     if labels:
         try:
-            subprocess.run(["scancel", *labels], check=True, capture_output=True, text=True, timeout=60)
+            subprocess.run(
+                ["scancel", "--quiet", *labels], check=True, capture_output=True, text=True, timeout=60
+            )
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip()
             raise FailureError(
                 f"scancel does not answer: {said}; the runs are cancelled for all workers"
             ) from error
     return labels
+
+
+def _wait_for_jobs(sweep: Sweep, labels: Sequence[str]) -> None:
+    """Until Slurm has cancelled jobs no more: a run that is retried would else be taken for queued."""
+    from sweeps.dispatch.submission import queue_of
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while labels and time.monotonic() < deadline:
+        if not {queued.job.label for queued in queue_of(sweep, shared=False)} & {*labels}:
+            return
+        time.sleep(5 * POLL_SECONDS)
 
 
 def _running(sweep: Sweep, runs: Sequence[PlannedRun]) -> list[PlannedRun]:

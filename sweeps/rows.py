@@ -64,7 +64,7 @@ def run_row(
     """One line of the table; `scores`: of `run_scores`, else the run's own alone."""
     eval_id = (evaluation or sweep.job.evaluation).eval_id
     folder = sweep.store.run(run.run_id)
-    state: str = folder.state(eval_id)
+    state: str = sweep.told(run, folder.state(eval_id))
     done = folder.stages_done(eval_id)
     values: dict[str, float | None] = dict.fromkeys(metric.name for metric in METRICS)
     flags: list[str] = []
@@ -99,7 +99,7 @@ def run_row(
         setting=run.setting,
         hyperparameters=run.hyperparameters,
         seed=run.seed,
-        state=_shown_state("pruned" if state == "waiting" and run.setting in sweep.pruned else state),
+        state=_shown_state(state),
         metrics=values,
         wall_seconds=wall,
         flags=flags,
@@ -123,7 +123,8 @@ def failures_of(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Mapping[s
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
         else:
             done = folder.stages_done(sweep.eval_id)
-            reason = f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
+            reason = "cancelled; " if row.state == "cancelled" else ""
+            reason += f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
         run = {"run_id": row.run_id, "arm": row.arm, "setting": row.setting, "seed": row.seed}
         found.append(Failure(**run, state=row.state, reason=reason))
     return found

@@ -82,11 +82,15 @@ def search_lines(sweep: Sweep) -> list[str]:
         + (f", {pruned} pruned" if pruned else "")
         + f"; {search.parallel} at a time, at most {most} runs in all"
     ]
+    if cancelled := len(sweep.select("cancelled")):
+        again = f"adadpo retry {sweep.spec.name} state:cancelled"
+        lines.append(f"  the search waits for {cancelled} cancelled runs: {again}")
     return lines + [f"  pruned: {setting}: {why}" for setting, why in sweep.pruned.items()]
 
 
 def _all_ended(rows: Iterable[RunRow]) -> bool:
-    return not any(row.state in ("running", "waiting") for row in rows)
+    # Whoever took a run back wants no further ones in its place: the search waits until it is retried.
+    return not any(row.state in ("running", "waiting", "cancelled") for row in rows)
 
 
 def _next(sweep: Sweep, search: Search, rows: list[RunRow]) -> list[Asked]:

@@ -13,6 +13,7 @@ from sweeps.launch_spec import Slurm
 from sweeps.progress import label
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_rows, run_scores
+from sweeps.search import search_lines
 from sweeps.sweep import Sweep
 from sweeps.timing import measured_seconds, progress_of, used_hours
 
@@ -58,6 +59,7 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "counts": {state: count for state, count in counts.items() if count},
         "queued": None if queued is None else len(queued & shown),
         "queue_problem": queue_problem,
+        "search": search_lines(sweep),
         "progress": progress_of(sweep, sweep.states(), measured),
         "used": used_hours(sweep),
         "working": working,

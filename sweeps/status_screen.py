@@ -47,6 +47,8 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
             "  ", ("nothing runs: ", "yellow"), f"{status['counts']['waiting']} runs wait; go on: ",
             (f"adadpo launch {status['sweep']}", "bold"),
         )  # fmt: skip
+    for line in status["search"]:
+        yield Text(line)
     if status["queue_problem"]:
         yield Text.assemble("  ", ("queue: ", "yellow"), status["queue_problem"])
     for cause in status["causes"]:

@@ -77,7 +77,10 @@ class Sweep:
 
     def state(self, run: PlannedRun) -> State:
         """A run's state; what this sweep took back is not waiting for anybody."""
-        state = self.store.run(run.run_id).state(self.eval_id)
+        return self.told(run, self.store.run(run.run_id).state(self.eval_id))
+
+    def told(self, run: PlannedRun, state: State) -> State:
+        """The state that a run's files tell, with what the sweep alone knows: a run that nobody is to begin."""
         if state == "waiting" and run.setting in self.pruned:
             return "pruned"
         return "cancelled" if state == "waiting" and self.orders.cancelled(run.run_id) else state

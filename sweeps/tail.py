@@ -11,7 +11,7 @@ from sweeps.resolve import PlannedRun
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.3
-OVER = ("done", "diverged", "failed", "cancelled")
+OVER = ("done", "diverged", "failed", "cancelled", "pruned")
 
 
 def follow_log(sweep: Sweep, run: PlannedRun) -> Iterator[str]:

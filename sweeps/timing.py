@@ -25,7 +25,7 @@ REPORTED = {
     "KL": ("generate", 0.78, 0.22),
     "judge": ("judge", 0.0, 1.0),
 }
-OVER = ("done", "diverged", "failed", "cancelled")
+OVER = ("done", "diverged", "failed", "cancelled", "pruned")
 
 
 def measured_seconds(sweep: Sweep) -> dict[str, float]:

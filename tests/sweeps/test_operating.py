@@ -19,8 +19,10 @@ import pytest
 from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 from test_failures import failing
 
+from reports import load_results
 from sweeps import cli_runs, tail, timing
 from sweeps.attempts import note_attempt
+from sweeps.cli_runs import allow_again
 from sweeps.lease import held, is_here
 from sweeps.store import read_json, write_json
 
@@ -171,6 +173,30 @@ def test_why_speaks_of_every_state(store: Path, small: Path, undisturbed: Path) 
     assert f"adadpo retry small {run.run_id[:8]}" in why()
     sweep.orders.stop("disk", "no space left")
     assert "launch stopped: disk: no space left" in adadpo("status", small, "--store", store).out
+
+
+def test_a_cancelled_run_is_called_so_in_the_report(store: Path, small: Path) -> None:
+    """Taken back after its training: counted and named as cancelled, on the page too; retried, it waits."""
+    sweep = opened(small, store)
+    run = sweep.job.runs[0]
+    sweep.store.run(run.run_id).last_file("score", sweep.eval_id).unlink()
+    sweep.orders.cancel(run.run_id)
+    assert adadpo("report", small, "--store", store).code == 0
+    results = load_results(sweep.folder / "results.json")
+    assert results.counts == {"done": 7, "cancelled": 1}
+    [failure] = results.failures
+    assert (failure.run_id, failure.state) == (run.run_id, "cancelled")
+    assert failure.reason == "cancelled; 3 of 4 stages are done"
+    assert results.comparisons[0].missing_pairs == [
+        f"{run.setting}, seed {run.seed}: {run.arm} was cancelled"
+    ]
+    page = (sweep.folder / "report.html").read_text()
+    assert "cancelled; 3 of 4 stages are done" in page
+    assert "1 cancelled by hand" in page
+    assert "1 cancelled" in adadpo("status", small, "--store", store).out
+    allow_again(sweep, run)
+    adadpo("report", small, "--store", store)
+    assert load_results(sweep.folder / "results.json").counts == {"done": 7, "waiting": 1}
 
 
 def test_logs_follow_until_the_run_ends(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,23 @@ def test_what_has_no_value_is_told_and_avoided(tmp_path: Path) -> None:
     assert sum(high[8:]) <= 4  # of 16; a third of the space
 
 
+def test_a_search_waits_for_a_run_that_was_taken_back(tmp_path: Path) -> None:
+    """Cancelled in the first batch: no further settings, and status and plan say why; retried, it goes on."""
+    sweep = advance(opened_search(tmp_path))
+    first, *others = sweep.job.runs
+    for run in others:
+        make_up(sweep, run, 50.0)
+    sweep.record()
+    sweep.orders.cancel(first.run_id)
+    assert advance(sweep).asked == sweep.asked
+    for verb in ("status", "plan"):
+        said = adadpo(verb, sweep.file.path, "--store", sweep.store.root).out
+        assert "the search waits for 1 cancelled runs: adadpo retry small state:cancelled" in said
+    sweep.orders.allow(first.run_id)
+    make_up(sweep, first, 50.0)
+    assert len(advance(sweep).asked) == 4
+
+
 def test_nothing_is_asked_for_while_all_fail(tmp_path: Path) -> None:
     """A bug hits every setting alike: the search stops after the batch; a retry goes on with it."""
     sweep = advance(opened_search(tmp_path))
