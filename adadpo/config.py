@@ -54,6 +54,8 @@ class TrainSettings(Settings):
     gradient_checkpointing: bool = False
     # shared_prompt: a pair's prompt is computed once; trl: TRL's own pass (bit for bit), needed for several processes
     forward: Literal["shared_prompt", "trl"] = "shared_prompt"
+    # random: TRL's order; by_length: at random too, with pairs of like length in a step, so that less is padding
+    batching: Literal["random", "by_length"] = "random"
     checkpoint_steps: int | None = Field(default=None, gt=0)  # resume point every so many steps
     checkpoint_minutes: float | None = Field(
         default=15.0, gt=0
@@ -74,8 +76,13 @@ class TrainSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs that do not measure or keep anything on the way are what they were before that was possible."""
-        unsaid = {"eval_steps": None, "snapshot_steps": None, "checkpoint_minutes": 15.0}
+        """Runs that use nothing of what was added later are what they were before that was possible."""
+        unsaid = {
+            "eval_steps": None,
+            "snapshot_steps": None,
+            "checkpoint_minutes": 15.0,
+            "batching": "random",
+        }
         return {key: v for key, v in serialize(self).items() if key not in unsaid or v != unsaid[key]}
 
     def accumulation_steps(self, processes: int = 1) -> int:

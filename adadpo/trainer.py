@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.trainer_utils import has_length
 from trl import DPOConfig, DPOTrainer
 
 from adadpo.logprobs import PairLogps, packed_pair_logps
 from adadpo.losses import PreferenceLoss, preference_loss
 from adadpo.methods import Method, make_method
+from adadpo.order import LengthSampler, pair_lengths
+from adadpo.shares import Share, micro_batch_shares
 
 # TRL's options of its own loss, at their defaults: they do nothing here, so nothing else is accepted.
 TRL_LOSS = {
@@ -31,7 +34,8 @@ TRL_LOSS = {
 class AdaDPOConfig(DPOConfig):
     """TRL's DPOConfig plus the method; `beta` is the method's own default unless it is given.
 
-    A method without reference (CPO, SimPO, ORPO) loads none.
+    A method without reference (CPO, SimPO, ORPO) loads none. `train_sampling_strategy="group_by_length"` is that of
+    `adadpo.order`; TRL's has no lengths of pairs and fails.
 
     Raises:
         ValueError: `forward` or a method option is not one of its choices, or an option of TRL's own loss is set.
@@ -141,6 +145,26 @@ class AdaDPOTrainer(DPOTrainer):
             return dataset
         return super()._precompute_ref_logps(dataset, *args, **kwargs)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """`group_by_length`: pairs of like length in a step of all processes; every other order is transformers'."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not has_length(dataset):
+            return super()._get_train_sampler(train_dataset)
+        per_step = self._train_batch_size * self.args.gradient_accumulation_steps
+        return LengthSampler(
+            pair_lengths(dataset, self.args.max_length),
+            batch_size=per_step * self.accelerator.num_processes,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+        )
+
+    def get_train_dataloader(self) -> Any:
+        """Transformers', whose sampler is told the epoch in mid-epoch too: accelerate looks at the outer one alone."""
+        loader = super().get_train_dataloader()
+        dealt_out = getattr(loader.batch_sampler, "batch_sampler", None)  # by several processes
+        if isinstance(sampler := getattr(dealt_out, "sampler", None), LengthSampler):
+            loader.set_sampler(sampler)
+        return loader
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """A step's micro-batches; what each of them weighs is noted."""
         samples, items = super().get_batch_samples(*args, **kwargs)
@@ -242,47 +266,6 @@ class AdaDPOTrainer(DPOTrainer):
             means = list(self.accelerator.reduce(torch.stack(sums) * share.scale, "mean"))
         for name, mean in zip(values, means, strict=True):
             self._metrics[mode][name].append(mean.item())
-
-
-class Share(NamedTuple):
-    """What a micro-batch of one process contributes to the mean over a step's pairs."""
-
-    pairs: int  # those that count, from the first; behind them are duplicates
-    weight: float  # of their mean: 1 where all micro-batches are full
-
-    @property
-    def scale(self) -> float:
-        """The weight of one pair."""
-        return self.weight / self.pairs if self.pairs else 0.0
-
-
-def micro_batch_shares(
-    *, pairs: int, per_batch: int, accumulation: int, processes: int, rank: int, step: int, batches: int
-) -> list[Share]:
-    """The shares of one process's micro-batches in an optimiser step: their mean is that over the step's pairs.
-
-    The pairs of a step are dealt out as accelerate does: micro-batch after micro-batch to one process after another;
-    the last round of an epoch is filled up with pairs from its beginning. Losses are averaged over processes and over
-    the micro-batches of the step, hence the factors.
-
-    Args:
-        pairs: in an epoch.
-        per_batch: pairs of a micro-batch.
-        accumulation: micro-batches of a step in each process.
-        processes: how many.
-        rank: of this one.
-        step: optimiser steps done, epochs before included.
-        batches: micro-batches that this process has in this step; fewer at an epoch's end.
-    """
-    per_step = per_batch * processes * accumulation
-    first = step % -(-pairs // per_step) * per_step
-    total = min(per_step, pairs - first)
-    shares = []
-    for batch in range(batches):
-        start = first + (batch * processes + rank) * per_batch
-        here = min(max(pairs - start, 0), per_batch)
-        shares.append(Share(here, here * batches * processes / total))
-    return shares
 
 
 def accept_packed_pairs(model: Any) -> None:

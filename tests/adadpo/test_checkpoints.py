@@ -47,19 +47,20 @@ def resumed(base: Base, config: RunConfig, data: TrainingData, folder: Path) -> 
 
 class TestResume:
     @pytest.mark.parametrize(
-        ("lora", "every", "stop_at", "found"),
-        [(False, 2, 5, 4), (False, 4, 3, 0), (False, 3, 6, 3), (True, 1, 3, 2), (True, 2, 5, 4)],
-    )
+        ("lora", "every", "stop_at", "found", "batching"),
+        [(False, 2, 5, 4, "random"), (False, 4, 3, 0, "random"), (False, 3, 6, 3, "random"), (True, 1, 3, 2, "random"),
+         (True, 2, 5, 4, "by_length"), (False, 1, 3, 2, "by_length")],
+    )  # fmt: skip
     def test_bit_identical(
         self, base: Base, data: TrainingData, tmp_path: Path, whole: Any,
-        lora: bool, every: int, stop_at: int, found: int,
+        lora: bool, every: int, stop_at: int, found: int, batching: str,
     ) -> None:  # fmt: skip
         """Against the uninterrupted run without checkpoints: weights, history and metrics.
 
         Stopped mid-epoch, at an epoch's end, in the last step, and before the first checkpoint.
         """
-        expected, metrics = whole(config_of(lora=lora))
-        config = config_of(lora=lora, checkpoint_steps=every)
+        expected, metrics = whole(config_of(lora=lora, batching=batching))
+        config = config_of(lora=lora, checkpoint_steps=every, batching=batching)
         with pytest.raises(Stop):
             run(base, config, data, tmp_path, stop_at=stop_at)
         assert resumed(base, config, data, tmp_path) == (found, metrics)

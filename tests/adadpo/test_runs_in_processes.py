@@ -16,8 +16,8 @@ from run_examples import config_of, history, run, weights
 
 from adadpo.config import RunConfig
 from adadpo.policy import Base
+from adadpo.shares import micro_batch_shares
 from adadpo.train import TrainingData
-from adadpo.trainer import micro_batch_shares
 
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.3, "eval_steps": 2}
 # 11 pairs in steps of 4: the last one of an epoch has 3, so 4 processes fill it up with a duplicate.
@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, RunConfig]] = {
     "ddp, shared prompt": ("ddp", config_of(**PLAIN, micro_batch_size=1, snapshot_steps=3)),
     "ddp, trl's forward": ("ddp", config_of("adasimpo", **PLAIN, micro_batch_size=1, forward="trl")),
     "ddp, adapters": ("ddp", config_of(lora=True, **PLAIN, micro_batch_size=1)),
+    "ddp, by length": ("ddp", config_of(**PLAIN, micro_batch_size=1, batching="by_length")),
     "fsdp": ("fsdp", config_of(**PLAIN, micro_batch_size=1, gradient_checkpointing=True)),
     "zero3": ("zero3", config_of(**PLAIN, micro_batch_size=1)),
 }
@@ -111,12 +112,12 @@ def test_the_reference_is_computed_once(four: Path) -> None:
     assert len(list((four / "cache" / "reference").iterdir())) == 2
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("strategy", "batching"), [("ddp", "by_length"), ("fsdp", "random")])
 def test_two_go_on_from_their_checkpoint(
-    base: Base, data: TrainingData, tmp_path: Path, strategy: str
+    base: Base, data: TrainingData, tmp_path: Path, strategy: str, batching: str
 ) -> None:
     """Against two processes that were never stopped: bit for bit. One of them is signalled in step 3, both stop."""
-    config = config_of(**PLAIN, micro_batch_size=1, precision="float32")
+    config = config_of(**PLAIN, micro_batch_size=1, precision="float32", batching=batching)
     os.environ["STOP_RANK_1_AT"] = "3"
     try:
         said = torchrun(2, tmp_path, {"a": (strategy, config)})

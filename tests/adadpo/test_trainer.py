@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from adadpo_examples import chats, rows
@@ -15,8 +17,10 @@ from transformers import HfArgumentParser
 from trl import DPOConfig, DPOTrainer
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer, make_method
+from adadpo.order import order_by_length
 from adadpo.policy import Base
 from adadpo.quiet import quiet
+from adadpo.tokens import tokenize_pairs
 
 Weights = dict[str, torch.Tensor]
 BALANCE = ["balance/chosen", "balance/rejected", "balance/clipped", "balance/log_gradient_ratio"]
@@ -93,6 +97,23 @@ class TestAgainstStock:
         assert distance(stock, ours) < 1e-5
         assert max(abs(step["rewards/margins"]) for step in stock_log) > 1e-2
 
+    @pytest.mark.parametrize("precompute", [False, True], ids=["reference model", "precomputed"])
+    def test_the_shared_prompt_by_length_is_the_same_training(self, train: Any, precompute: bool) -> None:
+        """Against TRL's pass in the same order, SGD: 1e-5. And it is another order than the random one."""
+        options = {
+            "optim": "sgd",
+            "learning_rate": 0.3,
+            "method": "dpo",
+            "precompute_ref_log_probs": precompute,
+        }
+        grouped = options | {"train_sampling_strategy": "group_by_length"}
+        plain, steps = train(AdaDPOTrainer, AdaDPOConfig, **grouped)
+        packed, _ = train(AdaDPOTrainer, AdaDPOConfig, forward="shared_prompt", **grouped)
+        random, _ = train(AdaDPOTrainer, AdaDPOConfig, **options)
+        assert len(steps) == 6
+        assert distance(plain, packed) < 1e-5
+        assert distance(plain, random) > 1e-5
+
     def test_adadpo_is_another_training(self, train: Any) -> None:
         """Against DPO: other weights; and AdaDPO with the balance put off is DPO bit for bit."""
         dpo, _ = train(AdaDPOTrainer, AdaDPOConfig, method="dpo")
@@ -166,8 +187,6 @@ class TestDropIn:
 
     def test_reference_columns_are_used(self, base: Base, fresh_model: Any, tmp_path: Any) -> None:
         """Against rewards by hand: with a reference of 0 nats a reward is beta times the log-probability."""
-        from adadpo.tokens import tokenize_pairs
-
         ready = tokenize_pairs(chats(4), base.tokenizer, 64).rows()
         with_reference = [{**row, "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0} for row in ready]
         with quiet():
@@ -182,6 +201,47 @@ class TestDropIn:
         assert trainer.ref_model is None
         assert step["rewards/chosen"] == pytest.approx(0.1 * step["logps/chosen"], rel=1e-6)
         assert step["rewards/rejected"] == pytest.approx(0.1 * step["logps/rejected"], rel=1e-6)
+
+
+class TestOrder:
+    def test_by_length_is_the_same_for_every_arm(
+        self, base: Base, fresh_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against `order_by_length` of the pairs' lengths, counted here: what two methods are given, epoch by epoch."""
+        ids = tokenize_pairs(chats(11), base.tokenizer, 40)
+        responses = zip(ids.prompt_ids, ids.chosen_ids, ids.rejected_ids, strict=True)
+        lengths = [len(p) + min(len(c), 40 - len(p)) + min(len(r), 40 - len(p)) for p, c, r in responses]
+        assert ids.truncated
+        assert len(set(lengths)) == 6
+        expected = [order_by_length(lengths, 4, np.random.default_rng([5, epoch])) for epoch in range(2)]
+        for options in ({"method": "dpo"}, {"forward": "shared_prompt"}, {"seed": 9, "data_seed": 5}):
+            seen: list[int] = []
+            packed = AdaDPOTrainer._compute_loss
+
+            def noting(
+                trainer: Any, model: Any, inputs: Any, *rest: Any, seen: Any = seen, of: Any = packed
+            ) -> Any:
+                pairs = len(inputs["input_ids"]) // 2
+                for row, mask in zip(
+                    inputs["input_ids"][:pairs], inputs["completion_mask"][:pairs], strict=True
+                ):
+                    prompt = row[: mask.argmax()].tolist()
+                    seen.append(ids.prompt_ids.index(prompt))
+                return of(trainer, model, inputs, *rest)
+
+            with quiet(), monkeypatch.context() as patch:
+                patch.setattr(AdaDPOTrainer, "_compute_loss", noting)
+                trainer = AdaDPOTrainer(
+                    model=fresh_model(),
+                    args=arguments(
+                        AdaDPOConfig, tmp_path, max_length=40, train_sampling_strategy="group_by_length",
+                        precompute_ref_log_probs=True, **{"seed": 5, **options},
+                    ),
+                    train_dataset=datasets.Dataset.from_list(rows(chats(11))),
+                    processing_class=base.tokenizer,
+                )  # fmt: skip
+                trainer.train()
+            assert seen == [*expected[0], *expected[1]]
 
 
 class TestArguments:

@@ -120,6 +120,7 @@ def ids(tmp_path: Path, text: str, store: str = "store") -> list[str]:
         ("executor: inline", "executor: local, tasks_per_node: 4, strategy: fsdp"),
         ("warmup: 0", "warmup: 0, checkpoint_steps: 1"),
         ("warmup: 0", "warmup: 0, checkpoint_minutes: 1"),
+        ("warmup: 0", "warmup: 0, batching: random"),
     ],
 )
 def test_what_does_not_change_a_result_does_not_change_an_id(tmp_path: Path, old: str, new: str) -> None:
@@ -142,6 +143,7 @@ def test_what_does_not_change_a_result_does_not_change_an_id(tmp_path: Path, old
         *[("warmup: 0", f"warmup: 0, {key}: {value}") for key, value in {
             "epochs": 2, "max_steps": 3, "scheduler": "linear", "optimizer": "sgd",
             "weight_decay": 0.1, "max_grad_norm": 2, "gradient_checkpointing": "true", "forward": "trl",
+            "batching": "by_length",
             "lora": "{r: 8}",
         }.items()],
         ("warmup: 0", "warmup: 0.5"),
