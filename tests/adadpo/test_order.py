@@ -37,7 +37,7 @@ def test_less_is_padding() -> None:
         return float(steps.sum() / (8 * steps.max(1).sum()))
 
     assert useful(list(range(400))) < 0.6
-    assert useful(order(lengths.tolist(), 8)) > 0.9
+    assert useful(order(lengths.tolist(), 8)) > 0.85
 
 
 def test_steps_come_in_random_order() -> None:
