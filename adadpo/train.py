@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 
-from adadpo.checkpoints import Checkpoints, resume_point, saving
+from adadpo.checkpoints import Checkpoints, saving
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.policy import Base, fresh_policy, save_policy
 from adadpo.processes import ALONE, Processes
 from adadpo.quiet import quiet
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.resume_points import resume_point
 from adadpo.stopping import StoppedError
 from adadpo.tokens import TokenPairs
 from adadpo.train_arguments import trainer_arguments

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from adadpo.checkpoints import KEPT
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.processes import ALONE, COMPUTE_TIMEOUT, Processes
+from adadpo.resume_points import KEPT
 from adadpo.trainer import AdaDPOConfig
 
 

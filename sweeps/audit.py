@@ -45,6 +45,8 @@ def audit_sweep(sweep: Sweep, words: Sequence[str], options: Options, on_progres
         subjects.append(Subject(run.arm, run.config.method, run.config.train, run.seed, run.run_id, policies))
         if not sweep.store.run(run.run_id).metrics.exists():
             missing.append(f"{run.arm}: the run is not trained to its end")
+        if sweep.store.run(run.run_id).weights_freed:
+            missing.append(f"{run.arm}: its trained weights were freed by adadpo gc")
         if run.config.train.snapshot_steps is None:
             missing.append(f"{run.arm}: no snapshots on the way (train.snapshot_steps keeps them)")
     source = sweep.job.heldout
@@ -129,7 +131,7 @@ def _policies(folder: RunFolder, run: PlannedRun) -> Sequence[Policy]:
         if path.name.removeprefix("step-").isdecimal()
     ]
     found = [Policy(0, None), *sorted(snapshots, key=lambda policy: policy.step)]
-    if folder.metrics.exists():
+    if folder.metrics.exists() and not folder.weights_freed:
         saved = folder.train / ("adapter" if run.config.train.lora else "model")
         found.append(Policy(int(read_json(folder.metrics)["steps"]), saved))
     return found

@@ -177,6 +177,7 @@ def dashboard(
 for verb in (cli_runs.status, cli_runs.logs, cli_runs.why, cli_runs.cancel, cli_runs.retry):
     app.command()(verb)
 app.command()(cli_store.fsck)
+app.command()(cli_store.gc)
 app.command()(cli_judge.judge)
 app.command()(cli_judge.assets)
 app.command()(cli_audit.audit)

@@ -1,18 +1,23 @@
-"""Verbs about the store's files: `fsck`."""
+"""Verbs about the store's files: `fsck`, `gc`."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from sweeps.cli_runs import JsonOption, StoreOption
+from sweeps.cli_runs import JsonOption, RunsArgument, StoreOption
 from sweeps.store import open_store
 
 if TYPE_CHECKING:
+    from sweeps.freeing import Collection
     from sweeps.fsck import Verdict
+    from sweeps.garbage import Kind
+
+SHOWN_RUNS = 20
 
 
 def fsck(
@@ -54,7 +59,6 @@ def fsck(
 
 
 def _show(found: Verdict, *, repair: bool) -> None:
-    out = Console(soft_wrap=True, emoji=False, highlight=False)
     seen = found.checked
     lines = [f"{found.store}: {seen.runs} runs, {seen.stages} stages, {seen.files} files looked at"]
     if seen.unverified:
@@ -74,5 +78,96 @@ def _show(found: Verdict, *, repair: bool) -> None:
         lines.append(f"  {left} remain that only a person can mend")
     else:
         lines.append("  mended; what was moved aside is in the store's quarantine folder. Now: adadpo launch")
+    _print(lines)
+
+
+def gc(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(metavar="[SWEEP]", help="A sweep file or a launched sweep. Default: the whole store."),
+    ] = None,
+    run: RunsArgument = None,
+    weights: Annotated[
+        bool,
+        typer.Option(
+            "--weights",
+            help="Also the trained weights of runs whose every evaluation is complete. Another evaluation "
+            "then trains them anew.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Free without asking.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a store can free, then free it: checkpoints nobody resumes from, leftovers, quarantined pieces.
+
+    Nothing is freed without --yes or an answer. Runs that somebody works on, or may, are left alone, and so is what any
+    sweep in the store still needs.
+    """
+    from sweeps.freeing import as_dict, free, look
+    from sweeps.garbage import KINDS
+
+    opened = open_store(store)
+    chosen = [kind for kind in KINDS if kind != "weights" or weights]
+    found = look(opened, sweep, run or [])
+    if not as_json:
+        _show_garbage(found, chosen)
+    some = any(item.kind in chosen for item in found.garbage.items)
+    if some and not yes and not as_json and sys.stdin.isatty() and typer.confirm("free it?", default=False):
+        yes, found = True, look(opened, sweep, run or [])  # an answer may take its time
+    if yes and some:
+        opened.require_writable()
+        free(found, chosen)
+    if as_json:
+        print(json.dumps(as_dict(found, chosen), indent=1))
+    elif some:
+        _show_freed(found, yes=yes)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _show_garbage(found: Collection, chosen: list[Kind]) -> None:
+    from rich.filesize import decimal
+
+    from sweeps.freeing import as_dict
+    from sweeps.garbage import KINDS
+
+    told = as_dict(found, chosen)
+    name = "" if found.target is None else f" of {found.target.spec.name}"
+    lines = [f"{found.store.root}: {decimal(told['bytes'])}{name} can be freed"]
+    for kind, meaning in KINDS.items():
+        if kind in told["classes"]:
+            only = "" if kind in chosen else "; stays without --weights"
+            lines.append(f"  {decimal(told['classes'][kind]):>9}  {kind} ({meaning}{only})")
+    largest = sorted(told["runs"].items(), key=lambda each: -sum(each[1].values()))
+    for run_id, sizes in largest[:SHOWN_RUNS]:
+        said = ", ".join(f"{kind} {decimal(size)}" for kind, size in sizes.items())
+        lines.append(f"    {run_id}: {said}")
+    if len(largest) > SHOWN_RUNS:
+        lines.append(f"    and {len(largest) - SHOWN_RUNS} more runs: --json has all")
+    reasons: dict[str, list[str]] = {}
+    for path, reason in told["kept"].items():
+        reasons.setdefault(reason, []).append(path)
+    for reason, paths in reasons.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        lines.append(f"  kept: {paths[0]}{more}: {reason}")
+    _print(lines)
+
+
+def _show_freed(found: Collection, *, yes: bool) -> None:
+    from rich.filesize import decimal
+
+    if not yes:
+        _print(["nothing was freed; --yes frees it"])
+        return
+    lines = [f"freed {decimal(sum(found.freed.values()))}"]
+    lines += [
+        f"  not freed: {path.relative_to(found.store.root)}: {why}" for path, why in found.failed.items()
+    ]
+    _print(lines)
+
+
+def _print(lines: list[str]) -> None:
+    out = Console(soft_wrap=True, emoji=False, highlight=False)
     for line in lines:
         out.print(line, markup=False)

@@ -16,7 +16,7 @@ from sweeps.lease import held, holder_state
 from sweeps.manifests import BASELINE_SEAL, content_digest, read_manifest
 from sweeps.mending import mend
 from sweeps.run_checks import Checked, Finding, check_run, json_flaw
-from sweeps.store import RunFolder, Store
+from sweeps.store import ASIDE, RunFolder, Store
 from sweeps.sweep import Sweep, open_sweep
 from sweeps.sweep_checks import check_sweep_files
 
@@ -185,8 +185,9 @@ def _baselines(store: Store) -> Iterator[Finding]:
 def _temporary(store: Store, in_work: Sequence[str]) -> Iterator[Finding]:
     """What interrupted writers left."""
     for path in sorted(store.root.rglob("*.part")):
-        inside = path.relative_to(store.root).parts[0]
-        if inside == "quarantine" or inside in in_work or not path.is_file():
+        parts = path.relative_to(store.root).parts
+        given_up = any(part.startswith(ASIDE) for part in parts)
+        if parts[0] == "quarantine" or parts[0] in in_work or given_up or not path.is_file():
             continue
         if time.time() - path.stat().st_mtime > FRESH_SECONDS:
             yield Finding(path, f"left by an interrupted writer ({path.stat().st_size} bytes)", "move")

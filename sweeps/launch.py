@@ -13,6 +13,7 @@ from sweeps.launch_spec import Local, Slurm
 from sweeps.readiness import require_evaluation, require_strategy, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
+from sweeps.retraining import retraining_lines
 from sweeps.search import advance, search_lines
 from sweeps.sweep import Sweep
 
@@ -43,6 +44,8 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
         + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
         highlight=False,
     )
+    for line in retraining_lines({run.run_id: sweep.store.run(run.run_id) for run in runs}):
+        console.print(line, markup=False, highlight=False)
     if isinstance(sweep.spec.launch, Slurm) and (runs or elsewhere):
         if runs:
             _prepare(sweep, console)

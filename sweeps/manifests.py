@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from sweeps.errors import FailureError
 from sweeps.identity import digest
 from sweeps.provenance import place
-from sweeps.store import FILES, STAGES, RunFolder, read_json, write_json
+from sweeps.store import FILES, STAGES, WEIGHTS, RunFolder, read_json, write_json
 
 BASELINE_SEAL = "baseline.manifest.json"
 # Beside a stage's own files: what else it writes, from the stage's folder on.
@@ -41,8 +41,13 @@ def stage_files(folder: RunFolder, stage: str, eval_id: str) -> Iterator[Path]:
     names = [*FILES[stage], *BESIDE[stage]]
     yield from (path for name in names if (path := home / name).is_file())
     if stage == "train":
-        for saved in ("adapter", "model"):
-            yield from sorted(path for path in (home / saved).rglob("*") if path.is_file())
+        yield from weight_files(home)
+
+
+def weight_files(train: Path) -> Iterator[Path]:
+    """The files of a training's adapter or model."""
+    for saved in WEIGHTS:
+        yield from sorted(path for path in (train / saved).rglob("*") if path.is_file())
 
 
 def record_stage(folder: RunFolder, stage: str, eval_id: str, started: float) -> None:
@@ -88,10 +93,24 @@ def _seal(path: Path, content: dict[str, Any]) -> None:
 def result_digest(folder: RunFolder, stage: str, eval_id: str) -> str | None:
     """What the next stage is made from: of training its weights, of the others their last file; None: not there."""
     if stage == "train":
-        weights = [path for path in stage_files(folder, stage, eval_id) if path.suffix == ".safetensors"]
-        return digest([content_digest(path) for path in weights]) if weights else None
+        return read_json(folder.freed)["digest"] if folder.weights_freed else weights_digest(folder.train)
     last = folder.last_file(stage, eval_id)
     return content_digest(last) if last.exists() else None
+
+
+def weights_digest(train: Path, known: Mapping[str, str] | None = None) -> str | None:
+    """What a training's weights are; None: there are none.
+
+    Args:
+        train: its folder.
+        known: hashes by path from the run's folder on, as a manifest has them; what is not there is read.
+    """
+    weights = [path for path in weight_files(train) if path.suffix == ".safetensors"]
+    names = [str(path.relative_to(train.parent)) for path in weights]
+    hashes = [
+        (known or {}).get(name) or content_digest(path) for name, path in zip(names, weights, strict=True)
+    ]
+    return digest(hashes) if hashes else None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

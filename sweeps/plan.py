@@ -14,6 +14,7 @@ from sweeps.launch_spec import Slurm
 from sweeps.metrics import METRICS
 from sweeps.provenance import split
 from sweeps.resolve import PlannedRun
+from sweeps.retraining import retraining_lines
 from sweeps.rows import run_row
 from sweeps.search import search_lines
 from sweeps.sweep import Sweep
@@ -34,6 +35,9 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "unknown": counts["unknown"],
         "failed": counts["failed"],
         "diverged": counts["diverged"],
+        "trained_anew": retraining_lines(
+            {run.run_id: sweep.store.run(run.run_id) for run in sweep.select("waiting")}
+        ),
         "settings": check.settings,
         "search": search_lines(sweep),
         "seeds": sweep.seeds,
@@ -133,6 +137,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"  +{plan['new']} new  ={plan['done']} done  ~{plan['failed'] + plan['diverged']} failed or diverged"
         f"  {plan['running']} running" + (f"  {plan['unknown']} unknown" if plan["unknown"] else ""),
     ]
+    lines += [f"  {line}" for line in plan["trained_anew"]]
     lines += plan["search"]
     for step in plan["steps"]:
         strategy = f" ({step['strategy']})" if step["strategy"] else ""

@@ -116,18 +116,19 @@ def judgements_of(sweep: Sweep) -> list[Judgement]:
 
 def remembered(sweep: Sweep) -> list[Evaluation]:
     """The evaluations by which these responses were judged again."""
-    return [each for each in _known_to(sweep) if each.generation_id == sweep.job.evaluation.generation_id]
+    return [each for each in known_to(sweep) if each.generation_id == sweep.job.evaluation.generation_id]
 
 
 def remember(sweep: Sweep, evaluation: Evaluation) -> None:
     """Have the report show an evaluation also when the sweep file names another one."""
     with FileLock(sweep.folder / "judgements.lock"):
-        others = [each for each in _known_to(sweep) if each.eval_id != evaluation.eval_id]
+        others = [each for each in known_to(sweep) if each.eval_id != evaluation.eval_id]
         known = [each.model_dump(mode="json") for each in (*others, evaluation)]
         write_json(sweep.folder / "judgements.json", known)
 
 
-def _known_to(sweep: Sweep) -> list[Evaluation]:
+def known_to(sweep: Sweep) -> list[Evaluation]:
+    """The evaluations that were launched or asked for, whatever their responses."""
     path = sweep.folder / "judgements.json"
     try:
         return [Evaluation.model_validate(each) for each in read_json(path)] if path.exists() else []

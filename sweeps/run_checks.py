@@ -20,7 +20,7 @@ from sweeps.manifests import (
     result_digest,
     stage_files,
 )
-from sweeps.store import FILES, STAGES, RunFolder, read_json
+from sweeps.store import FILES, STAGES, WEIGHTS, RunFolder, read_json
 from sweeps.weights import safetensors_shapes
 
 # How a finding is mended: `stage`: the stage's files are moved aside and a launch does it again; `score`: scored again
@@ -62,8 +62,11 @@ def check_run(folder: RunFolder, config: dict[str, Any] | None, checked: Checked
     checked.runs += 1
     run_id = folder.path.name
     yield from _check_config(folder, config)
-    if folder.failure.exists() and (said := json_flaw(folder.failure, dict)):
-        yield Finding(folder.failure, said, "move", run_id)
+    for path in (folder.failure, folder.freed):
+        if path.exists() and (said := json_flaw(path, dict)):
+            yield Finding(path, said, "move", run_id)
+            if path == folder.freed:
+                return  # without it the missing weights would be damage of everything made from them
     evaluations = sorted(
         str(path.relative_to(folder.path / "eval")) for path in folder.path.glob("eval/*/*") if path.is_dir()
     )
@@ -79,7 +82,7 @@ def check_run(folder: RunFolder, config: dict[str, Any] | None, checked: Checked
         for stage in ("judge", "score"):
             found += _check_stage(folder, stage, eval_id, checked)
     yield from found
-    if not found and folder.has("train", "-/-"):  # what follows from damaged files is no measure of it
+    if not found and folder.has_files("train", "-/-"):  # what follows from damaged files is no measure of it
         yield from _check_evaluation_lines(folder)
 
 
@@ -99,7 +102,7 @@ def _check_stage(
     """One stage's files; `rest`: also what it was made from, which is intact."""
     home = folder.last_file(stage, eval_id).parent
     present = [name for name in FILES[stage] if (home / name).exists()]
-    if not folder.has(stage, eval_id):
+    if not folder.has_files(stage, eval_id):
         # An unfinished training has a history alone; any other part of a stage is what is left of a whole one.
         sealed = manifest_path(folder, stage, eval_id).exists()
         if sealed or FILES[stage][-1] in present:
@@ -143,11 +146,18 @@ def _hash_flaws(
 ) -> Iterator[tuple[Path, str]]:
     for name, expected in (manifest or {"files": {}})["files"].items():
         path = folder.path / name
+        if _is_freed(folder, path):
+            continue
         if not path.is_file():
             yield path, "is missing"
         elif content_digest(path) != expected:
             said = json_flaw(path, object) if path.suffix == ".json" else None
             yield path, said or "is not as it was written: another hash"
+
+
+def _is_freed(folder: RunFolder, path: Path) -> bool:
+    """Of the weights that `adadpo gc` freed: gone, and no damage."""
+    return folder.weights_freed and any(path.is_relative_to(folder.train / name) for name in WEIGHTS)
 
 
 def _train_flaws(folder: RunFolder, eval_id: str) -> Iterator[tuple[Path, str]]:
@@ -159,7 +169,7 @@ def _train_flaws(folder: RunFolder, eval_id: str) -> Iterator[tuple[Path, str]]:
     if numbers != list(range(1, steps + 1) if isinstance(steps, int) else []):
         yield folder.history, f"holds {len(numbers)} whole steps in order, metrics.json says {steps}"
     weights = [path for path in stage_files(folder, "train", eval_id) if path.suffix == ".safetensors"]
-    if not weights:
+    if not weights and not folder.weights_freed:
         yield folder.train / "model", "no trained weights: adapter/ or model/ is missing"
     for path in weights:
         try:

@@ -24,6 +24,7 @@ from sweeps.orders import Orders
 from sweeps.prompts import prompt_messages
 from sweeps.provenance import provenance
 from sweeps.resolve import Job, PlannedRun
+from sweeps.retraining import take_over
 from sweeps.run_log import logging_to
 from sweeps.store import STAGES, RunFolder, flush_folder, read_json, write_json
 from sweeps.together import follow, leading, train_together, work_together
@@ -124,7 +125,8 @@ def run_stages(
                 return
             with failures_noted(workshop.job, folder, stage):
                 write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
-                folder.last_file(stage, eval_id).unlink(missing_ok=True)  # another of its files was deleted
+                if not folder.has_files(stage, eval_id):  # another of its files was deleted
+                    folder.last_file(stage, eval_id).unlink(missing_ok=True)
                 raise_if_stopped()
                 start = time.time()
                 log.info("%s starts", stage)
@@ -142,12 +144,21 @@ def _train(
     data = workshop.data(run)
     for line in data.left_out:
         logging.getLogger("sweeps").warning("left out: %s", line)
-    write_json(folder.path / "provenance.json", provenance(workshop.job, run))
+    target, again = folder.training, folder.weights_freed
+    described = provenance(workshop.job, run)
+    if again:
+        logging.getLogger("sweeps").info("trained anew: adadpo gc freed the weights, and responses need them")
+    else:
+        folder.freed.unlink(missing_ok=True)
+        write_json(folder.path / "provenance.json", described)
     for stale in folder.path.glob(f"eval/*/{PARTIAL}"):
         stale.unlink()  # another training's responses
-    metrics = train_together(workshop, run, folder.train, lambda done, total: report("train", done, total))
-    shutil.rmtree(folder.train / "checkpoints", ignore_errors=True)  # resume points of a finished run
-    flush_folder(folder.train)
+    metrics = train_together(workshop, run, target, lambda done, total: report("train", done, total))
+    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # resume points of a finished run
+    flush_folder(target)
+    if again:
+        take_over(folder, {**metrics, "wall_seconds": time.time() - start}, described)
+        return
     note_evaluations(folder, metrics, {})  # of a run whose training had to be done again
     write_json(folder.metrics, {**metrics, "wall_seconds": time.time() - start})
 

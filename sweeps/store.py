@@ -2,7 +2,8 @@
 
 <root>/<run_id>/                     one training run, shared by every sweep that contains it
     config.json provenance.json log.txt lease.json failure.json attempts.jsonl
-    train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done)
+    train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done); freed.json: no weights
+    retraining/ of a trained run whose weights were freed, and are needed again
     eval/<generation_id>/                 config.json, generation.json, outputs.json   (last: done)
     eval/<generation_id>/<judgement_id>/  config.json, judging.json, annotations.json, scores.json   (last: done)
 <root>/baselines/<id>/outputs.json   the untrained model's responses
@@ -24,6 +25,8 @@ from sweeps.lease import Lease, holder_state
 
 State = Literal["waiting", "running", "unknown", "done", "diverged", "failed", "cancelled", "pruned"]
 STAGES = ("train", "generate", "judge", "score")
+WEIGHTS = ("adapter", "model")  # folders of a training's result
+ASIDE = ".gc-"  # beginning of the name under which something waits for its deletion by `adadpo gc`
 CUT_SHORT = ("node", "preempted", "timeout")  # failures that say nothing about what was written
 # What a stage leaves for the later ones and the report; the last one is written last.
 FILES = {
@@ -109,6 +112,23 @@ class RunFolder:
         return self.train / "history.jsonl"
 
     @property
+    def freed(self) -> Path:
+        """Says that the trained weights were given up by `adadpo gc --weights`, and what they were."""
+        return self.train / "freed.json"
+
+    @property
+    def weights_freed(self) -> bool:
+        """The run was trained and its weights were given up since."""
+        if not self.freed.exists() or any((self.train / name).is_dir() for name in WEIGHTS):
+            return False
+        return self.has_files("train", "")
+
+    @property
+    def training(self) -> Path:
+        """Where training writes: beside `train` where only the weights of that are to be made again."""
+        return self.path / "retraining" if self.weights_freed else self.train
+
+    @property
     def failure(self) -> Path:
         """Why the run has no result."""
         return self.path / "failure.json"
@@ -141,7 +161,13 @@ class RunFolder:
         return self._folder(stage, eval_id) / FILES[stage][-1]
 
     def has(self, stage: str, eval_id: str) -> bool:
-        """A stage is done: its last file was written, and none was deleted since."""
+        """A stage is done; training is not where weights that were freed are needed for responses."""
+        if not self.has_files(stage, eval_id):
+            return False
+        return stage != "train" or not self.weights_freed or self.has_files("generate", eval_id)
+
+    def has_files(self, stage: str, eval_id: str) -> bool:
+        """A stage was done: its last file was written, and none was deleted since."""
         return all((self._folder(stage, eval_id) / name).exists() for name in reversed(FILES[stage]))
 
     def _folder(self, stage: str, eval_id: str) -> Path:
@@ -187,10 +213,17 @@ class RunFolder:
 
         Half-written training goes with it, unless it was only cut short: then its checkpoints are good.
         """
-        failure = read_json(self.failure) if self.failure.exists() else {}
+        anew = self.begins_anew
         self.failure.unlink(missing_ok=True)
-        if not self.metrics.exists() and failure.get("kind") not in CUT_SHORT:
-            shutil.rmtree(self.train, ignore_errors=True)
+        if anew:
+            shutil.rmtree(self.training, ignore_errors=True)
+
+    @property
+    def begins_anew(self) -> bool:
+        """The run failed such that another try leaves nothing of its half-written training."""
+        failure = read_json(self.failure) if self.failure.exists() else None
+        unfinished = self.weights_freed or not self.metrics.exists()
+        return failure is not None and unfinished and failure.get("kind") not in CUT_SHORT
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def follow(job: Job, processes: Processes) -> None:
                 workshop.base(run),
                 run.config,
                 workshop.data(run),
-                store.run(word).train,
+                store.run(word).training,
                 on_progress=lambda done, total: None,
                 processes=processes,
             )

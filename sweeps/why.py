@@ -80,6 +80,8 @@ def _next(
         if stopped := sweep.orders.stopped():
             yield f"The launch was stopped ({stopped['cause']}): {stopped['message']}"
         yield f"It has no failure and nobody works on it: adadpo launch {name} runs it, if none is on its way."
+        if folder.weights_freed:
+            yield "Its weights were freed by adadpo gc, and an evaluation needs them: it is trained anew."
     elif state == "running":
         yield f"Nothing to do: adadpo logs {name} {short} -f follows it, adadpo cancel {name} {short} takes it back."
     elif state == "unknown":

@@ -111,7 +111,7 @@ def progress_marks(job: Job) -> set[str]:
     for run in job.runs:
         folder = store.run(run.run_id)
         found |= {f"{run.run_id} {stage}" for stage in folder.stages_done(job.evaluation.eval_id)}
-        found |= {str(path) for path in folder.train.glob("checkpoints/*")}
+        found |= {str(path) for path in folder.training.glob("checkpoints/*")}
         found |= {f"{path} {path.stat().st_size}" for path in folder.path.glob("eval/*/partial.jsonl")}
     return found
 

@@ -18,9 +18,10 @@ import torch
 from run_examples import STEPS, Stop, config_of, history, identical, run, weights
 from safetensors import SafetensorError
 
-from adadpo.checkpoints import KEPT, MANIFEST, flaw, resume_point, saving, seal
+from adadpo.checkpoints import saving
 from adadpo.config import RunConfig
 from adadpo.policy import Base
+from adadpo.resume_points import KEPT, MANIFEST, flaw, resume_point, seal
 from adadpo.stopping import StoppedError, forget_stop, request_stop, stop_requested, stopping_on
 from adadpo.train import TrainingData, train_run
 

@@ -149,7 +149,9 @@ CHILDREN.set_forkserver_preload(
     ["sweeps.cli", "sweeps.launch", "sweeps.collect", "sweeps.study", "adadpo.train", "optuna.storages"]
 )
 
-Interruption = tuple[str, int, int]  # place ("progress" or "rename"), how often it is passed, signal
+# Place ("progress", "rename" for os.replace, "move" for os.rename, or another function of os), how often it is passed,
+# signal.
+Interruption = tuple[str, int, int]
 
 
 @dataclass
@@ -217,7 +219,8 @@ def _arrange(place: str, times: int, number: int) -> None:
 
         Holding.report = passing(Holding.report)  # type: ignore[method-assign]
     else:
-        os.replace = passing(os.replace)
+        name = {"rename": "replace", "move": "rename"}.get(place, place)
+        setattr(os, name, passing(getattr(os, name)))
 
 
 @contextlib.contextmanager
