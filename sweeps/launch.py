@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +12,7 @@ from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.design import next_step_lines
 from sweeps.errors import FailureError, UserError
 from sweeps.launch_spec import Local, Slurm
+from sweeps.on_finish import ending_told
 from sweeps.readiness import require_evaluation, require_strategy, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
@@ -55,17 +58,18 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
 
             follow_slurm(sweep, console)
         return
-    if runs:
-        _prepare(sweep, console)
-        _dispatch(sweep, runs, console)
-        sweep = _go_on(sweep, runs, console)
-    write_everything(sweep, console)
-    counts = sweep.counts()
-    if counts["failed"]:
-        raise FailureError(
-            f"{counts['failed']} runs failed: see adadpo logs {sweep.spec.name}, "
-            f"try them again by adadpo retry {sweep.spec.name}"
-        )
+    with ending_told(sweep, console):
+        if runs:
+            _prepare(sweep, console)
+            _dispatch(sweep, runs, console)
+            sweep = _go_on(sweep, runs, console)
+        write_everything(sweep, console)
+        counts = sweep.counts()
+        if counts["failed"]:
+            raise FailureError(
+                f"{counts['failed']} runs failed: see adadpo logs {sweep.spec.name}, "
+                f"try them again by adadpo retry {sweep.spec.name}"
+            )
 
 
 def _go_on(sweep: Sweep, launched: list[PlannedRun], console: Console) -> Sweep:
@@ -131,16 +135,18 @@ def finish_sweep(sweep: Sweep, console: Console) -> None:
     """The last job of a sweep on Slurm: have a search go on, bring study and report up to date, once at a time."""
     with FileLock(sweep.folder / "finish.lock"):
         later, refused = advance(sweep), None
-        if later.asked != sweep.asked and later.select("waiting") and isinstance(later.spec.launch, Slurm):
+        goes_on = later.asked != sweep.asked and bool(later.select("waiting"))
+        if goes_on and isinstance(later.spec.launch, Slurm):
             later.orders.begin([run.run_id for run in later.job.runs])
             try:
                 _submit(later, later.spec.launch, console)
             except FailureError as error:  # on some clusters nodes may not submit jobs
                 again = f"the search goes on by: adadpo launch {sweep.spec.name}"
                 refused = FailureError(f"{error}; {again}")
-        write_everything(later, console)
-        if refused is not None:
-            raise refused
+        with nullcontext() if goes_on and refused is None else ending_told(later, console):
+            write_everything(later, console)
+            if refused is not None:
+                raise refused
 
 
 def show_dry_run(sweep: Sweep) -> str:

@@ -21,12 +21,16 @@ class Section(BaseModel):
 # Cause of a failure -> automatic tries after the first one; what is not named is as in `failures.POLICIES`.
 Retries = dict[str, Annotated[int, Field(ge=0)]]
 
+# A shell command for when the sweep has ended or stalled, see `sweeps.on_finish`.
+OnFinish = Annotated[str, Field(min_length=1)] | None
+
 
 class Inline(Section):
     """Runs in this process, one after another."""
 
     executor: Literal["inline"] = "inline"
     retries: Retries = {}
+    on_finish: OnFinish = None
 
 
 # How several processes share a run: each with the whole model, or with a share of it (torch's FSDP2; DeepSpeed).
@@ -43,6 +47,7 @@ class Local(Section):
     tasks_per_node: int = Field(default=1, gt=0)  # processes that train one run together, one per GPU
     strategy: Strategy = "ddp"
     retries: Retries = {}
+    on_finish: OnFinish = None
 
 
 class Slurm(BaseModel):
@@ -56,12 +61,13 @@ class Slurm(BaseModel):
     tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
     strategy: Strategy = "ddp"
     retries: Retries = {}
+    on_finish: OnFinish = None
     # Judging in jobs of its own, without GPUs: their parameters, where they differ from those above.
     judge: dict[str, Any] | None = None
 
     def parameters(self) -> dict[str, Any]:
         """What submitit gets."""
-        own = {"executor", "runs_per_job", "strategy", "judge", "retries"}
+        own = {"executor", "runs_per_job", "strategy", "judge", "retries", "on_finish"}
         return {key: value for key, value in self.model_dump().items() if key not in own}
 
 

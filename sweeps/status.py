@@ -10,6 +10,7 @@ from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
 from sweeps.failures import POLICIES, normalised
 from sweeps.launch_spec import Slurm
+from sweeps.on_finish import on_finish_problem
 from sweeps.progress import label
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_rows, run_scores
@@ -67,6 +68,7 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "causes": _by_cause(sweep.spec.name, failures),
         "stopped": sweep.orders.stopped(),
         "stalled": bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem,
+        "on_finish": on_finish_problem(sweep),
         "quarantined": quarantined,
         "metric": sweep.spec.compare.primary,
         "cells": _cells(sweep, rows),

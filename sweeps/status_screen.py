@@ -49,6 +49,8 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
         )  # fmt: skip
     for line in status["search"]:
         yield Text(line)
+    if status["on_finish"]:
+        yield Text.assemble("  ", ("on_finish: ", "yellow"), status["on_finish"])
     if status["queue_problem"]:
         yield Text.assemble("  ", ("queue: ", "yellow"), status["queue_problem"])
     for cause in status["causes"]:
