@@ -1,28 +1,34 @@
 """The processes that train one run together: who this one is, and what they agree on.
 
 They find one another by torch's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as torchrun sets
-them. Torch is imported where there are several.
+them; without a port, by a file in which the first one says on which it listens. Torch is imported where there are
+several.
 One that fails leaves a word for the others, and none waits for ever for one that is gone: see `_Watch`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 Strategy = Literal["ddp", "fsdp", "zero3"]
 T = TypeVar("T")
 
 FAILURE = "adadpo/failure"  # key of the word that is left
+WORD = "adadpo/word"  # key of what the first process wrote into the file too: whoever finds it is with the right one
 WATCH_SECONDS = 1.0
 GRACE_SECONDS = 10.0  # for a process to end by the error that a lost peer causes in what it is doing
 # Waiting for one another's gradients includes the time in which the first one writes a checkpoint.
 COMPUTE_TIMEOUT = timedelta(hours=2)
+MEET_TIMEOUT = timedelta(minutes=15)  # until all are there: some may load their libraries from a slow disk
 # One process alone judges, for days with a slow judge; that a peer is gone is noticed otherwise.
 WAIT_TIMEOUT = timedelta(days=30)
 
@@ -102,7 +108,8 @@ class Processes:
     def fail(self, message: str) -> None:
         """Leave a word for the others before this process ends."""
         if self._store is not None:
-            self._store.compare_set(FAILURE, "", f"rank {self.rank}: {message}")  # the first word stays
+            with suppress(RuntimeError):  # the first process, which keeps the words, is gone
+                self._store.compare_set(FAILURE, "", f"rank {self.rank}: {message}")  # the first word stays
 
     def failure(self, patience: float = 2.0) -> str | None:
         """The first word that was left; None when there is none within `patience` seconds."""
@@ -121,7 +128,10 @@ ALONE = Processes()
 
 @contextmanager
 def joined(
-    strategy: Strategy, on_lost: Callable[[str], None], local_rank: int | None = None
+    strategy: Strategy,
+    on_lost: Callable[[str], None],
+    local_rank: int | None = None,
+    meeting: Path | None = None,
 ) -> Iterator[Processes]:
     """The processes that torch's variables name, for the length of a block.
 
@@ -129,6 +139,8 @@ def joined(
         strategy: how they share a model.
         on_lost: called with the reason in a process that cannot end by itself before it is ended.
         local_rank: the GPU of this process among those that it sees; None: it computes on the CPU.
+        meeting: file that all see, of this start of the job alone, by which they agree on a free port; None: the port
+            is MASTER_PORT.
 
     Raises:
         PeerError: the others do not come.
@@ -138,20 +150,23 @@ def joined(
 
     if local_rank is not None:
         torch.cuda.set_device(local_rank)
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    host, backend = os.environ["MASTER_ADDR"], "gloo" if local_rank is None else "cuda:nccl,cpu:gloo"
     try:
-        dist.init_process_group(
-            "gloo" if local_rank is None else "cuda:nccl,cpu:gloo", timeout=COMPUTE_TIMEOUT
-        )
+        if meeting is None:
+            dist.init_process_group(backend, timeout=COMPUTE_TIMEOUT)
+        else:
+            rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            first = _met(meeting, host, rank, size)
+            dist.init_process_group(backend, store=first, rank=rank, world_size=size, timeout=COMPUTE_TIMEOUT)
         group = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
         # A connection of its own: the group's may be blocked when it is needed.
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            host, port, is_master=False, timeout=timedelta(minutes=1)
-        )
+        store = _connected(host, int(os.environ["MASTER_PORT"]), timedelta(minutes=1))
     except (RuntimeError, ValueError) as error:
-        raise PeerError(
-            f"the processes of the run do not find one another at {host}:{port}: {error}"
-        ) from error
+        where = meeting or f"{host}:{os.environ['MASTER_PORT']}"
+        raise PeerError(f"the processes of the run do not find one another by {where}: {error}") from error
+    finally:
+        if meeting is not None and os.environ["RANK"] == "0":
+            meeting.unlink(missing_ok=True)
     processes = Processes(group, strategy, store)
     watch = _Watch(processes, store, on_lost)
     watch.start()
@@ -165,6 +180,56 @@ def joined(
         dist.destroy_process_group()
     finally:
         watch.ended.set()
+
+
+def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
+    """The store of the first process, when all are connected to it. Sets MASTER_PORT.
+
+    Raises:
+        RuntimeError: not all come.
+    """
+    import torch.distributed as dist
+
+    if rank == 0:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host, 0, is_master=True, wait_for_workers=False, timeout=MEET_TIMEOUT
+        )
+        word = uuid.uuid4().hex
+        store.set(WORD, word)
+        _publish(meeting, {"port": store.port, "word": word})
+    else:
+        store = _found(meeting, host)
+    os.environ["MASTER_PORT"] = str(store.port)
+    store.set(f"adadpo/here/{rank}", "yes")
+    store.wait([f"adadpo/here/{other}" for other in range(size)], MEET_TIMEOUT)
+    return store
+
+
+def _publish(meeting: Path, content: dict[str, Any]) -> None:
+    meeting.parent.mkdir(parents=True, exist_ok=True)
+    part = meeting.with_suffix(".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(meeting)
+
+
+def _found(meeting: Path, host: str) -> Any:
+    """A connection to who wrote the file; what an earlier process left there leads nowhere, or to another one."""
+    deadline = time.monotonic() + MEET_TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        with suppress(OSError, ValueError, RuntimeError):
+            said = json.loads(meeting.read_text(encoding="utf-8"))
+            store = _connected(host, int(said["port"]), timedelta(seconds=5))
+            if store.check([WORD]) and store.get(WORD).decode() == said["word"]:
+                store.set_timeout(MEET_TIMEOUT)
+                return store
+        time.sleep(0.2)
+    raise RuntimeError(f"the first one has not come within {MEET_TIMEOUT}")
+
+
+def _connected(host: str, port: int, patience: timedelta) -> Any:
+    import torch.distributed as dist
+
+    return dist.TCPStore(host, port, is_master=False, timeout=patience)  # type: ignore[attr-defined]
 
 
 class _Watch(threading.Thread):

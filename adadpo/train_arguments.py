@@ -64,7 +64,10 @@ def _together(processes: Processes, settings: TrainSettings) -> dict[str, Any]:
     """How several processes share the run."""
     common = {
         "ddp_backend": None if torch.cuda.is_available() else "gloo",
-        "ddp_find_unused_parameters": False,  # every trained weight takes part in every pair
+        # Every trained weight takes part in every pair. But DDP then sorts its buckets anew after its first step, which
+        # adds up the gradients of more than two processes in another order: on a CPU, where an interrupted run ends in
+        # the bytes of an undisturbed one, they stay as they are.
+        "ddp_find_unused_parameters": not torch.cuda.is_available(),
         "ddp_timeout": int(COMPUTE_TIMEOUT.total_seconds()),
     }
     if processes.strategy == "fsdp":

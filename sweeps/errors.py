@@ -3,6 +3,7 @@
 SweepError
 ├── UserError      something the user wrote or asked for cannot be; exit code 2
 └── FailureError   the work could not be done; exit code 1
+    └── PartedError   not by these processes together; by another start of their job it can
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class UserError(SweepError):
 
 class FailureError(SweepError):
     """A failure of the work itself: disk, network, every run failing alike."""
+
+
+class PartedError(FailureError):
+    """The processes of a job cannot go on together: one of them is gone, or in the middle of something else."""
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:

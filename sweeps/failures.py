@@ -71,6 +71,7 @@ SLURM_STATES: dict[str, Cause] = {
     "DEADLINE": "timeout",
     "OUT_OF_MEMORY": "out of memory",
 }
+SLURM_GOES_ON = ("RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "SUSPENDED")
 # What drivers and file systems say when the machine is to blame; text, since torch wraps everything in RuntimeError.
 BROKEN_NODE = (
     "uncorrectable ecc", "fallen off the bus", "no cuda-capable device", "cuda driver initialization failed",
@@ -146,31 +147,51 @@ def cause_of_loss(owner: Mapping[str, Any]) -> tuple[Cause, str]:
     Args:
         owner: the content of its lease.
     """
-    job = owner.get("slurm_job_id")
-    if job is not None and (said := slurm_state(str(job))) is not None:
+    job, where = owner.get("slurm_job_id"), f"process {owner.get('pid')} on {owner.get('host')}"
+    start = int(owner.get("slurm_restarts") or 0)
+    if job is not None and (said := slurm_state(str(job), start)) is not None:
+        of = f"job {job}" if start == 0 else f"job {job}, restart {start},"
         if said in SLURM_STATES:
-            return SLURM_STATES[said], f"Slurm: job {job} ended as {said}"
-        return (
-            "node",
-            f"Slurm: job {job} ended as {said}, its process (pid {owner.get('pid')}) without a word",
-        )
-    where = f"process {owner.get('pid')} on {owner.get('host')}"
+            return SLURM_STATES[said], f"Slurm: {of} ended as {said}"
+        if said == "REQUEUED":
+            return (
+                "node",
+                f"Slurm: {of} was requeued, and {where} ended without a word: its node, or preemption",
+            )
+        if said in SLURM_GOES_ON:
+            return "node", f"{where} ended without a word, while Slurm says that {of} is {said}: killed"
+        return "node", f"Slurm: {of} ended as {said}, {where} without a word"
     return (
         "node",
         f"{where} ended without a word: killed, often by the system when memory is short, or its machine",
     )
 
 
-def slurm_state(job: str) -> str | None:
-    """How a job ended, in Slurm's word; None when nobody knows. By accounting, else by what the controller recalls."""
-    for command, pattern in (
-        (["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"], r"^([A-Z_]+)"),
-        (["scontrol", "-o", "show", "job", job], r"\bJobState=([A-Z_]+)"),
-    ):
-        try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if answer.returncode == 0 and (match := re.search(pattern, answer.stdout)):
-            return match[1]
+def slurm_state(job: str, start: int = 0) -> str | None:
+    """How one start of a job ended, in Slurm's word; None when nobody knows.
+
+    By accounting, else by what the controller recalls, which is the job's last start: REQUEUED when it is a later one.
+
+    Args:
+        job: as SLURM_JOB_ID names it; that of an array's element may be the array's too, so that all answer to it.
+        start: how often it was requeued before.
+    """
+    told = _answer(["sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", "JobIDRaw,Start,State"])
+    lines = [line.split("|") for line in told.splitlines() if line.startswith(f"{job}|")]
+    states = [re.match(r"[A-Z_]*", line[2]) for line in sorted(lines, key=lambda line: line[1])]
+    if len(states) > start and (found := states[start]) and found[0]:
+        return found[0]
+    for line in _answer(["scontrol", "-o", "show", "job", job]).splitlines():
+        state, restarts = re.search(r"\bJobState=([A-Z_]+)", line), re.search(r"\bRestarts=(\d+)", line)
+        if line.startswith(f"JobId={job} ") and state:
+            return "REQUEUED" if restarts and int(restarts[1]) > start else state[1]
     return None
+
+
+def _answer(command: list[str]) -> str:
+    """What a command prints; nothing where it fails."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout if answer.returncode == 0 else ""

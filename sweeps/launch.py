@@ -132,17 +132,24 @@ def _prepare(sweep: Sweep, console: Console) -> None:
 
 
 def finish_sweep(sweep: Sweep, console: Console) -> None:
-    """The last job of a sweep on Slurm: have a search go on, bring study and report up to date, once at a time."""
+    """The last job of a sweep on Slurm: have lost runs and a search go on, write the report; once at a time."""
+    from sweeps.dispatch.lost import note_losses
+
     with FileLock(sweep.folder / "finish.lock"):
+        lost = note_losses(sweep)
         later, refused = advance(sweep), None
-        goes_on = later.asked != sweep.asked and bool(later.select("waiting"))
+        asks = later.asked != sweep.asked
+        if lost:
+            console.print(f"{lost} runs were lost with their jobs and are tried again", highlight=False)
+        tries = bool(lost) and later.orders.stopped() is None
+        goes_on = (asks or tries) and bool(later.select("waiting"))
         if goes_on and isinstance(later.spec.launch, Slurm):
-            later.orders.begin([run.run_id for run in later.job.runs])
+            if asks:
+                later.orders.begin([run.run_id for run in later.job.runs])
             try:
                 _submit(later, later.spec.launch, console)
             except FailureError as error:  # on some clusters nodes may not submit jobs
-                again = f"the search goes on by: adadpo launch {sweep.spec.name}"
-                refused = FailureError(f"{error}; {again}")
+                refused = FailureError(f"{error}; the sweep goes on by: adadpo launch {sweep.spec.name}")
         with nullcontext() if goes_on and refused is None else ending_told(later, console):
             write_everything(later, console)
             if refused is not None:

@@ -14,10 +14,11 @@ from typing import Any
 
 from adadpo.data import DataError
 from adadpo.models import ModelError
+from adadpo.processes import PeerError
 from adadpo.stopping import StoppedError
 from analysis.judges import JudgeError
 from sweeps.attempts import may_try_again, note_attempt
-from sweeps.errors import FailureError, SweepError
+from sweeps.errors import FailureError, PartedError, SweepError
 from sweeps.failures import POLICIES, Cause, classify, signature, traceback_tail
 from sweeps.orders import Orders
 from sweeps.provenance import place
@@ -67,6 +68,8 @@ def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
             ) from error
         _note(job, folder, stage, cause, error, time.time() - began)
         if cause == "node" and folder.failed(job.evaluation.eval_id) is None:
+            if isinstance(error, PeerError):
+                raise PartedError(f"{stage}: {error}") from error
             raise FailureError(f"{stage}: this machine is in trouble: {_first_line(error)}") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from adadpo.stopping import raise_if_stopped
 from sweeps.attempts import note_loss
-from sweeps.errors import FailureError
+from sweeps.errors import FailureError, PartedError
 from sweeps.evaluation import judge_outputs, score_annotations
 from sweeps.history import note_evaluations
 from sweeps.lease import held
@@ -33,17 +33,24 @@ from sweeps.workshop import PARTIAL, Workshop
 OnProgress = Callable[[PlannedRun, str, int, int], None]  # run, stage, done, total
 
 
-def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str], None]) -> None:
+def execute(
+    job: Job,
+    on_progress: OnProgress,
+    on_end: Callable[[PlannedRun, str], None],
+    more: Callable[[], list[PlannedRun]] = list,
+) -> None:
     """Bring every run of a job to its end; one that somebody else works on, or that was cancelled, is left alone.
 
-    Called by each of the processes that train its runs together; `on_progress` and `on_end` in the first one.
+    Called by each of the processes that train its runs together; the callbacks in the first one.
 
     Args:
         job: the runs.
         on_progress: called while a stage goes on.
         on_end: called with each run and how it ended: a state, or "busy" when another process has it.
+        more: called when all have ended: runs to go through again, as long as there are some.
 
     Raises:
+        PartedError: of several processes one is gone, or could not finish what the others do.
         SweepError: something that concerns every run: model, data, disk, judge; or too many runs that failed alike.
         StoppedError: see `adadpo.stopping`; the run goes on where it was with the next call.
     """
@@ -54,16 +61,20 @@ def execute(job: Job, on_progress: OnProgress, on_end: Callable[[PlannedRun, str
         workshop = Workshop(job, processes)
         orders = Orders(workshop.store.sweep(job.sweep))
         with leading(processes):
-            for run in job.runs:
-                raise_if_stopped()
-                if said := orders.stopped():
-                    raise FailureError(f"stopped: {said['message']}")
-                on_end(run, _bring_to_end(workshop, run, orders, on_progress))
-                stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
-                if workshop.parted:
-                    raise FailureError(
-                        "the job ends with a run that failed: its processes cannot go on together"
-                    )
+            runs = job.runs
+            while runs:
+                for run in runs:
+                    raise_if_stopped()
+                    if said := orders.stopped():
+                        raise FailureError(f"stopped: {said['message']}")
+                    ended = _bring_to_end(workshop, run, orders, on_progress)
+                    on_end(run, ended)
+                    stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
+                    if workshop.parted:
+                        raise PartedError(
+                            f"the job ends with run {run.run_id}, which is {ended}: its processes cannot go on together"
+                        )
+                runs = more()
 
 
 def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progress: OnProgress) -> str:

@@ -2,7 +2,8 @@
 
 The first process alone holds leases, does every other stage and writes; the others wait for its word. What happens to
 all alike (a diverged run, a request to stop) leaves them together; after anything else that one of them meets, the job
-ends in all of them, and the next launch goes on from the last checkpoint.
+ends in all of them. On Slurm it is started again while it has runs left; elsewhere the next launch goes on from the
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.stopping import StoppedError
-from sweeps.errors import FailureError, UserError
+from sweeps.errors import PartedError, UserError
 from sweeps.resolve import Job, PlannedRun
 from sweeps.store import Store
 from sweeps.workshop import Workshop
@@ -37,20 +38,24 @@ def work_together(job: Job) -> Iterator[Processes]:
 
     Raises:
         UserError: they are not as many as the job is for, or not as many as there are GPUs.
-        PeerError: they do not find one another.
+        PartedError: they do not find one another, or one of them is gone.
     """
-    from adadpo.processes import ALONE, joined
+    from adadpo.processes import ALONE, PeerError, joined
 
     if job.processes == 1 or "train" not in job.stages:  # nothing else is shared
         use_one_gpu()
         yield ALONE
         return
-    os.environ.update(ranks(job.processes, os.environ))
+    found = ranks(job.processes, os.environ)
+    os.environ.update(found)
     gpu = gpu_of(_gpus(), int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     if gpu is not None:
         os.environ["LOCAL_RANK"] = str(gpu)  # what the libraries take for the number of the GPU
-    with joined(job.strategy, _lost, gpu) as processes:
-        yield processes
+    try:
+        with joined(job.strategy, _lost, gpu, None if "MASTER_PORT" in found else _meeting(job)) as processes:
+            yield processes
+    except PeerError as error:
+        raise PartedError(str(error)) from error
 
 
 def use_one_gpu() -> None:
@@ -61,6 +66,8 @@ def use_one_gpu() -> None:
 
 def ranks(expected: int, environ: Mapping[str, str]) -> dict[str, str]:
     """Torch's variables for this process: torchrun's as they are, else from submitit's environment of the job.
+
+    There without a port: any that all would derive from the job's id may be another job's on the same node.
 
     Raises:
         UserError: the job has another number of processes than its runs need.
@@ -78,8 +85,6 @@ def ranks(expected: int, environ: Mapping[str, str]) -> dict[str, str]:
                 "LOCAL_RANK": str(task.local_rank),
                 "LOCAL_WORLD_SIZE": str(task.num_tasks // task.num_nodes),
                 "MASTER_ADDR": _address(task.hostnames[0]),
-                # The same in all tasks, and another one in each job of a machine.
-                "MASTER_PORT": str(20000 + int("".join(filter(str.isdigit, task.job_id))) % 12000),
             }
         except (RuntimeError, KeyError) as error:
             raise UserError(
@@ -114,21 +119,13 @@ def gpu_of(visible: int, local_rank: int, local_size: int) -> int | None:
 
 @contextmanager
 def leading(processes: Processes) -> Iterator[None]:
-    """In the first process: the others are told when the work ends.
-
-    Raises:
-        FailureError: one of them is gone, and with it the group.
-    """
-    from adadpo.processes import PeerError
-
+    """In the first process: the others are told when the work ends."""
     try:
         yield
     except StoppedError:
         with suppress(RuntimeError):  # one that is gone has stopped too
             processes.from_first(STOPPED)
         raise
-    except PeerError as error:
-        raise FailureError(str(error)) from error
     try:
         processes.from_first(END)
     except RuntimeError as error:  # all is done; only that nobody can be told
@@ -140,8 +137,20 @@ def follow(job: Job, processes: Processes) -> None:
 
     Raises:
         StoppedError: all were asked to stop.
+        PeerError: another process is gone.
         Exception: what this process met; the first one notes it.
     """
+    from adadpo.processes import PeerGoneError
+
+    try:
+        _follow(job, processes)
+    except RuntimeError as error:
+        if not _says_lost(str(error)):
+            raise
+        raise PeerGoneError(str(error)) from error
+
+
+def _follow(job: Job, processes: Processes) -> None:
     from adadpo.train import DivergedError, train_run
 
     workshop, store = Workshop(job), Store(Path(job.store))
@@ -188,13 +197,24 @@ def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progres
         workshop.parted = processes.size > 1
         if workshop.parted and isinstance(error, RuntimeError):
             said = processes.failure() or str(error)
-            if any(
-                word in said.lower() for word in LOST
-            ):  # also of a third one, which was the first to notice
+            if _says_lost(said):  # also of a third one, which was the first to notice
                 raise PeerGoneError(f"a process of the run went away: {said}") from error
             if said != str(error):
                 raise PeerError(said) from error
         raise
+
+
+def _meeting(job: Job) -> Path:
+    """The file by which the processes of this start of the job find one another."""
+    from submitit import JobEnvironment
+
+    # A requeued job keeps its id, and the processes of its earlier start may still be there.
+    start = f"{JobEnvironment().job_id}-{os.environ.get('SLURM_RESTART_COUNT') or 0}"
+    return Store(Path(job.store)).sweep(job.sweep) / "jobs" / f"meeting-{start}.json"
+
+
+def _says_lost(message: str) -> bool:
+    return any(word in message.lower() for word in LOST)
 
 
 def _gpus() -> int:

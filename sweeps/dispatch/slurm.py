@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from sweeps.dispatch.submission import FINISH, Part, Submission, next_folder, parts_to_submit, queue_of
 from sweeps.errors import FailureError, UserError
+from sweeps.failures import retries_of
 from sweeps.launch_spec import Slurm
 from sweeps.store import write_json, write_whole
 from sweeps.sweep import Sweep
@@ -40,6 +41,14 @@ FOR_GPUS = (
     "constraint",
     "exclusive",
 )
+# One of a run's processes was killed, and srun ended the others: what they had goes on in another start of the job. The
+# run's attempts are counted by its leases; the limit here is for jobs that die before they take one. scancel ends the
+# batch script too, so that this does not come after it.
+AFTER_KILLED = """\
+case $code in 137|143)
+  if [ "${SLURM_RESTART_COUNT:-0}" -lt %d ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+esac
+exit $code"""
 LIMITS = ("MaxSubmit", "submit limit", "QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit")
 
 
@@ -207,6 +216,8 @@ def _parameters(sweep: Sweep, launch: Slurm, part: str) -> dict[str, Any]:
     if part in ("run", "train"):
         if sweep.spec.processes > 1:  # a run whose other processes are gone cannot go on
             parameters["srun_args"] = [*(parameters.get("srun_args") or []), "--kill-on-bad-exit=1"]
+            after = AFTER_KILLED % retries_of("node", launch.retries)
+            parameters["teardown"] = ["code=$?", *(parameters.get("teardown") or []), after]
         return parameters
     for key in (*FOR_GPUS, "dependency"):
         parameters.pop(key, None)
@@ -221,6 +232,7 @@ def _script(parameters: dict[str, Any], folder: Path, part: str, first: int, cou
     executor = slurm_executor(parameters, folder / "logs")
     if count is not None:
         executor.parameters["map_count"] = count
+    executor.parameters.setdefault("time", None)  # the partition's own limit; submitit's would be 5 minutes
     worker = [sys.executable, "-u", "-m", "sweeps.dispatch.worker", str(folder), part, str(first)]
     # Until Python has its handler, SIGUSR2 would kill it, and with it what Slurm meant as a warning.
     command = ["sh", "-c", 'trap "" USR2; exec "$@"', "adadpo", *worker]

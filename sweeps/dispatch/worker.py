@@ -1,7 +1,8 @@
 """A job on Slurm: `python -m sweeps.dispatch.worker SUBMISSION PART FIRST`, with the array's index in the environment.
 
 Asked to leave (SIGUSR2 before the time limit or at preemption, SIGTERM), it leaves a checkpoint, gives up its lease
-and asks Slurm to start it again, unless it was cancelled.
+and asks Slurm to start it again, unless it was cancelled. So it does when one of several processes that train a run
+together is gone; should that have ended the first one too, its batch script does it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ def main() -> None:
 
     from adadpo.stopping import StoppedError
     from sweeps.dispatch.submission import FINISH, read_submission
-    from sweeps.errors import SweepError
+    from sweeps.errors import PartedError, SweepError
 
     # As in the command line: threads that spin while they wait cost a machine that does something else too.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -68,39 +69,71 @@ def main() -> None:
             work(job)
     except StoppedError:
         sys.exit(_leave(asked, lambda: part != FINISH and gives_up(job, before)))
+    except PartedError as error:
+        print(f"adadpo: {error}", file=sys.stderr)
+        sys.exit(_part(job))
     except SweepError as error:
         print(f"adadpo: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception:
+        if is_first():
+            raise
+        # The first process was told, notes it and decides; a code of failure would have Slurm end it before it can.
+        traceback.print_exc()
+
+
+def is_first() -> bool:
+    """Of the processes of the job's runs, this is the one that leads."""
+    return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def work(job: Job) -> None:
-    """Bring a job's runs to the end of its stages; of those that this job itself had before it was requeued, too."""
-    from sweeps.lease import is_mine_from_before
+    """Bring a job's runs to the end of its stages; see `runs_again` for which of them twice."""
     from sweeps.stages import execute
-    from sweeps.store import Store
 
-    store, left = Store(Path(job.store)), job.runs
-    while left:
-        ended: dict[str, str] = {}
-        execute(
-            job.model_copy(update={"runs": left}),
-            lambda run, stage, done, total: None,
-            partial(_note, ended),
-        )
-        # Slurm takes a silent node for dead and starts the job anew, while its process there may go on. Nobody else
-        # will come for these runs: wait until that process is done, or certainly gone.
-        left = [
-            run
-            for run in left
-            if ended.get(run.run_id) == "busy"
-            and is_mine_from_before(store.run(run.run_id).lease.read() or {})
-        ]
+    ended: dict[str, str] = {}
+
+    def more() -> list[PlannedRun]:
+        left = runs_again(job, ended)
         if left:
             time.sleep(RUN_AGAIN_SECONDS)
+        return left
+
+    execute(
+        job,
+        lambda run, stage, done, total: None,
+        lambda run, state: ended.update({run.run_id: state}),
+        more,
+    )
 
 
-def _note(ended: dict[str, str], run: PlannedRun, state: str) -> None:
-    ended[run.run_id] = state
+def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
+    """The runs for which nobody else will come.
+
+    Args:
+        job: that went through all of them.
+        ended: run id -> how it ended, as `execute` says it.
+    """
+    from sweeps.lease import is_mine_from_before
+    from sweeps.orders import Orders
+    from sweeps.store import Store
+
+    store, found = Store(Path(job.store)), []
+    orders = Orders(store.sweep(job.sweep))
+    for run in job.runs:
+        folder, state = store.run(run.run_id), ended.get(run.run_id)
+        if state == "busy":
+            # Slurm takes a silent node for dead and starts the job anew, while its process there may go on: wait until
+            # that process is done, or certainly gone.
+            again = is_mine_from_before(folder.lease.read() or {})
+        else:
+            # Retried since this job passed it: to whoever retried it, it was queued.
+            was_over = state in ("failed", "diverged", "cancelled")
+            again = was_over and folder.outcome(job.evaluation.eval_id) == "waiting"
+            again = again and not orders.cancelled(run.run_id)
+        if again:
+            found.append(run)
+    return found
 
 
 def progress_marks(job: Job) -> set[str]:
@@ -147,7 +180,7 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
         asked: how this process was asked to leave.
         stuck: asked at the time limit: whether another start would come no further; it says so by itself.
     """
-    if os.environ.get("SLURM_PROCID", "0") != "0":
+    if not is_first():
         return 0  # of a run's processes the first one asks, and must not be ended for this one's sake before
     number = asked.signal or signal.SIGUSR2  # None: another process of the run was signalled
     job = os.environ.get("SLURM_JOB_ID", "")
@@ -161,8 +194,37 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
     warned = number == signal.SIGUSR2
     if preempted or (warned and not stuck()):
         print(f"adadpo: asked to leave ({signal.Signals(number).name}); starting again later")
-        return subprocess.run(["scontrol", "requeue", job], check=False).returncode
+        return _requeue(job)
     return 128 + number
+
+
+def _part(job: Job) -> int:
+    """Have Slurm start a job again whose processes cannot go on together, if it has runs left; returns the exit code.
+
+    How often is limited: by the attempts that are noted for a run, and before a run was begun by the job's starts.
+    """
+    from sweeps.failures import retries_of
+    from sweeps.orders import Orders
+    from sweeps.store import Store
+
+    store = Store(Path(job.store))
+    orders, eval_id = Orders(store.sweep(job.sweep)), job.evaluation.eval_id
+    left = [
+        run
+        for run in job.runs
+        if store.run(run.run_id).outcome(eval_id) == "waiting" and not orders.cancelled(run.run_id)
+    ]
+    if not is_first() or not left:
+        return 0
+    starts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    if orders.stopped() or starts >= retries_of("node", job.retries):
+        return 1
+    print(f"adadpo: {len(left)} runs of this job are left; starting again later")
+    return _requeue(os.environ.get("SLURM_JOB_ID", ""))
+
+
+def _requeue(job: str) -> int:
+    return subprocess.run(["scontrol", "requeue", job], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -112,11 +112,12 @@ def test_evidence_is_kept_within_bounds() -> None:
 @pytest.mark.parametrize(
     ("sacct", "scontrol", "cause"),
     [
-        ("echo NODE_FAIL", "exit 1", "node"),
-        ("echo PREEMPTED", "exit 1", "preempted"),
-        ("echo TIMEOUT", "exit 1", "timeout"),
-        ("echo OUT_OF_MEMORY", "exit 1", "out of memory"),
-        ("echo FAILED", "exit 1", "node"),
+        ("echo '7|2026-01-01|NODE_FAIL'", "exit 1", "node"),
+        ("echo '7|2026-01-01|PREEMPTED'", "exit 1", "preempted"),
+        ("echo '7|2026-01-01|TIMEOUT'", "exit 1", "timeout"),
+        ("echo '7|2026-01-01|OUT_OF_MEMORY'", "exit 1", "out of memory"),
+        ("echo '7|2026-01-01|FAILED'", "exit 1", "node"),
+        ("echo '8|2026-01-01|TIMEOUT'; echo '7|2026-01-01|FAILED'", "exit 1", "node"),  # 8: of the same array
         ("exit 1", "echo 'JobId=7 JobName=x JobState=TIMEOUT Reason=TimeLimit'", "timeout"),  # no accounting
         ("exit 1", "exit 1", "node"),
     ],
@@ -132,6 +133,41 @@ def test_slurm_says_why_an_owner_is_gone(
     found, evidence = cause_of_loss({"slurm_job_id": "7", "pid": 1, "host": "n1"})
     assert found == cause
     assert ("Slurm: job 7 ended as" in evidence) is (cause != "node" or "FAIL" in sacct)
+
+
+@pytest.mark.parametrize(
+    ("start", "sacct", "scontrol", "cause", "said"),
+    [
+        (0, "7|2026-01-02|RUNNING\n7|2026-01-01|PREEMPTED", "", "preempted", "job 7 ended as PREEMPTED"),
+        (0, "7|2026-01-02|RUNNING\n7|2026-01-01|REQUEUED", "", "node", "job 7 was requeued"),
+        (1, "7|Unknown|PENDING\n7|2026-01-01|REQUEUED\n7|2026-01-02|NODE_FAIL", "", "node",
+         "job 7, restart 1, ended as NODE_FAIL"),
+        (0, "", "JobId=7 JobName=x JobState=RUNNING Restarts=1 BatchFlag=1", "node", "job 7 was requeued"),
+        (1, "", "JobId=7 JobName=x JobState=RUNNING Restarts=1 BatchFlag=1", "node",
+         "process 1 on n1 ended without a word, while Slurm says that job 7, restart 1, is RUNNING"),
+        (0, "", "JobId=8 ArrayJobId=7 JobState=FAILED Restarts=0\nJobId=7 ArrayJobId=7 JobState=TIMEOUT Restarts=0",
+         "timeout", "job 7 ended as TIMEOUT"),
+    ],
+)  # fmt: skip
+def test_the_start_that_was_lost_is_what_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: int,
+    sacct: str,
+    scontrol: str,
+    cause: Cause,
+    said: str,
+) -> None:
+    """A requeued job runs again under its id: how that start stands is not how the lost one ended."""
+    for name, text in (("sacct", sacct), ("scontrol", scontrol)):
+        (tmp_path / f"{name}.txt").write_text(text)
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat {tmp_path}/{name}.txt\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found, evidence = cause_of_loss({"slurm_job_id": "7", "slurm_restarts": start, "pid": 1, "host": "n1"})
+    assert found == cause
+    assert said in evidence
+    assert "ended as RUNNING" not in evidence
 
 
 def test_attempts_are_counted_across_processes_and_torn_lines(tmp_path: Path) -> None:

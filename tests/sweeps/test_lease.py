@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from slurm_cluster import Cluster
 
 from sweeps import lease as module
@@ -194,7 +195,8 @@ def test_an_owner_who_was_taken_for_dead_leaves(lease: Lease, monkeypatch: pytes
 
     def work() -> None:
         with held(lease):
-            changed(lease, host="elsewhere")
+            with FileLock(lease.path.with_suffix(".lock")):  # as whoever takes over
+                changed(lease, host="elsewhere")
             time.sleep(10)
 
     with pytest.raises(KeyboardInterrupt):

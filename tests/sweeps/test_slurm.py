@@ -90,6 +90,14 @@ def test_every_parameter_of_submitit_is_passed_through(tmp_path: Path, name: str
     assert executor.parameters[name] == PARAMETERS[name]
 
 
+def test_without_a_time_limit_the_partitions_own_holds(tmp_path: Path) -> None:
+    """Submitit's default would end every run after 5 minutes."""
+    file = write_sweep(tmp_path / "two.yaml", launch(partition="gpu", **JUDGE))
+    script = adadpo("plan", file, "--store", tmp_path, "--json").json["script"]
+    assert "#SBATCH --partition=gpu" in script
+    assert "--time" not in script
+
+
 def test_the_published_setting_is_an_array_of_24_runs_on_8_gpus(tmp_path: Path) -> None:
     """configs/llama3: 2 arms x 12 settings x 3 seeds = 72 jobs, 4 at a time, 8 tasks and GPUs each."""
     file = CONFIGS / "llama3_8b_ultrafeedback.yaml"
