@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from adadpo.config import TrainSettings
 from adadpo.models import ModelError, ModelSource, load_model, load_tokenizer
 from adadpo.quiet import quiet
+from adadpo.tensor_cache import Memory
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -23,6 +24,7 @@ class Base:
     source: ModelSource
     model: Any
     tokenizer: Any
+    logps: Memory = field(default_factory=dict, compare=False)  # of pairs, as runs asked for them
 
 
 def load_base(source: ModelSource, train: TrainSettings) -> Base:

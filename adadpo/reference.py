@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import transformers
 from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from adadpo.logprobs import PairLogps, packed_pair_logps
 from adadpo.losses import preference_loss
 from adadpo.methods import Method
-from adadpo.models import cache_folder
 from adadpo.processes import ALONE, Processes
+from adadpo.stopping import StoppedError
+from adadpo.tensor_cache import Memory, cache_file, computed_once
 from adadpo.tokens import TokenPairs
 
 Progress = Callable[[int, int], None]  # done, total
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def pair_logps(
@@ -81,56 +76,82 @@ def pair_logps(
 
 
 def cached_pair_logps(
-    model: Any, pairs: TokenPairs, *, model_identity: str, processes: Processes = ALONE, **options: Any
+    model: Any,
+    pairs: TokenPairs,
+    *,
+    model_identity: str,
+    memory: Memory | None = None,
+    processes: Processes = ALONE,
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """`pair_logps` of the reference model, from the cache when the same were computed before.
+    """`pair_logps` of the reference model, from memory or the cache when the same were computed before.
 
-    The key covers what the numbers depend on: model, token ids, cut, dtype, autocast, device type. A file that does not
-    read back whole is computed again. Of several processes the first one reads and writes.
+    Processes that ask at the same time compute once, see `tensor_cache.computed_once`. Of those that train a run
+    together the first one looks, locks and writes; all compute.
+
+    Args:
+        model: as for `pair_logps`.
+        pairs: token ids.
+        model_identity: see `models.ModelSource`.
+        memory: what this process knows, by file of the cache; what is found is added.
+        processes: those that train the run.
+        options: of `pair_logps`.
+
+    Raises:
+        StoppedError: asked to stop while another process computes; in all processes of the run.
     """
-    key = {
-        "version": CACHE_VERSION,
-        "model": model_identity,
-        "pairs": pairs.rows(),
-        "max_length": options["max_length"],
-        "dtype": str(model.dtype),
-        "autocast": torch.is_autocast_enabled(model.device.type),
-        "device": model.device.type,
-        "torch": torch.__version__,
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    file = cache_folder() / "reference" / f"{digest}.safetensors"
-    known = processes.from_first(_read(file, len(pairs)) if processes.rank == 0 else None)
-    if known is not None:
-        return known
-    found = pair_logps(model, pairs, processes=processes, **options)
-    if processes.rank == 0:
-        _save(found, file)
+    file = cache_file("reference", _key(model, pairs, model_identity, options["max_length"]))
+    memory = {} if memory is None else memory
+    nothing: dict[str, Tensor] = {}
+
+    def compute() -> dict[str, Tensor]:
+        return pair_logps(model, pairs, processes=processes, **options)
+
+    if processes.rank:
+        word, known = processes.from_first(("", nothing))
+        if word == "stopped":
+            raise StoppedError("asked to stop")
+        return compute() if word == "compute" else known
+
+    known_before = True
+
+    def compute_together() -> dict[str, Tensor]:
+        nonlocal known_before
+        known_before = False
+        processes.from_first(("compute", nothing))
+        return compute()
+
+    what = f"reference log-probabilities of {len(pairs)} pairs"
+    try:
+        found = memory[file] if file in memory else computed_once(file, what, compute_together)
+    except StoppedError:
+        processes.from_first(("stopped", nothing))
+        raise
+    if known_before:
+        processes.from_first(("known", found))
+    memory[file] = found
     return found
 
 
-def _read(file: Path, pairs: int) -> dict[str, Tensor] | None:
-    if file.is_file():
-        try:
-            found = load_file(file)
-            if len(found["chosen"]) == len(found["rejected"]) == pairs:
-                return dict(found)
-        except (SafetensorError, KeyError, OSError):
-            pass
-    return None
+def _key(model: Any, pairs: TokenPairs, model_identity: str, max_length: int) -> dict[str, Any]:
+    """What the numbers depend on: weights, their commit on the hub, and the arithmetic; ids and where they are cut.
 
-
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    """Writes under a name of its own, then renames: concurrent writers are safe, readers see whole files."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, name)
-        Path(name).chmod(0o644)  # mkstemp gives 0o600; a shared cache is read by colleagues
-        os.replace(name, file)  # noqa: PTH105
-    finally:
-        Path(name).unlink(missing_ok=True)
+    The ids stand for data, tokenizer and template.
+    """
+    device = model.device.type
+    return {
+        "version": CACHE_VERSION,
+        "model": model_identity,
+        "commit": getattr(model.config, "_commit_hash", None),  # a branch's name says little
+        "pairs": pairs.digest,
+        "max_length": max_length,
+        "dtype": str(model.dtype),
+        "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
+        "attention": model.config.get_text_config()._attn_implementation,
+        "device": device,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def reward_summary(

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 
 from adadpo.data import BadRow, Pair
-from adadpo.tensor_cache import cache_file, lock, read_tensors, write_tensors
+from adadpo.tensor_cache import cache_file, computed_once
 from adadpo.tokens import TokenPairs, tokenize_pairs
 
 TOKENS_VERSION = 1  # raise it when `tokenize_pairs` gives other ids
@@ -44,14 +44,8 @@ def cached_token_pairs(
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
     }
-    file = cache_file("tokens", key)
-    with lock(file):
-        stored = read_tensors(file)
-        if stored is None:
-            found = tokenize_pairs(pairs, tokenizer, max_length)
-            write_tensors(_pack(found), file)
-            return found
-    return _unpack(stored)
+    file, what = cache_file("tokens", key), f"token ids of {len(pairs)} pairs"
+    return _unpack(computed_once(file, what, lambda: _pack(tokenize_pairs(pairs, tokenizer, max_length))))
 
 
 def _content(pairs: Sequence[Pair]) -> str:

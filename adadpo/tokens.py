@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from jinja2 import TemplateError
@@ -25,6 +29,15 @@ class TokenPairs:
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over the ids: what a model's numbers for these pairs depend on."""
+        whole = hashlib.sha256()
+        for column in (self.prompt_ids, self.chosen_ids, self.rejected_ids):
+            whole.update(array("q", map(len, column)))
+            whole.update(array("q", chain.from_iterable(column)))
+        return whole.hexdigest()
 
     def rows(self) -> list[dict[str, list[int]]]:
         """One dictionary per pair, as TRL's collator takes them."""

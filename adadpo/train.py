@@ -128,7 +128,9 @@ def train_run(
         # In the arithmetic of training, so that every log-ratio starts at 0: a full fine-tune's weights are float32.
         with autocast():
             untrained = base.model if settings.lora else policy
-            return cached_pair_logps(untrained, pairs, model_identity=base.source.identity, **scoring)
+            return cached_pair_logps(
+                untrained, pairs, model_identity=base.source.identity, memory=base.logps, **scoring
+            )
 
     heldout_reference = None
     if config.method.needs_reference:

@@ -10,9 +10,14 @@ import pytest
 import torch
 from adadpo_examples import chats, plain_token_logps
 
+import adadpo.reference
+from adadpo.logprobs import PairLogps
 from adadpo.methods import make_method
 from adadpo.policy import Base
+from adadpo.processes import Processes
 from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.stopping import StoppedError
+from adadpo.tensor_cache import Memory
 from adadpo.tokens import TokenPairs, tokenize_pairs
 
 NAMES = ["chosen", "chosen_lengths", "rejected", "rejected_lengths"]
@@ -28,10 +33,40 @@ def options(base: Base) -> dict[str, Any]:
     return {"pad_token_id": base.tokenizer.pad_token_id, "max_length": 64}
 
 
+def computed(batch: dict[str, torch.Tensor]) -> PairLogps:
+    """Numbers for a batch, without a model."""
+    count = len(batch["input_ids"]) // 2
+    return PairLogps(*[torch.zeros(count)] * 2, *[torch.ones(count, dtype=torch.long)] * 2)
+
+
 class Untouchable:
     """Stands for a model whose forward must not run; the key may look at it."""
 
     dtype, device = torch.float32, torch.device("cpu")
+
+    def __init__(self, like: Any) -> None:
+        self.config = like.config
+
+
+class Pretended(Processes):
+    """A process of a group whose words are a list; the real groups are those of test_runs_in_processes.py."""
+
+    def __init__(self, rank: int, said: list[Any] | None = None) -> None:
+        super().__init__()
+        self.rank, self.said = rank, [] if said is None else said
+
+    def from_first(self, value: Any) -> Any:
+        if self.rank:
+            return self.said.pop(0)
+        self.said.append(value)
+        return value
+
+    def share(self, items: Any) -> Any:
+        return list(items)
+
+
+def files(cache: Path) -> list[Path]:
+    return sorted((cache / "reference").glob("*.safetensors"))
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -79,63 +114,129 @@ class TestCache:
         """Against the first computation, bit for bit; the second is given something that cannot compute."""
         first = cached_pair_logps(base.model, pairs, model_identity="m", **options)
         assert same(first, pair_logps(base.model, pairs, **options))
-        assert same(cached_pair_logps(Untouchable(), pairs, model_identity="m", **options), first)
-        assert [f.suffix for f in (empty_cache / "reference").iterdir()] == [".safetensors"]
+        assert same(cached_pair_logps(Untouchable(base.model), pairs, model_identity="m", **options), first)
+        assert len(files(empty_cache)) == 1
 
-    @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other length", "other names"])
+    @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "a bit", "other length", "other names"])
     def test_a_broken_file_is_computed_again(
-        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, damage: str
-    ) -> None:
-        """Against the first computation: what a full disk or a killed process may leave is never believed."""
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, damage: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        """Against the first computation: what a full disk or a killed process may leave is never believed, and told."""
         from safetensors.torch import save_file
 
         first = cached_pair_logps(base.model, pairs, model_identity="m", **options)
-        (file,) = (empty_cache / "reference").iterdir()
+        (file,) = files(empty_cache)
+        assert "damaged" not in caplog.text
         if damage == "empty":
             file.write_bytes(b"")
         elif damage == "cut":
             file.write_bytes(file.read_bytes()[:-9])
         elif damage == "garbage":
             file.write_bytes(b"\xff" * 300)
+        elif damage == "a bit":
+            content = file.read_bytes()
+            file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
         elif damage == "other length":
             save_file({name: value[:3] for name, value in first.items()}, file)
         else:
             save_file({"chosen": first["chosen"]}, file)
         assert same(cached_pair_logps(base.model, pairs, model_identity="m", **options), first)
-        assert same(cached_pair_logps(Untouchable(), pairs, model_identity="m", **options), first)
+        assert f"reference log-probabilities of 7 pairs: {file} is damaged" in caplog.text
+        assert same(cached_pair_logps(Untouchable(base.model), pairs, model_identity="m", **options), first)
 
     def test_everything_the_numbers_depend_on_is_in_the_key(
         self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, fresh_model: Any,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        """Against the number of files: model, cut, token ids, dtype and autocast each make one of their own."""
+        """Against the number of files: model, its commit, cut, token ids, attention, dtype and autocast: one each."""
         monkeypatch.setenv("ADADPO_CACHE", str(empty_cache))
         other = tokenize_pairs(chats(6), base.tokenizer, 64)
         half = fresh_model("bfloat16")
         monkeypatch.setenv("ADADPO_CACHE", str(empty_cache))
+        at_commit, eager = fresh_model(), fresh_model()
+        at_commit.config._commit_hash = "abc"
+        eager.config._attn_implementation = "sdpa_of_another_kind"
+        monkeypatch.setattr(adadpo.reference, "packed_pair_logps", lambda model, batch: computed(batch))
         calls: list[tuple[Any, TokenPairs, dict[str, Any]]] = [
             (base.model, pairs, {"model_identity": "m", **options}),
             (base.model, pairs, {"model_identity": "n", **options}),
             (base.model, pairs, {"model_identity": "m", **options, "max_length": 50}),
             (base.model, other, {"model_identity": "m", **options}),
             (half, pairs, {"model_identity": "m", **options}),
+            (at_commit, pairs, {"model_identity": "m", **options}),
+            (eager, pairs, {"model_identity": "m", **options}),
         ]
         for count, (model, these, keywords) in enumerate(calls, start=1):
             cached_pair_logps(model, these, **keywords)
-            assert len(list((empty_cache / "reference").iterdir())) == count
+            assert len(files(empty_cache)) == count
         with torch.autocast("cpu", torch.bfloat16):
             cached_pair_logps(base.model, pairs, model_identity="m", **options)
-        assert len(list((empty_cache / "reference").iterdir())) == len(calls) + 1
+        assert len(files(empty_cache)) == len(calls) + 1
         cached_pair_logps(base.model, pairs, model_identity="m", **options, batch_size=2)  # rounding, no more
-        assert len(list((empty_cache / "reference").iterdir())) == len(calls) + 1
+        assert len(files(empty_cache)) == len(calls) + 1
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_the_first_of_several_decides(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path, known: bool
+    ) -> None:
+        """Against one process: whether the file is there is the first one's to say, and the others hear all of it."""
+        alone = pair_logps(base.model, pairs, **options)
+        if known:
+            cached_pair_logps(base.model, pairs, model_identity="m", **options)
+        first = Pretended(0)
+        assert same(
+            cached_pair_logps(base.model, pairs, model_identity="m", processes=first, **options), alone
+        )
+        assert [word for word, _ in first.said] == ["known" if known else "compute"]
+        for file in files(empty_cache):
+            file.unlink()
+        other = Pretended(1, first.said)
+        model = Untouchable(base.model) if known else base.model
+        assert same(cached_pair_logps(model, pairs, model_identity="m", processes=other, **options), alone)
+        assert not files(empty_cache)  # the first one writes
+
+    def test_a_request_to_stop_reaches_all(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """The first process is asked to stop while it waits for another sweep's: all leave together, by its word."""
+
+        def asked(*args: Any) -> None:
+            raise StoppedError("asked to stop")
+
+        monkeypatch.setattr(adadpo.reference, "computed_once", asked)
+        first = Pretended(0)
+        with pytest.raises(StoppedError):
+            cached_pair_logps(base.model, pairs, model_identity="m", processes=first, **options)
+        with pytest.raises(StoppedError):
+            cached_pair_logps(
+                base.model, pairs, model_identity="m", processes=Pretended(1, first.said), **options
+            )
 
     def test_a_failed_computation_leaves_nothing(
-        self, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path
     ) -> None:
-        """Against an empty folder: a model that fails must not leave a file that looks whole."""
+        """Against an empty folder: a model that fails must not leave a file that looks whole, nor keep the lock."""
         with pytest.raises(AttributeError):
-            cached_pair_logps(Untouchable(), pairs, model_identity="m", **options)
-        assert not list(empty_cache.rglob("*.*"))
+            cached_pair_logps(Untouchable(base.model), pairs, model_identity="m", **options)
+        assert [file.suffix for file in empty_cache.rglob("*.*")] == [".lock"]
+        found = cached_pair_logps(base.model, pairs, model_identity="m", **options)
+        assert same(found, pair_logps(base.model, pairs, **options))
+
+    def test_what_a_process_knows_is_read_once(
+        self, base: Base, pairs: TokenPairs, options: dict[str, Any], empty_cache: Path
+    ) -> None:
+        """Against a cache whose file is gone: the second run of a process has it from memory."""
+        memory: Memory = {}
+        first = cached_pair_logps(base.model, pairs, model_identity="m", memory=memory, **options)
+        (file,) = files(empty_cache)
+        file.unlink()
+        found = cached_pair_logps(
+            Untouchable(base.model), pairs, model_identity="m", memory=memory, **options
+        )
+        assert same(found, first)
+        assert not files(empty_cache)
 
 
 class TestRewards:

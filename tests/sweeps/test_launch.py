@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -219,34 +218,6 @@ def test_a_new_evaluation_does_not_train_again(store: Path, tmp_path: Path) -> N
     assert "2 runs, 0 done, 2 to do" in adadpo("launch", file, "--store", store).out
     assert run_files(store, ("metrics.json",)) == before
     assert len(run_files(store, ("scores.json",))) == 8 + 2
-
-
-def test_workers_give_the_same_bytes_as_this_process(finished: Path, tmp_path: Path) -> None:
-    """Two local workers with two runs each against the inline executor."""
-    text = SMALL.replace("[0.05, 0.1]", "[0.1]").replace("executor: inline", "executor: local, workers: 2")
-    store = tmp_path / "store"
-    answer = adadpo("launch", write_sweep(tmp_path / "small.yaml", text), "--store", store)
-    assert answer.code == 0, answer.err + answer.out
-    found, expected = contents(store), contents(finished)
-    assert len(found) == 4 * 5 + 1  # five files a run, and the baseline's responses
-    assert found == {path: what for path, what in expected.items() if path in found}
-    jobs = sorted((store / "sweeps" / "small" / "jobs").glob("*/job.json"))
-    assert [len(json.loads(job.read_text())["runs"]) for job in jobs] == [2, 2]
-
-
-def test_a_worker_loads_the_model_once(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of one job, one call of load_base."""
-    from adadpo import policy
-
-    load, calls = policy.load_base, []
-
-    def counted(*args: Any) -> Any:
-        calls.append(args)
-        return load(*args)
-
-    monkeypatch.setattr(policy, "load_base", counted)
-    assert adadpo("launch", two, "--store", tmp_path / "store").code == 0
-    assert len(calls) == 1
 
 
 def test_runs_in_work_elsewhere_are_said(two: Path, undisturbed: Path, tmp_path: Path) -> None:
