@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from sweeps.design import check_sweep, design_lines
+from sweeps.disk import disk_lines, disk_use
 from sweeps.dispatch.slurm import dry_run
 from sweeps.evaluation import load_baseline, load_prompts
 from sweeps.judging import Evaluation
@@ -22,7 +24,9 @@ from sweeps.sweep import Sweep
 
 def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]:
     """The plan as plain data, for `--json` and for people; `spreads_from`: a sweep whose finished runs give SDs."""
-    counts = sweep.counts()
+    states = sweep.states()
+    counts = Counter(states.values())
+    waiting = [run for run in sweep.job.runs if states[run.run_id] == "waiting"]
     check, steps = check_sweep(sweep, spreads_from)
     primary = next(metric for metric in METRICS if metric.name == sweep.spec.compare.primary)
     return {
@@ -35,9 +39,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "unknown": counts["unknown"],
         "failed": counts["failed"],
         "diverged": counts["diverged"],
-        "trained_anew": retraining_lines(
-            {run.run_id: sweep.store.run(run.run_id) for run in sweep.select("waiting")}
-        ),
+        "trained_anew": retraining_lines({run.run_id: sweep.store.run(run.run_id) for run in waiting}),
         "settings": check.settings,
         "search": search_lines(sweep),
         "seeds": sweep.seeds,
@@ -48,6 +50,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         ],
         "seconds_per_run": seconds_per_run(sweep),
         "judging": judging_cost(sweep),
+        "disk": disk_use(sweep, waiting),
         "smallest_p": check.smallest_p,
         "alpha": sweep.spec.compare.alpha,
         "testable": check.testable,
@@ -158,6 +161,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         )
         lines.append(f"  cost of the new runs: {cost}")
     lines += judging_lines(plan["judging"])
+    lines += disk_lines(plan["disk"])
     lines += plan["design_in_words"]
     lines += [
         f"  declared comparison changed since launch: {change}" for change in plan["declaration_changed"]

@@ -56,7 +56,7 @@ def progress_of(sweep: Sweep, states: Mapping[str, State], measured: Mapping[str
     total = each * len(sweep.job.runs)
     running = sum(state == "running" for state in states.values())
     open_runs = sum(state not in OVER for state in states.values())
-    at_a_time = min(running or _declared_at_a_time(sweep), max(1, open_runs))
+    at_a_time = min(running or declared_at_a_time(sweep), max(1, open_runs))
     known = cost is not SHARES
     return {
         "share": 1 - left / total if total else 1.0,
@@ -78,7 +78,8 @@ def _left(sweep: Sweep, run: PlannedRun, cost: Mapping[str, float]) -> float:
     return sum(left.values())
 
 
-def _declared_at_a_time(sweep: Sweep) -> int:
+def declared_at_a_time(sweep: Sweep) -> int:
+    """How many runs the launch section has at once."""
     launch = sweep.spec.launch
     if isinstance(launch, Local):
         return launch.workers
