@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from adadpo.config import Lora, TrainSettings
 from adadpo.data import load_pairs
-from adadpo.models import ModelSource, cache_folder, resolve_model
+from adadpo.models import cache_folder
 from adadpo.resume_points import KEPT
 from sweeps.resolve import PlannedRun
 from sweeps.sweep import Sweep
@@ -60,7 +60,7 @@ def disk_use(sweep: Sweep, waiting: Sequence[PlannedRun]) -> dict[str, Any] | No
     at_once = min(declared_at_a_time(sweep), len(runs))
     found: dict[str, Any] = {"runs": len(runs), "runs_at_once": at_once, "free_bytes": _free(store.root)}
     names = ("weights", "checkpoint", "checkpoints", "snapshots", "peak")
-    shapes, reason = _shapes_and_tokenizer(sweep)
+    shapes, reason = _shapes_and_tokenizer(sweep.job.model, runs[0].config.model)
     if reason is None and sweep.spec.strategy == "zero3":
         reason = "DeepSpeed decides what a checkpoint of zero3 holds"
     if reason is not None:
@@ -147,13 +147,12 @@ def _snapshots(sweep: Sweep, runs: Sequence[PlannedRun], weights: Sequence[int])
     return total
 
 
-def _shapes_and_tokenizer(sweep: Sweep) -> tuple[tuple[Shapes, int], str | None]:
-    """The model's shapes and its tokenizer's bytes; or why they are not known."""
+def _shapes_and_tokenizer(name: str, identity: str) -> tuple[tuple[Shapes, int], str | None]:
+    """The shapes of a model and its tokenizer's bytes; or why they are not known."""
     none: tuple[Shapes, int] = ({}, 0)
-    source = resolve_model(sweep.job.model)
-    folder = _folder(source)
+    folder = _folder(name, identity)
     if folder is None:
-        return none, f"{source.name} is not on this machine yet"
+        return none, f"{name} is not on this machine yet"
     index = folder / "model.safetensors.index.json"
     files = sorted(folder.glob("*.safetensors"))
     try:
@@ -164,27 +163,29 @@ def _shapes_and_tokenizer(sweep: Sweep) -> tuple[tuple[Shapes, int], str | None]
         shapes = {name: shape for file in files for name, shape in safetensors_shapes(file).items()}
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        return none, f"{source.name} cannot be read: {error}"
+        return none, f"{name} cannot be read: {error}"
     if config.get("tie_word_embeddings") and len(shapes) > 1:
         shapes.pop("lm_head.weight", None)  # the same numbers as the embedding's, saved once
     if not shapes:
-        return none, f"{source.name} is not on this machine yet"
+        return none, f"{name} is not on this machine yet"
     tokenizer = sum(file.stat().st_size for file in {f for name in TOKENIZER for f in folder.glob(name)})
     return (shapes, tokenizer), None
 
 
-def _folder(source: ModelSource) -> Path | None:
-    """Where a model's files are on this machine."""
-    if source.kind == "folder":
-        return source.location
-    if source.kind != "hub":
-        folder = cache_folder() / "models" / source.identity
+def _folder(name: str, identity: str) -> Path | None:
+    """Where a model's files are on this machine; by its identity, since a folder would be hashed anew for it."""
+    kind, _, content = identity.partition(":")
+    if kind == "folder":
+        return Path(name).expanduser()
+    if kind != "hub":
+        folder = cache_folder() / "models" / identity
         return folder if folder.is_dir() else None
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    config = try_to_load_from_cache(source.name, "config.json", revision=source.revision)
+    repository, _, revision = content.rpartition("@")
+    config = try_to_load_from_cache(repository, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
 
 

@@ -120,7 +120,7 @@ def _of_run(root: Path, folder: RunFolder, plans: Plans, found: Garbage, flaw: F
     for path in _walk(folder.path):
         if _is_left_over(path):
             found.add(root, "partial", path, run_id)
-    if trained and not folder.weights_freed:
+    if trained:
         _weights(root, folder, plans, found)
 
 

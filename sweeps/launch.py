@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from adadpo.models import ModelError, prepare_model, resolve_model
 from sweeps.design import next_step_lines
+from sweeps.disk import disk_lines, disk_use
 from sweeps.errors import FailureError, UserError
 from sweeps.launch_spec import Local, Slurm
 from sweeps.on_finish import ending_told
@@ -49,6 +50,9 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     )
     for line in retraining_lines({run.run_id: sweep.store.run(run.run_id) for run in runs}):
         console.print(line, markup=False, highlight=False)
+    disk = disk_use(sweep, runs)
+    for line in disk_lines(disk) if disk is not None and disk["fits"] is False else ():
+        console.print(line.strip(), markup=False, highlight=False)
     if isinstance(sweep.spec.launch, Slurm) and (runs or elsewhere):
         if runs:
             _prepare(sweep, console)

@@ -82,7 +82,7 @@ def tell_ending(sweep: Sweep, console: Console, error: str | None = None) -> Non
             return
         told = _run(command, _environment(now, ending), _folder(now))
         write_json(now.folder / FILE, _record(ending) | {"on_finish": told})
-    except (SweepError, OSError) as problem:
+    except (SweepError, OSError, ValueError) as problem:
         console.print(f"on_finish: {problem}", markup=False, highlight=False)
         return
     if (said := on_finish_problem(now)) is not None:

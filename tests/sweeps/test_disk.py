@@ -78,6 +78,7 @@ def test_what_does_not_fit_is_said(two: Path, tmp_path: Path, monkeypatch: pytes
     out = adadpo("plan", two, "--store", tmp_path / "not" / "there").out
     assert "does not fit: " in out
     assert "see adadpo gc" in out
+    assert "does not fit: " in adadpo("launch", two, "--store", tmp_path / "store").out
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, told["peak_bytes"]))
     assert "does not fit" not in adadpo("plan", two, "--store", tmp_path).out
 
@@ -89,7 +90,7 @@ def test_what_is_not_known_is_said(two: Path, tmp_path: Path) -> None:
     told = planned(two, tmp_path)
     assert (told["peak_bytes"], told["fits"], told["runs"]) == (None, None, 2)
     out = adadpo("plan", two, "--store", tmp_path).out
-    assert "disk: not known, org/never-fetched is not on this machine yet" in out
+    assert "disk: not known, org/never-fetched@v1 is not on this machine yet" in out
     shutil.copytree(cache_folder() / "models" / "tiny-random-llama-v1", tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -336,6 +337,23 @@ def test_a_kill_in_the_middle(done: Path, two: Path, tmp_path: Path, place: str,
     assert not list(done.glob("*/train/model"))
     assert not list(done.rglob(".gc-*"))
     assert adadpo("fsck", "--store", done).code == 0
+
+
+class Terminal(io.StringIO):
+    """A person who answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_is_asked(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal: no leaves everything, yes frees what was shown."""
+    for answer, left in (("n\n", 2), ("y\n", 0)):
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        said = adadpo("gc", "--weights", "--store", done)
+        assert (said.code, "free it?" in said.out) == (0, True)
+        assert ("nothing was freed" in said.out) == (left > 0)
+        assert len(list(done.glob("*/train/model"))) == left
 
 
 def test_words_and_mistakes(store: Path, small: Path) -> None:
