@@ -52,6 +52,7 @@ def computed_once(file: Path, what: str, compute: Callable[[], dict[str, Tensor]
             return known
         if file.exists():
             LOG.warning("%s: %s is damaged, they are computed again", what, file)
+        LOG.info("%s: computing", what)
         start = time.monotonic()
         found = compute()
         write_tensors(found, file)

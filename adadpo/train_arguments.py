@@ -29,7 +29,7 @@ def trainer_arguments(config: RunConfig, folder: Path, processes: Processes = AL
         method_options=options,
         beta=beta,
         forward=settings.forward,
-        train_sampling_strategy="group_by_length" if settings.batching == "by_length" else "random",
+        batching=settings.batching,
         mean_over="step",
         precompute_ref_log_probs=True,  # they are in the rows already: no second model is loaded
         per_device_train_batch_size=settings.batch_size // (accumulation * processes.size),

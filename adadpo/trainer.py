@@ -30,15 +30,22 @@ TRL_LOSS = {
 }
 
 
+CHOICES = {
+    "forward": ("trl", "shared_prompt"),
+    "batching": ("random", "by_length"),
+    "mean_over": ("micro_batch", "step"),
+}
+
+
 @dataclass
 class AdaDPOConfig(DPOConfig):
     """TRL's DPOConfig plus the method; `beta` is the method's own default unless it is given.
 
-    A method without reference (CPO, SimPO, ORPO) loads none. `train_sampling_strategy="group_by_length"` is that of
-    `adadpo.order`; TRL's has no lengths of pairs and fails.
+    A method without reference (CPO, SimPO, ORPO) loads none.
 
     Raises:
-        ValueError: `forward` or a method option is not one of its choices, or an option of TRL's own loss is set.
+        ValueError: `forward`, `batching`, `mean_over` or a method option is not one of its choices, or an option of
+            TRL's own loss is set.
     """
 
     _VALID_DICT_FIELDS = DPOConfig._VALID_DICT_FIELDS + ["method_options"]  # noqa: RUF005 -- as TRL's
@@ -56,6 +63,13 @@ class AdaDPOConfig(DPOConfig):
     forward: str = field(
         default="trl",
         metadata={"help": "trl: TRL's own forward pass; shared_prompt: the prompt computed once per pair."},
+    )
+    batching: str = field(
+        default="random",
+        metadata={
+            "help": "random: transformers' order; by_length: at random too, with pairs of like length in a step of all "
+            "processes, so that less is padding."
+        },
     )
     mean_over: str = field(
         default="micro_batch",
@@ -77,10 +91,16 @@ class AdaDPOConfig(DPOConfig):
             # Else TRL would load one; there is nothing to compute (see AdaDPOTrainer._precompute_ref_logps).
             self.precompute_ref_log_probs = True
         super().__post_init__()
-        if self.forward not in ("trl", "shared_prompt"):
-            raise ValueError(f"forward must be 'trl' or 'shared_prompt', got {self.forward!r}")
-        if self.mean_over not in ("micro_batch", "step"):
-            raise ValueError(f"mean_over must be 'micro_batch' or 'step', got {self.mean_over!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be {choices[0]!r} or {choices[1]!r}, got {getattr(self, name)!r}"
+                )
+        if self.batching == "by_length" and self.train_sampling_strategy != "random":
+            raise ValueError(
+                f"batching='by_length' and train_sampling_strategy={self.train_sampling_strategy!r} are two orders; "
+                "remove one"
+            )
         unused = [name for name, default in TRL_LOSS.items() if getattr(self, name) != default]
         if unused:
             raise ValueError(
@@ -146,9 +166,9 @@ class AdaDPOTrainer(DPOTrainer):
         return super()._precompute_ref_logps(dataset, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """`group_by_length`: pairs of like length in a step of all processes; every other order is transformers'."""
+        """Pairs of like length in a step of all processes, where it is configured; else transformers' order."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not has_length(dataset):
+        if self.args.batching == "random" or not has_length(dataset):
             return super()._get_train_sampler(train_dataset)
         per_step = self._train_batch_size * self.args.gradient_accumulation_steps
         return LengthSampler(

@@ -26,6 +26,8 @@ PACKAGES = (
     "scipy",
     "optuna",
 )
+# What makes training faster, each to be put off in the sweep file; defaults included, which config.json leaves out.
+SPEED = ("forward", "batching", "precision", "gradient_checkpointing")
 
 
 def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         or f"CPU ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads)",
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "batch": split(job, run),
+        "speed": {name: getattr(run.config.train, name) for name in SPEED},
         "python": platform.python_version(),
         "packages": versions(),
         "git": git_state(),

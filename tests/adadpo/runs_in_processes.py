@@ -6,6 +6,7 @@ Each case: {"name", "config" (RunConfig), "strategy"}; under FOLDER/NAME what `t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,9 @@ from adadpo.train import train_run
 
 
 def main(root: Path, cases: list[dict[str, object]]) -> None:
+    logging.basicConfig(stream=sys.stdout)
+    logging.getLogger("adadpo.tensor_cache").setLevel(logging.INFO)
+
     def lost(reason: str) -> None:
         print(f"lost: {reason}", file=sys.stderr, flush=True)
 

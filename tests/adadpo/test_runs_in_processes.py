@@ -73,7 +73,7 @@ def four(base: Base, cache_root: Path, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADADPO_CACHE", str(cache))
         here = {name: case for name, case in CASES.items() if case[0] != "zero3" or find_spec("deepspeed")}
-        torchrun(4, folder, here)
+        (folder / "said").write_text(torchrun(4, folder, here))
     return folder
 
 
@@ -108,7 +108,11 @@ def test_four_processes_train_what_one_does(
 
 
 def test_the_reference_is_computed_once(four: Path) -> None:
-    """Against the files of the cache: for adapters on a plain model and for a whole one the same two sets of pairs."""
+    """Against the files of the cache, and what was said: for adapters on a plain model and for a whole one the same.
+
+    Two sets of pairs, whose log-probabilities four processes computed together, once for all cases.
+    """
+    assert (four / "said").read_text().count(" pairs: computed in ") == 2
     assert len(list((four / "cache" / "reference").glob("*.safetensors"))) == 2
 
 

@@ -106,7 +106,7 @@ class TestAgainstStock:
             "method": "dpo",
             "precompute_ref_log_probs": precompute,
         }
-        grouped = options | {"train_sampling_strategy": "group_by_length"}
+        grouped = options | {"batching": "by_length"}
         plain, steps = train(AdaDPOTrainer, AdaDPOConfig, **grouped)
         packed, _ = train(AdaDPOTrainer, AdaDPOConfig, forward="shared_prompt", **grouped)
         random, _ = train(AdaDPOTrainer, AdaDPOConfig, **options)
@@ -234,7 +234,7 @@ class TestOrder:
                 trainer = AdaDPOTrainer(
                     model=fresh_model(),
                     args=arguments(
-                        AdaDPOConfig, tmp_path, max_length=40, train_sampling_strategy="group_by_length",
+                        AdaDPOConfig, tmp_path, max_length=40, batching="by_length",
                         precompute_ref_log_probs=True, **{"seed": 5, **options},
                     ),
                     train_dataset=datasets.Dataset.from_list(rows(chats(11))),
@@ -275,6 +275,12 @@ class TestArguments:
             ({"method_options": "clip=3"}, "must be a JSON object, got 'clip=3'"),
             ({"method": "dpo", "method_options": {"clip": 3}}, "clip has no effect"),
             ({"forward": "packed"}, "forward must be 'trl' or 'shared_prompt', got 'packed'"),
+            ({"batching": "by_size"}, "batching must be 'random' or 'by_length', got 'by_size'"),
+            ({"mean_over": "epoch"}, "mean_over must be 'micro_batch' or 'step', got 'epoch'"),
+            (
+                {"batching": "by_length", "train_sampling_strategy": "sequential"},
+                "are two orders; remove one",
+            ),
             ({"beta": 0}, "beta"),
         ],
         ids=str,

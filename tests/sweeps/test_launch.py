@@ -104,6 +104,9 @@ def test_provenance_holds_what_the_design_lists(finished: Path, small: Path) -> 
     assert found["git"] is None or isinstance(found["git"]["diff"], str)
     assert found["host"]
     assert found["device"]
+    assert found["speed"] == {
+        "forward": "shared_prompt", "batching": "random", "precision": "float32", "gradient_checkpointing": False,
+    }  # fmt: skip
     assert found["command"][1:3] == ["launch", str(small)]
     assert found["model"]["identity"] == run.config.model == "tiny-random-llama-v1"
     assert found["data"]["identity"] == run.config.data

@@ -84,6 +84,8 @@ def test_runs_of_one_process(tmp_path: Path, empty_cache: Path, monkeypatch: pyt
     answer = adadpo("launch", write_sweep(tmp_path / "many.yaml", MANY), "--store", store)
     assert answer.code == 0, answer.err + answer.out
     assert calls == {"load_model": 1, "load_tokenizer": 1, "tokenize_pairs": 2, "computed_once": 4}
+    for file in store.glob("*/provenance.json"):
+        assert json.loads(file.read_text())["speed"]["batching"] == "by_length"
     steps = first_steps(store)
     assert {seed: len(values) for seed, values in steps.items()} == {0: 4, 1: 4}
     assert all(max(values) - min(values) < 1e-4 for values in steps.values())
