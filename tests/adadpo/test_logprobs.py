@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -235,6 +236,37 @@ class TestModels:
                 model, batch["input_ids"], batch["attention_mask"], batch["completion_mask"]
             ).sum(1)
             torch.testing.assert_close(rows, torch.cat([chosen, rejected]), rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("name", FAMILIES)
+    def test_plain_attention_is_the_same_function(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a CPU takes in bfloat16, here in float32 and against SDPA: values to 1e-4, gradients to 1e-4."""
+        model, batch = of_family(name, FAMILIES[name]), collate(ROWS)
+        weights = torch.linspace(-1, 1, 6)
+        fused = torch.cat(packed_pair_logps(model, batch)[:2])
+        monkeypatch.setattr("adadpo.logprobs._plain_is_faster", lambda *_: True)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", None)  # called: an error
+            plain = torch.cat(packed_pair_logps(model, batch)[:2])
+        assert model.config._attn_implementation == "sdpa"
+        torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-4)
+        found, expected = (gradients(model, logps @ weights) for logps in (plain, fused))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("recomputed", [False, True])
+    def test_in_bfloat16_on_a_cpu(self, recomputed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Against the float32 model, to bfloat16's precision; layers that are recomputed keep one attention."""
+        model, batch = of_family("llama", {}), collate(ROWS)
+        exact = torch.cat(packed_pair_logps(model, batch)[:2]).detach()
+        if recomputed:
+            model.train().activation_checkpointing_enable({"use_reentrant": False})
+        fused = Mock(wraps=torch.nn.functional.scaled_dot_product_attention)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+        with torch.autocast("cpu", torch.bfloat16), quiet():
+            found = torch.cat(packed_pair_logps(model, batch)[:2])
+        found.sum().backward()
+        assert fused.called == recomputed
+        torch.testing.assert_close(found, exact, rtol=0.03, atol=0.1)
 
     def test_attention_that_would_misread_the_mask_is_refused(self) -> None:
         """Against eager attention, which adds a boolean mask to its scores as 0 and 1."""
