@@ -19,7 +19,7 @@ from adadpo.tensor_cache import Memory, cache_file, computed_once
 from adadpo.tokens import TokenPairs
 
 Progress = Callable[[int, int], None]  # done, total
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def pair_logps(
