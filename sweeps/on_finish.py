@@ -94,7 +94,10 @@ def on_finish_problem(sweep: Sweep) -> str | None:
     path = sweep.folder / FILE
     if not path.exists():
         return None
-    told = read_json(path).get("on_finish") or {}
+    try:
+        told = read_json(path).get("on_finish") or {}
+    except FailureError:  # it is no result: the next ending writes it anew
+        return f"what became of it is not known: {path} is damaged"
     if told.get("problem") is None:
         return None
     last = (told["output"].strip().splitlines() or [""])[-1]

@@ -32,6 +32,7 @@ finally:
         ["plan", "small", "--store", "{store}"],
         ["status", "small", "--store", "{store}"],
         ["logs", "small", "--store", "{store}"],
+        ["gc", "--store", "{store}"],
         ["audit", "--help"],
         ["score", "--help"],
         ["compare", "--help"],
@@ -71,6 +72,7 @@ def test_every_command_says_what_it_does() -> None:
         "report",
         "dashboard",
         "audit",
+        "gc",
         "score",
         "compare",
     ):
