@@ -110,6 +110,8 @@ def _note(job: Job, folder: RunFolder, stage: str, cause: Cause, error: Exceptio
         {"kind": cause, "stage": stage, "message": message, "time": time.time(), "host": socket.gethostname()}
         | more,
     )
+    if folder.begins_anew:  # so that runs that failed do not fill the disk
+        shutil.rmtree(folder.training / "checkpoints", ignore_errors=True)
 
 
 def _first_line(error: Exception) -> str:

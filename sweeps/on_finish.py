@@ -100,7 +100,7 @@ def on_finish_problem(sweep: Sweep) -> str | None:
         return f"what became of it is not known: {path} is damaged"
     if told.get("problem") is None:
         return None
-    last = (told["output"].strip().splitlines() or [""])[-1]
+    last = _plain((told["output"].strip().splitlines() or [""])[-1])
     return f"{told['problem']}{f': {last}' if last else ''} ({path})"
 
 
@@ -150,8 +150,12 @@ def _message(sweep: Sweep, outcome: Outcome, counts: Counter[str], reason: str |
     if outcome == "done" and results.exists():
         reason = str(read_json(results).get("verdict") or "") or None
     said += f". {reason}" if reason else ""
-    # Of an environment variable; and nothing that would steer a terminal or end a header of a mail.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", said)[:LONGEST_MESSAGE]
+    return _plain(said)[:LONGEST_MESSAGE]
+
+
+def _plain(text: str) -> str:
+    """Without what cannot be in a variable, would steer a terminal, or ends a header of a mail."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text)
 
 
 def _is_first(sweep: Sweep, ending: Ending) -> bool:

@@ -15,6 +15,7 @@ from adadpo import checkpoints
 from adadpo.config import Lora, TrainSettings
 from adadpo.models import cache_folder
 from adadpo.resume_points import KEPT
+from adadpo.train import DivergedError, History
 from sweeps.disk import adapter_shapes, run_bytes
 
 SETTINGS = {
@@ -64,6 +65,29 @@ def test_the_plan_is_what_a_run_leaves(tmp_path: Path, monkeypatch: pytest.Monke
     assert (snapshots > 0) == (name == "snapshots")
     assert not list(store.glob("*/train/checkpoints"))
     assert planned(file, store) is None  # nothing is left to train
+
+
+@pytest.mark.parametrize("error", [DivergedError(4, "loss", float("nan")), RuntimeError("a bug")])
+def test_a_run_that_failed_keeps_no_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """At its fourth step, with two checkpoints behind it: another try would begin anew, the history stays."""
+    on_log = History.on_log
+
+    def failing(self: History, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        on_log(self, args, state, *rest, **kwargs)
+        if state.global_step == 4:
+            assert list(self.folder.glob("checkpoints/checkpoint-*"))
+            raise error
+
+    monkeypatch.setattr(History, "on_log", failing)
+    text = TWO.replace("warmup: 0", "max_steps: 6, checkpoint_steps: 1, warmup: 0")
+    file, store = write_sweep(tmp_path / "two.yaml", text), tmp_path / "store"
+    adadpo("launch", file, "--store", store)
+    state = "diverged" if isinstance(error, DivergedError) else "failed"
+    assert adadpo("status", file, "--store", store, "--json").json["counts"] == {state: 2}
+    assert not list(store.glob("*/train/checkpoints"))
+    assert len(list(store.glob("*/train/history.jsonl"))) == 2
 
 
 def test_what_does_not_fit_is_said(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
