@@ -10,6 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,9 @@ def _delete(found: Collection, renamed: Sequence[tuple[Item, Path]]) -> None:
             found.failed[item.path] = f"{error.strerror or error}: {error.filename or path}"
         else:
             found.freed[item.path] = item.size
+            if item.kind == "quarantine":
+                with suppress(OSError):  # unless more was moved aside at that time
+                    path.parent.rmdir()
 
 
 def as_dict(found: Collection, chosen: Sequence[Kind]) -> dict[str, Any]:

@@ -234,6 +234,7 @@ def test_leftovers_and_what_fsck_moved_aside(done: Path, two: Path) -> None:
     freed = gc(done, "--yes")
     assert freed["freed_bytes"] == freed["bytes"] > 0
     assert not any(path.exists() for path in (part, half, partial, old, aside))
+    assert list((done / "quarantine").iterdir()) == []
     assert young.exists()
     assert {path: what for path, what in contents(done).items() if "quarantine" not in path} == {
         path: what for path, what in before.items() if "quarantine" not in path
