@@ -66,7 +66,9 @@ def disk_use(sweep: Sweep, waiting: Sequence[PlannedRun]) -> dict[str, Any] | No
     if reason is not None:
         return found | dict.fromkeys([f"{name}_bytes" for name in names]) | {"fits": None, "reason": reason}
     tensors, tokenizer = shapes
-    sizes = [run_bytes(run.config.train, tensors, tokenizer) for run in runs]
+    alike = {_kind(run): run.config.train for run in runs}
+    by_kind = {kind: run_bytes(train, tensors, tokenizer) for kind, train in alike.items()}
+    sizes = [by_kind[_kind(run)] for run in runs]
     weights = sum(size[0] for size in sizes)
     largest = sorted((size[1] for size in sizes), reverse=True)
     checkpoints = AT_PEAK * sum(largest[:at_once])
@@ -81,6 +83,11 @@ def disk_use(sweep: Sweep, waiting: Sequence[PlannedRun]) -> dict[str, Any] | No
         "fits": peak <= found["free_bytes"],
         "reason": None,
     }
+
+
+def _kind(run: PlannedRun) -> tuple[Lora | None, str]:
+    """What decides a run's sizes; of a thousand runs there are one or two."""
+    return run.config.train.lora, run.config.train.optimizer
 
 
 def run_bytes(train: TrainSettings, shapes: Shapes, tokenizer: int) -> tuple[int, int]:
