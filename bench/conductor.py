@@ -69,7 +69,8 @@ def make_runs(sweep: Sweep) -> None:
 def _judged(sweep: Sweep, number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Responses, annotations and scores, in which longer responses win more often."""
     draw = random.Random(number)
-    words = ["word " * draw.randint(5, 40) for _ in range(PROMPTS)]
+    # Each begins in its own way: one response to several prompts would quarantine the run.
+    words = [f"answer {place}: " + "word " * draw.randint(5, 40) for place in range(PROMPTS)]
     names = [f"Prompt {place}: describe it in a few words." for place in range(PROMPTS)]
     baseline = [
         {"instruction": name, "output": "other " * (8 + place % 9), "generator": "untrained"}
