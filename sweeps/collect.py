@@ -20,8 +20,9 @@ from sweeps.prompt_evidence import prompt_evidence
 from sweeps.provenance import git_state, versions
 from sweeps.rejudge import judgements_of
 from sweeps.resolve import PlannedRun, axes
-from sweeps.rows import HELDOUT, failures_of, run_rows, run_scores
+from sweeps.rows import failures_of, run_rows, run_scores
 from sweeps.search import search_so_far
+from sweeps.seen import HELDOUT, Seen, look
 from sweeps.store import read_json, write_whole
 from sweeps.sweep import Sweep
 
@@ -35,15 +36,16 @@ def collect(sweep: Sweep) -> Results:
     from analysis import analyse
     from analysis.setting_groups import setting_groups
 
-    scores = run_scores(sweep)
-    rows = run_rows(sweep, scores=scores)
+    seen = look(sweep)
+    scores = run_scores(sweep, seen=seen)
+    rows = run_rows(sweep, scores=scores, seen=seen)
     search = search_so_far(sweep, rows)
     changes = sweep.declaration_changes()
     if search is not None and search.asked < search.trials:
         # Whoever may stop when the numbers please has not declared where to stop.
         changes.append(f"the search is not finished: {search.asked} of {search.trials} settings so far")
     declared = sweep.declared()
-    evaluation = _evaluation(sweep)
+    evaluation = _evaluation(sweep, seen)
     draws = prompt_draws(sweep, sweep.job.evaluation, scores)
     found = analyse(
         runs=rows,
@@ -189,12 +191,10 @@ def _paper_claims(sweep: Sweep, comparisons: list[Comparison], bests: list[GridB
     )
 
 
-def _evaluation(sweep: Sweep) -> Evaluation:
+def _evaluation(sweep: Sweep, seen: Seen) -> Evaluation:
     job, evaluation = sweep.job, sweep.job.evaluation
-    scored = [
-        sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "scores.json" for run in sweep.select("done")
-    ]
-    scores = read_json(scored[0]) if scored else {}
+    first = next((run.run_id for run in job.runs if run.run_id in seen.finished), None)
+    scores = {} if first is None else seen.finished[first]["scores"]
     return Evaluation(
         model=job.model,
         data=job.train.name,

@@ -68,9 +68,11 @@ def _grid_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if "grid" in then:
         before, after = then["grid"], now["grid"]
         for name in ("settings", "arms"):
-            if removed := [each for each in before[name] if each not in after[name]]:
+            now_there = set(after[name])
+            if removed := [each for each in before[name] if each not in now_there]:
                 found.append(f"{name} removed after launch: {_listed(removed)} of {len(before[name])}")
-        if added := [each for each in after["settings"] if each not in before["settings"]]:
+        were_there = set(before["settings"])
+        if added := [each for each in after["settings"] if each not in were_there]:
             found.append(f"settings added after launch: {_listed(added)} to {len(before['settings'])}")
     if removed := [seed for seed in then.get("seeds", []) if seed not in now["seeds"]]:
         found.append(f"seeds removed after launch: {_listed(removed)} of {len(then['seeds'])}")

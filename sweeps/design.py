@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.errors import UserError
 from sweeps.metrics import METRICS
 from sweeps.rows import run_rows
+from sweeps.seen import Seen, look
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def require_testable(sweep: Sweep, *, allow: bool) -> None:
     )
 
 
-def check_sweep(sweep: Sweep, spreads_from: Sweep | None = None) -> tuple[DesignCheck, NextSteps | None]:
+def check_sweep(
+    sweep: Sweep, spreads_from: Sweep | None = None, seen: Seen | None = None
+) -> tuple[DesignCheck, NextSteps | None]:
     """The design of a sweep, and its cheapest next step once there are results.
 
     SDs are those that the file states (`compare.run_sd`, `setting_sd`, `seed_sd`), else those of another sweep's
@@ -44,6 +47,7 @@ def check_sweep(sweep: Sweep, spreads_from: Sweep | None = None) -> tuple[Design
     Args:
         sweep: whose design.
         spreads_from: the other sweep.
+        seen: of `look` at the sweep, where the caller has it.
 
     Raises:
         UserError: the other sweep's finished runs do not give SDs.
@@ -52,12 +56,12 @@ def check_sweep(sweep: Sweep, spreads_from: Sweep | None = None) -> tuple[Design
     from analysis.comparison import compare
     from analysis.design import check_design, measured_spreads
 
-    def so_far(of: Sweep) -> tuple[Spreads | None, NextSteps | None]:
+    def so_far(of: Sweep, seen: Seen) -> tuple[Spreads | None, NextSteps | None]:
         """Of the finished runs: SDs of the primary metric's differences, and what to add."""
-        if not of.select("done"):
+        if not seen.finished:
             return None, None
         declared = of.declared().model_copy(update={"primary": sweep.spec.compare.primary})
-        rows = run_rows(of)
+        rows = run_rows(of, seen=seen)
         metric = next(metric for metric in METRICS if metric.name == declared.primary)
         planned: dict[str, Any] = {"settings": of.settings, "seeds": of.seeds, "arms": list(of.spec.arms)}
         (found,) = compare(runs=rows, declared=declared, metrics=[metric], **planned)
@@ -66,10 +70,10 @@ def check_sweep(sweep: Sweep, spreads_from: Sweep | None = None) -> tuple[Design
         spreads = measured_spreads(found.inference.crossed, f"the finished runs of {of.spec.name}")
         return spreads, advise(found, runs=rows, declared=declared)[0]
 
-    own, steps = so_far(sweep)
+    own, steps = so_far(sweep, seen or look(sweep))
     spreads = _stated(sweep)
     if spreads is None and spreads_from is not None:
-        spreads = so_far(spreads_from)[0]
+        spreads = so_far(spreads_from, look(spreads_from))[0]
         if spreads is None:
             raise UserError(
                 f"--sds-from {spreads_from.spec.name}: SDs need 2 settings and 2 seeds without a missing pair"

@@ -36,11 +36,17 @@ def evaluation_lines(
 
 def load_history(folder: RunFolder) -> list[dict[str, Any]]:
     """The logged steps of a run's training, without those behind a line that was cut short by a kill."""
-    lines = itertools.takewhile(lambda line: line is not None, history_lines(folder))
-    return [line for line in lines if line is not None and "evaluation" not in line]
+    return read_history(folder)[0]
 
 
-def history_lines(folder: RunFolder) -> list[dict[str, Any] | None]:
+def read_history(folder: RunFolder) -> tuple[list[dict[str, Any]], bool]:
+    """`load_history`, and whether no line is damaged."""
+    lines = _lines(folder)
+    whole = itertools.takewhile(lambda line: line is not None, lines)
+    return [line for line in whole if line is not None and "evaluation" not in line], None not in lines
+
+
+def _lines(folder: RunFolder) -> list[dict[str, Any] | None]:
     """Steps and evaluations; None for a line that is damaged."""
     lines: list[dict[str, Any] | None] = []
     for text in folder.history.read_text().splitlines() if folder.history.exists() else ():

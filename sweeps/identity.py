@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """First 16 hex digits of sha256 over the canonical JSON and the identity version."""
-    text = canonical_json({"identity_version": IDENTITY_VERSION, "value": value})
+    return _short(_versioned(value))
+
+
+def _versioned(value: Any) -> str:
+    return canonical_json({"identity_version": IDENTITY_VERSION, "value": value})
+
+
+def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -32,3 +40,10 @@ def file_digest(path: Path) -> str:
 def run_id(config: RunConfig) -> str:
     """The id of a training run."""
     return digest(config.identity())
+
+
+def run_ids(config: RunConfig, seeds: Sequence[int]) -> list[str]:
+    """`run_id` of a configuration under each of some seeds; written down once, for sweeps of thousands of runs."""
+    # Within a string the quotes would be escaped: this is the key.
+    before, _, after = _versioned(config.identity() | {"seed": 0}).partition('"seed":0')
+    return [_short(f'{before}"seed":{seed}{after}') for seed in seeds]

@@ -50,6 +50,10 @@ class Orders:
         """A person took the run back."""
         return self.marker(run_id).exists()
 
+    def taken_back(self) -> set[str]:
+        """The runs that a person took back, of this sweep or earlier forms of it."""
+        return {path.name for path in self.marker("x").parent.glob("*")}
+
     def allow(self, run_id: str) -> None:
         """The run may be worked on again."""
         self.marker(run_id).unlink(missing_ok=True)

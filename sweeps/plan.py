@@ -17,17 +17,18 @@ from sweeps.metrics import METRICS
 from sweeps.provenance import split
 from sweeps.resolve import PlannedRun
 from sweeps.retraining import retraining_lines
-from sweeps.rows import run_row
 from sweeps.search import search_lines
+from sweeps.seen import Seen, look
 from sweeps.sweep import Sweep
 
 
 def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]:
     """The plan as plain data, for `--json` and for people; `spreads_from`: a sweep whose finished runs give SDs."""
-    states = sweep.states()
+    seen = look(sweep)
+    states = seen.states
     counts = Counter(states.values())
     waiting = [run for run in sweep.job.runs if states[run.run_id] == "waiting"]
-    check, steps = check_sweep(sweep, spreads_from)
+    check, steps = check_sweep(sweep, spreads_from, seen)
     primary = next(metric for metric in METRICS if metric.name == sweep.spec.compare.primary)
     return {
         "sweep": sweep.spec.name,
@@ -48,7 +49,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "steps": [
             dict(each) for each in dict.fromkeys(tuple(split(sweep.job, r).items()) for r in sweep.job.runs)
         ],
-        "seconds_per_run": seconds_per_run(sweep),
+        "seconds_per_run": seconds_per_run(seen),
         "judging": judging_cost(sweep),
         "disk": disk_use(sweep, waiting),
         "smallest_p": check.smallest_p,
@@ -69,10 +70,10 @@ def _script(sweep: Sweep) -> str | None:
     return (dry_run(sweep, launch, ask=False) or None) if isinstance(launch, Slurm) else None
 
 
-def seconds_per_run(sweep: Sweep) -> float | None:
+def seconds_per_run(seen: Seen) -> float | None:
     """Median wall time of the runs that are done; None when none is."""
-    times = [row.wall_seconds for run in sweep.select("done") if (row := run_row(sweep, run)).wall_seconds]
-    return median(time for time in times if time is not None) if times else None
+    times = [time for one in seen.finished.values() if (time := one["wall_seconds"])]
+    return median(times) if times else None
 
 
 def judging_cost(

@@ -21,6 +21,7 @@ from sweeps.metrics import METRICS
 from sweeps.prompt_draws import prompt_draws
 from sweeps.readiness import require_evaluation
 from sweeps.rows import failures_of, run_rows, run_scores
+from sweeps.seen import look
 from sweeps.spec import Judging
 from sweeps.store import RunFolder, read_json, write_json
 from sweeps.sweep import Sweep
@@ -141,8 +142,9 @@ def known_to(sweep: Sweep) -> list[Evaluation]:
 def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
     from analysis import compare
 
-    declared, scores = sweep.declared(), run_scores(sweep, evaluation)
-    rows = run_rows(sweep, evaluation, scores)
+    seen = look(sweep, evaluation)
+    declared, scores = sweep.declared(), run_scores(sweep, evaluation, seen)
+    rows = run_rows(sweep, evaluation, scores, seen)
     is_declared = evaluation.eval_id == sweep.eval_id
     comparisons = compare(
         runs=rows,

@@ -18,7 +18,7 @@ from analysis.judges import JudgeError
 from sweeps.axes import METHOD_AXES, axes_of, cells_of, preset_of
 from sweeps.data import builtin_instructions_path
 from sweeps.errors import FailureError, UserError
-from sweeps.identity import digest, file_digest, run_id
+from sweeps.identity import digest, file_digest, run_ids
 from sweeps.judging import ALPACA_EVAL_BASELINE, Evaluation, judged_by
 from sweeps.prompts import baseline_outputs, prompts_identity, read_prompts, require_constraints
 from sweeps.spec import SweepSpec
@@ -128,12 +128,7 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
         file.raise_if([Problem(("evaluate", "judge"), str(error))])
         raise
     seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
-    runs = [
-        _run(spec, arm, cell, seed, model.identity, identities)
-        for cell in cells(spec)
-        for seed in seeds
-        for arm in spec.arms
-    ]
+    runs = list(_runs(spec, seeds, model.identity, identities))
     file.raise_if(batch_problems(spec, runs))
     return Job(
         sweep=spec.name,
@@ -199,9 +194,28 @@ def check_pairs(job: Job) -> dict[str, Pairs]:
     }
 
 
-def _run(
+def _runs(
+    spec: SweepSpec, seeds: Sequence[int], model: str, identities: dict[str, str | None]
+) -> Iterator[PlannedRun]:
+    """Settings, seeds, arms: the last changes fastest. Seeds share a configuration, which is validated once."""
+    for cell in cells(spec):
+        label = setting_label(cell)
+        configs = {arm: _config(spec, arm, cell, seeds[0], model, identities) for arm in spec.arms}
+        named = {arm: run_ids(config, seeds) for arm, config in configs.items()}
+        for number, seed in enumerate(seeds):
+            for arm, config in configs.items():
+                yield PlannedRun(
+                    run_id=named[arm][number],
+                    arm=arm,
+                    setting=label,
+                    hyperparameters=cell,
+                    config=config.model_copy(update={"seed": seed}),
+                )
+
+
+def _config(
     spec: SweepSpec, arm: str, cell: dict[str, Any], seed: int, model: str, identities: dict[str, str | None]
-) -> PlannedRun:
+) -> RunConfig:
     options = {**spec.arms[arm], **cell}
     method = make_method(
         options.pop("method", preset_of(arm, spec.arms[arm])),
@@ -210,16 +224,13 @@ def _run(
     train = TrainSettings(
         **{**spec.train, **{key: value for key, value in options.items() if key not in METHOD_AXES}}
     )
-    config = RunConfig(
+    return RunConfig(
         model=model,
         data=identities["train"] or "",
         heldout=identities["heldout"],
         method=method,
         train=train,
         seed=seed,
-    )
-    return PlannedRun(
-        run_id=run_id(config), arm=arm, setting=setting_label(cell), hyperparameters=cell, config=config
     )
 
 

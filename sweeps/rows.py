@@ -6,20 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.results import Failure, RunRow, RunState
-from sweeps.errors import FailureError
 from sweeps.evaluation import quarantine_reasons
-from sweeps.history import history_lines, load_history
 from sweeps.joint import with_joint_lc
 from sweeps.judging import Evaluation
 from sweeps.metrics import METRICS
 from sweeps.resolve import PlannedRun
-from sweeps.store import STAGES, read_json
+from sweeps.seen import Finished, Seen, look, measured
+from sweeps.store import STAGES, State
 from sweeps.sweep import Sweep
 
-HELDOUT = ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")
-KL_ESTIMATES = [
-    f"{name}{unit}{error}" for name in ("kl", "kl_k3") for unit in ("", "_per_token") for error in ("", "_se")
-]
 JUDGED = [
     f"{name}{error}"
     for name in ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
@@ -31,6 +26,7 @@ def run_rows(
     sweep: Sweep,
     evaluation: Evaluation | None = None,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
+    seen: Seen | None = None,
 ) -> list[RunRow]:
     """Every planned run, in the order of the plan.
 
@@ -38,59 +34,58 @@ def run_rows(
         sweep: whose runs.
         evaluation: another one of the same responses; None: the sweep's own.
         scores: of `run_scores`, where the caller has them.
+        seen: of `look` under the evaluation, likewise.
     """
-    scores = run_scores(sweep, evaluation) if scores is None else scores
-    return [run_row(sweep, run, evaluation, scores.get(run.run_id)) for run in sweep.job.runs]
-
-
-def run_scores(sweep: Sweep, evaluation: Evaluation | None = None) -> dict[str, dict[str, Any]]:
-    """Run id -> what its evaluation came to, with what only all runs together tell; of every run that has one."""
-    evaluation = evaluation or sweep.job.evaluation
-    scores = {
-        run.run_id: read_json(folder.evaluation(evaluation.eval_id) / "scores.json")
+    seen = seen or look(sweep, evaluation)
+    scores = run_scores(sweep, evaluation, seen) if scores is None else scores
+    eval_id = (evaluation or sweep.job.evaluation).eval_id
+    return [
+        _row(
+            sweep,
+            run,
+            eval_id,
+            seen.states[run.run_id],
+            seen.finished.get(run.run_id),
+            scores.get(run.run_id),
+        )
         for run in sweep.job.runs
-        if (folder := sweep.store.run(run.run_id)).state(evaluation.eval_id) == "done"
-    }
-    scores = _one_judge(scores)
+    ]
+
+
+def run_scores(
+    sweep: Sweep, evaluation: Evaluation | None = None, seen: Seen | None = None
+) -> dict[str, dict[str, Any]]:
+    """Run id -> what its evaluation came to, with what only all runs together tell; of every run that has one.
+
+    Args:
+        sweep: whose runs.
+        evaluation: another one of the same responses; None: the sweep's own.
+        seen: of `look` under it, where the caller has it.
+    """
+    evaluation, seen = evaluation or sweep.job.evaluation, seen or look(sweep, evaluation)
+    scores = _one_judge({run_id: dict(one["scores"]) for run_id, one in seen.finished.items()})
     return with_joint_lc(sweep, evaluation, scores) if evaluation.lc_method == "joint_difficulty" else scores
 
 
-def run_row(
+def _row(
     sweep: Sweep,
     run: PlannedRun,
-    evaluation: Evaluation | None = None,
-    scores: Mapping[str, Any] | None = None,
+    eval_id: str,
+    state: State,
+    finished: Finished | None,
+    scores: Mapping[str, Any] | None,
 ) -> RunRow:
-    """One line of the table; `scores`: of `run_scores`, else the run's own alone."""
-    eval_id = (evaluation or sweep.job.evaluation).eval_id
-    folder = sweep.store.run(run.run_id)
-    state: str = sweep.told(run, folder.state(eval_id))
-    done = folder.stages_done(eval_id)
+    """One line of the table; of a run that is done: what it came to, and its part of `run_scores`."""
+    shown: str = state
     values: dict[str, float | None] = dict.fromkeys(metric.name for metric in METRICS)
     flags: list[str] = []
-    wall = None
-    if "train" in done:
-        metrics = read_json(folder.metrics)
-        for name in HELDOUT:
-            values[name] = metrics.get(f"heldout_{name}")
-        history = load_history(folder)
-        if len(history) != metrics["steps"] or None in history_lines(folder):
-            raise FailureError(
-                f"{folder.history} is damaged ({len(history)} of {metrics['steps']} steps); "
-                "delete it and the run trains again"
-            )
-        ratios = [step["log_gradient_ratio"] for step in history if "log_gradient_ratio" in step]
-        values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
-        wall = metrics["wall_seconds"]
-    if state == "done":
-        generation = read_json(folder.generation(eval_id) / "generation.json")
-        scores = scores or read_json(folder.evaluation(eval_id) / "scores.json")
-        values |= {name: generation.get(name) for name in KL_ESTIMATES}
+    found = measured(sweep.store.run(run.run_id), eval_id) if finished is None else finished
+    values |= found["values"]
+    if finished is not None and scores is not None:
         values["mean_length"] = scores["mean_length"]
-        wall = (wall or 0.0) + generation["wall_seconds"]
         flags = [flag["message"] for flag in scores.get("integrity", {}).get("flags", [])]
         if quarantine_reasons(scores):
-            state = "quarantined"
+            shown = "quarantined"
         else:
             values |= {name: scores.get(name) for name in JUDGED}
     return RunRow(
@@ -99,9 +94,9 @@ def run_row(
         setting=run.setting,
         hyperparameters=run.hyperparameters,
         seed=run.seed,
-        state=_shown_state(state),
+        state=_shown_state(shown),
         metrics=values,
-        wall_seconds=wall,
+        wall_seconds=found["wall_seconds"],
         flags=flags,
     )
 

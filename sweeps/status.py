@@ -15,8 +15,9 @@ from sweeps.progress import label
 from sweeps.resolve import PlannedRun
 from sweeps.rows import run_rows, run_scores
 from sweeps.search import search_lines
+from sweeps.seen import look
 from sweeps.sweep import Sweep
-from sweeps.timing import measured_seconds, progress_of, used_hours
+from sweeps.timing import measured_seconds, progress_of, spent_by_runs, used_hours
 
 
 def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dict[str, Any]:
@@ -28,12 +29,16 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     """
     runs = sweep.job.runs if chosen is None else list(chosen)
     shown = {run.run_id for run in runs}
-    states = {run_id: state for run_id, state in sweep.states().items() if run_id in shown}
+    seen = look(sweep)
+    states = {run_id: state for run_id, state in seen.states.items() if run_id in shown}
     working, failures, quarantined = [], [], []
-    scores = run_scores(sweep)
-    rows = {row.run_id: row for row in run_rows(sweep, scores=scores) if row.run_id in shown}
+    scores = run_scores(sweep, seen=seen)
+    rows = {row.run_id: row for row in run_rows(sweep, scores=scores, seen=seen) if row.run_id in shown}
     for run in runs:
-        folder, state = sweep.store.run(run.run_id), states[run.run_id]
+        state = states[run.run_id]
+        if rows[run.run_id].state in ("done", "waiting"):
+            continue
+        folder = sweep.store.run(run.run_id)
         named = {"run": run.run_id, "label": label(run), "state": state}
         if state in ("running", "unknown"):
             owner = folder.lease.read() or {}
@@ -51,7 +56,7 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     counts["quarantined"] = len(quarantined)
     counts["done"] -= len(quarantined)
     queued, queue_problem = _queued(sweep)
-    measured = measured_seconds(sweep)
+    spent = spent_by_runs(sweep, seen)
     return {
         "sweep": sweep.spec.name,
         "folder": str(sweep.folder),
@@ -61,8 +66,8 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "queued": None if queued is None else len(queued & shown),
         "queue_problem": queue_problem,
         "search": search_lines(sweep),
-        "progress": progress_of(sweep, sweep.states(), measured),
-        "used": used_hours(sweep),
+        "progress": progress_of(sweep, seen.states, measured_seconds(spent)),
+        "used": used_hours(sweep, spent),
         "working": working,
         "failures": failures,
         "causes": _by_cause(sweep.spec.name, failures),

@@ -119,7 +119,9 @@ class RunFolder:
     @property
     def weights_freed(self) -> bool:
         """The run was trained and its weights were given up since."""
-        if not self.freed.exists() or any((self.train / name).is_dir() for name in WEIGHTS):
+        if not os.path.exists(f"{self.path}/train/freed.json"):  # noqa: PTH110 -- see `has_files`
+            return False
+        if any((self.train / name).is_dir() for name in WEIGHTS):
             return False
         return self.has_files("train", "")
 
@@ -158,7 +160,7 @@ class RunFolder:
 
     def last_file(self, stage: str, eval_id: str) -> Path:
         """The file whose existence means that a stage is done."""
-        return self._folder(stage, eval_id) / FILES[stage][-1]
+        return Path(self._home(stage, eval_id), FILES[stage][-1])
 
     def has(self, stage: str, eval_id: str) -> bool:
         """A stage is done; training is not where weights that were freed are needed for responses."""
@@ -168,12 +170,14 @@ class RunFolder:
 
     def has_files(self, stage: str, eval_id: str) -> bool:
         """A stage was done: its last file was written, and none was deleted since."""
-        return all((self._folder(stage, eval_id) / name).exists() for name in reversed(FILES[stage]))
+        # Asked of every run of a sweep: to join paths would take several times as long as to look.
+        home = self._home(stage, eval_id)
+        return all(os.path.exists(f"{home}/{name}") for name in reversed(FILES[stage]))  # noqa: PTH110
 
-    def _folder(self, stage: str, eval_id: str) -> Path:
+    def _home(self, stage: str, eval_id: str) -> str:
         if stage == "train":
-            return self.train
-        return self.generation(eval_id) if stage == "generate" else self.evaluation(eval_id)
+            return f"{self.path}/train"
+        return f"{self.path}/eval/{eval_id.partition('/')[0] if stage == 'generate' else eval_id}"
 
     def state(self, eval_id: str) -> State:
         """Derived from the files, never stored. That a run was cancelled is its sweep's to say, see `Sweep.states`."""
@@ -235,6 +239,13 @@ class Store:
     def run(self, run_id: str) -> RunFolder:
         """A run's folder."""
         return RunFolder(self.root / run_id)
+
+    def present(self) -> set[str]:
+        """Names in the root: a run that is not among them has not begun."""
+        try:
+            return set(os.listdir(self.root))  # noqa: PTH208 -- names, of which there may be 100,000
+        except OSError:
+            return set()
 
     def sweep(self, name: str) -> Path:
         """A sweep's folder."""

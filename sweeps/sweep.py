@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,17 +73,32 @@ class Sweep:
 
     def states(self) -> dict[str, State]:
         """Run id -> state, read from the files now."""
-        return {run.run_id: self.state(run) for run in self.job.runs}
+        present, taken_back = self.store.present(), self.orders.taken_back()
+        return {
+            run.run_id: self.told(
+                run,
+                self.store.run(run.run_id).state(self.eval_id) if run.run_id in present else "waiting",
+                taken_back,
+            )
+            for run in self.job.runs
+        }
 
     def state(self, run: PlannedRun) -> State:
         """A run's state; what this sweep took back is not waiting for anybody."""
-        return self.told(run, self.store.run(run.run_id).state(self.eval_id))
+        taken_back = {run.run_id} if self.orders.cancelled(run.run_id) else ()
+        return self.told(run, self.store.run(run.run_id).state(self.eval_id), taken_back)
 
-    def told(self, run: PlannedRun, state: State) -> State:
-        """The state that a run's files tell, with what the sweep alone knows: a run that nobody is to begin."""
+    def told(self, run: PlannedRun, state: State, taken_back: Container[str]) -> State:
+        """The state that a run's files tell, with what the sweep alone knows: a run that nobody is to begin.
+
+        Args:
+            run: which.
+            state: by its files.
+            taken_back: the runs that a person cancelled.
+        """
         if state == "waiting" and run.setting in self.pruned:
             return "pruned"
-        return "cancelled" if state == "waiting" and self.orders.cancelled(run.run_id) else state
+        return "cancelled" if state == "waiting" and run.run_id in taken_back else state
 
     @property
     def orders(self) -> Orders:

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from sweeps.attempts import attempts
-from sweeps.errors import FailureError
 from sweeps.launch_spec import Local, Slurm
-from sweeps.manifests import stage_times
 from sweeps.resolve import PlannedRun
-from sweeps.store import STAGES, State, read_json
+from sweeps.seen import Seen, spent
+from sweeps.store import STAGES, State
 from sweeps.sweep import Sweep
 
 # Where nothing is measured yet: what the stages of a run cost as shares, measured on the quickstart.
@@ -28,12 +26,29 @@ REPORTED = {
 OVER = ("done", "diverged", "failed", "cancelled", "pruned")
 
 
-def measured_seconds(sweep: Sweep) -> dict[str, float]:
-    """Stage -> median seconds over the sweep's runs; stages that none has done are not there."""
+def spent_by_runs(sweep: Sweep, seen: Seen) -> dict[str, Mapping[str, Any]]:
+    """Run id -> what `seen.spent` says of it; of runs that have begun.
+
+    Args:
+        sweep: whose.
+        seen: of `look`.
+    """
+    present = sweep.store.present()
+    return {
+        run.run_id: seen.finished[run.run_id]["spent"]
+        if run.run_id in seen.finished
+        else spent(sweep.store.run(run.run_id), sweep.eval_id)
+        for run in sweep.job.runs
+        if run.run_id in present
+    }
+
+
+def measured_seconds(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Stage -> median seconds of `spent_by_runs`; stages that none has done are not there."""
     times: dict[str, list[float]] = {}
-    for run in sweep.job.runs:
-        for stage, found in stage_times(sweep.store.run(run.run_id), sweep.eval_id).items():
-            times.setdefault(stage, []).append(found["seconds"])
+    for one in found.values():
+        for stage, each in one["stages"].items():
+            times.setdefault(stage, []).append(each["seconds"])
     return {stage: median(found) for stage, found in times.items()}
 
 
@@ -89,46 +104,38 @@ def declared_at_a_time(sweep: Sweep) -> int:
     return 1
 
 
-def used_hours(sweep: Sweep) -> dict[str, Any]:
+def used_hours(sweep: Sweep, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the sweep's runs have cost: wall time x GPUs, or process-hours where there was no GPU.
+
+    Args:
+        sweep: whose.
+        found: of `spent_by_runs`.
 
     Returns:
         unit: `GPU-hours` or `CPU process-hours`; hours; lost_hours: of them in attempts that failed or were lost; runs:
         how many have any.
     """
-    spent: list[tuple[float, int, bool]] = []  # seconds, GPUs, lost
+    parts: list[tuple[float, int, bool]] = []  # seconds, GPUs, lost
     runs = 0
-    for run in sweep.job.runs:
-        folder = sweep.store.run(run.run_id)
-        gpus = _gpus(folder.path / "provenance.json")
+    for run_id, one in found.items():
+        gpus = one["gpus"]
         mine = [
             (each["seconds"], gpus if each["gpus"] is None else each["gpus"], False)
-            for each in stage_times(folder, sweep.eval_id).values()
+            for each in one["stages"].values()
         ]
-        for line in attempts(folder):
-            if isinstance(line.get("seconds"), int | float):
-                mine.append((line["seconds"], line.get("gpus") or gpus, True))
-        owner = folder.lease.read()
+        mine += [(line["seconds"], line["gpus"] or gpus, True) for line in one["attempts"]]
+        owner = sweep.store.run(run_id).lease.read()
         if owner is not None and isinstance(owner.get("taken"), float):
             mine.append(
                 (max(0.0, min(time.time(), owner.get("refreshed", 0.0)) - owner["taken"]), gpus, False)
             )
         runs += bool(mine)
-        spent += mine
-    on_gpu = any(gpus for _, gpus, _ in spent)
-    hours = [(seconds * (gpus if on_gpu else 1) / 3600, lost) for seconds, gpus, lost in spent]
+        parts += mine
+    on_gpu = any(gpus for _, gpus, _ in parts)
+    hours = [(seconds * (gpus if on_gpu else 1) / 3600, lost) for seconds, gpus, lost in parts]
     return {
         "unit": "GPU-hours" if on_gpu else "CPU process-hours",
         "hours": sum(value for value, _ in hours),
         "lost_hours": sum(value for value, lost in hours if lost),
         "runs": runs,
     }
-
-
-def _gpus(provenance: Any) -> int:
-    """Of a run's training as its provenance says; 0 where there is none to read."""
-    try:
-        device = str(read_json(provenance).get("device", "CPU")) if provenance.exists() else "CPU"
-    except (FailureError, AttributeError):
-        return 0
-    return 0 if device.startswith("CPU") else 1

@@ -24,6 +24,7 @@ from sweeps import cli_runs, tail, timing
 from sweeps.attempts import note_attempt
 from sweeps.cli_runs import allow_again
 from sweeps.lease import held, is_here
+from sweeps.seen import look
 from sweeps.store import read_json, write_json
 
 # Runs that last a little and leave resume points, so that there is time to cancel it.
@@ -92,7 +93,7 @@ def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
         content.pop("digest")
         content |= {"gpus": 2, "seconds": 90.0}
         write_json(path, content | {"digest": digest(content)})
-    found = timing.used_hours(sweep)
+    found = timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))
     assert (found["unit"], found["runs"], found["lost_hours"]) == ("GPU-hours", 8, 0)
     assert found["hours"] == pytest.approx(8 * 4 * 90 * 2 / 3600)
     for path in store.glob("*/**/*.manifest.json"):
@@ -101,7 +102,7 @@ def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
         write_json(path, read_json(path) | {"device": "NVIDIA H100"})
     old = sum(read_json(path)["wall_seconds"] for path in store.glob("*/train/metrics.json"))
     old += sum(read_json(path)["wall_seconds"] for path in store.glob("*/eval/*/generation.json"))
-    assert timing.used_hours(sweep)["hours"] == pytest.approx(old / 3600)
+    assert timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))["hours"] == pytest.approx(old / 3600)
 
 
 def test_time_left_is_not_made_up(two: Path, tmp_path: Path) -> None:

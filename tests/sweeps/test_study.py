@@ -21,7 +21,7 @@ from postgres_server import PASSWORD
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from sweeps.errors import FailureError
-from sweeps.rows import run_row
+from sweeps.rows import run_rows
 from sweeps.store import write_json
 from sweeps.study import mirror
 from sweeps.study_storage import storage_of
@@ -56,8 +56,8 @@ def test_every_run_is_a_trial(sweep: Sweep) -> None:
     mirror(sweep)
     found = {trial.user_attrs["run_id"]: trial for trial in trials(sweep)}
     assert len(trials(sweep)) == len(found) == len(sweep.job.runs) == 8
-    for run in sweep.job.runs:
-        row, trial = run_row(sweep, run), found[run.run_id]
+    for run, row in zip(sweep.job.runs, run_rows(sweep), strict=True):
+        trial = found[run.run_id]
         assert trial.state == TrialState.COMPLETE
         assert trial.value == row.metrics["length_controlled_win_rate"]
         assert trial.params == {"arm": run.arm, "seed": run.seed, "beta": run.hyperparameters["beta"]}
@@ -119,7 +119,7 @@ def test_another_primary_metric_is_another_value(sweep: Sweep, tmp_path: Path) -
     other = opened(write_sweep(tmp_path / "other.yaml", text), sweep.store.root)
     mirror(other)
     assert [trial.value for trial in trials(other)] == [
-        run_row(other, run).metrics["reward_margin"] for run in other.job.runs
+        row.metrics["reward_margin"] for row in run_rows(other)
     ]
 
 
