@@ -102,7 +102,9 @@ def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
         write_json(path, read_json(path) | {"device": "NVIDIA H100"})
     old = sum(read_json(path)["wall_seconds"] for path in store.glob("*/train/metrics.json"))
     old += sum(read_json(path)["wall_seconds"] for path in store.glob("*/eval/*/generation.json"))
-    assert timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))["hours"] == pytest.approx(old / 3600)
+    assert timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))["hours"] == pytest.approx(
+        old / 3600
+    )
 
 
 def test_time_left_is_not_made_up(two: Path, tmp_path: Path) -> None:
