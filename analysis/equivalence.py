@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.evidence import Equivalence as Equivalence
 from analysis.intervals import hodges_lehmann
-from analysis.signed_rank import finite, null_counts
+from analysis.signed_rank import finite, null_below
 from analysis.values import Interval
 
 
@@ -56,10 +56,8 @@ def equivalence_test(differences: Iterable[float], margin: float, alpha: float =
     equivalent = within_margin(interval, margin)
     first, second = np.triu_indices(len(d))
     walsh = d[first] / 2 + d[second] / 2
-    null = null_counts(range(1, len(d) + 1))
-    p_above, p_below = (
-        int(sum(null[: int(wrong.sum()) + 1])) / 2 ** len(d) for wrong in (walsh <= -margin, walsh >= margin)
-    )
+    below, _ = null_below(range(1, len(d) + 1))
+    p_above, p_below = (float(below[int(wrong.sum())]) for wrong in (walsh <= -margin, walsh >= margin))
     return Equivalence(
         margin=margin,
         alpha=alpha,

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from analysis.results import Alternative, Interval
-from analysis.signed_rank import finite, null_counts
+from analysis.signed_rank import finite, null_below
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -151,12 +151,9 @@ def rank_biserial(w_plus: float, w_minus: float) -> float | None:
 
 def _quantile(n: int, tail: float) -> tuple[int, float]:
     """The largest q with P(T <= q - 1) <= tail, and that P; T is the statistic of n untied differences."""
-    patterns, q, below = 0, 0, 0.0
-    for count in null_counts(range(1, n + 1)):
-        if (reached := (patterns + count) / 2**n) > tail:
-            break
-        patterns, q, below = patterns + count, q + 1, reached
-    return q, below
+    below, _ = null_below(range(1, n + 1))
+    q = int(np.searchsorted(below, tail, side="right"))
+    return q, float(below[q - 1]) if q else 0.0
 
 
 def _check_level(confidence: float) -> None:

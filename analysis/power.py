@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.evidence import Power
 from analysis.guard import guard_rejects
 from analysis.results import Alternative
-from analysis.signed_rank import null_counts
+from analysis.signed_rank import null_below
 
 
 def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:
@@ -131,13 +131,13 @@ def rejects(
         One decision per sample [samples].
     """
     n = differences.shape[1]
-    ranks = np.abs(differences).argsort(axis=1).argsort(axis=1) + 1
-    w_plus = np.where(differences > 0, ranks, 0).sum(axis=1)
+    by_size = np.abs(differences).argsort(axis=1)
+    w_plus = np.take_along_axis(differences > 0, by_size, axis=1) @ np.arange(1, n + 1)
     w_minus = n * (n + 1) // 2 - w_plus
     statistic = {"two-sided": np.minimum(w_plus, w_minus), "greater": w_minus, "less": w_plus}[alternative]
     tail = alpha / 2 if alternative == "two-sided" else alpha
-    cumulated = np.cumsum(null_counts(range(1, n + 1)))
-    critical = sum(int(count) / 2**n <= tail for count in cumulated)  # the smallest sum that does not reject
+    below, _ = null_below(range(1, n + 1))
+    critical = int(np.searchsorted(below, tail, side="right"))  # the smallest sum that does not reject
     return np.asarray(statistic < critical)
 
 

@@ -64,7 +64,7 @@ def check_sweep(
         rows = run_rows(of, seen=seen)
         metric = next(metric for metric in METRICS if metric.name == declared.primary)
         planned: dict[str, Any] = {"settings": of.settings, "seeds": of.seeds, "arms": list(of.spec.arms)}
-        (found,) = compare(runs=rows, declared=declared, metrics=[metric], **planned)
+        (found,) = compare(runs=rows, declared=declared, metrics=[metric], around=False, **planned)
         if found.inference is None:
             return None, None
         spreads = measured_spreads(found.inference.crossed, f"the finished runs of {of.spec.name}")

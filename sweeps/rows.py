@@ -15,6 +15,7 @@ from sweeps.seen import Finished, Seen, look, measured
 from sweeps.store import STAGES, State
 from sweeps.sweep import Sweep
 
+NAMES = [metric.name for metric in METRICS]
 JUDGED = [
     f"{name}{error}"
     for name in ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
@@ -77,7 +78,7 @@ def _row(
 ) -> RunRow:
     """One line of the table; of a run that is done: what it came to, and its part of `run_scores`."""
     shown: str = state
-    values: dict[str, float | None] = dict.fromkeys(metric.name for metric in METRICS)
+    values: dict[str, float | None] = dict.fromkeys(NAMES)
     flags: list[str] = []
     found = measured(sweep.store.run(run.run_id), eval_id) if finished is None else finished
     values |= found["values"]

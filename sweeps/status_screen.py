@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ COLOURS = {
     "quarantined": "magenta",
 }
 SHOWN_RUNS = 8  # of each kind; the rest is counted
+SHOWN_SETTINGS = 100  # a sweep of thousands of runs is read in its report
 BAR_WIDTH = 40
 
 
@@ -141,9 +143,13 @@ def _table(status: dict[str, Any]) -> Table:
     table.add_column("setting")
     for arm in arms:
         table.add_column(Text(arm), justify="right")
-    for setting in dict.fromkeys(cell["setting"] for cell in status["cells"]):
-        found = {cell["arm"]: cell for cell in status["cells"] if cell["setting"] == setting}
+    cells: dict[str, dict[str, Any]] = {}
+    for cell in status["cells"]:
+        cells.setdefault(cell["setting"], {})[cell["arm"]] = cell
+    for setting, found in itertools.islice(cells.items(), SHOWN_SETTINGS):
         table.add_row(Text(setting), *(_cell(found.get(arm), metric.decimals) for arm in arms))
+    if (more := len(cells) - SHOWN_SETTINGS) > 0:
+        table.add_row(Text(f"and {more} more: --json has all"))
     return table
 
 

@@ -11,7 +11,7 @@ from sweep_examples import SMALL, opened, write_sweep
 
 from adadpo.config import Lora, RunConfig, TrainSettings
 from adadpo.methods import make_method
-from sweeps.identity import IDENTITY_VERSION, canonical_json, run_id
+from sweeps.identity import IDENTITY_VERSION, canonical_json, run_id, run_ids
 
 # NEVER change these ids without raising IDENTITY_VERSION: a change of a default would rename or mix up results.
 # Computed once by run_id itself, from the configurations written down in full.
@@ -190,3 +190,11 @@ def test_canonical_json_is_one_text() -> None:
     assert canonical_json({"b": 1, "a": ["é", None, 1e-07]}) == '{"a":["é",null,1e-07],"b":1}'
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(float("inf"))
+
+
+@pytest.mark.parametrize("model", ["tiny", 'odd "seed":0 name'])
+def test_ids_of_many_seeds_are_those_of_each(model: str) -> None:
+    """Written down once for all seeds, also where another text of the configuration looks like the key."""
+    config = ADADPO.model_copy(update={"model": model})
+    seeds = [0, 7, 2**32 - 1]
+    assert run_ids(config, seeds) == [run_id(config.model_copy(update={"seed": seed})) for seed in seeds]
