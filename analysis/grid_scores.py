@@ -13,10 +13,18 @@ from analysis.annotations import Records, records
 from analysis.calibration import Calibration
 from analysis.length_control import LcData, fit_length_control, lc_data
 from analysis.logit import Array
-from analysis.prompt_bootstrap import BLOCK, weighted_length_controlled, weighted_win_rates
+from analysis.prompt_bootstrap import BLOCK, PromptBootstrap, weighted_length_controlled, weighted_win_rates
 from analysis.selection import Score
 
 ScoredMetric = Literal["win_rate", "length_controlled_win_rate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Replicates of the same runs that are there already, so that they need not be fitted once more."""
+
+    weights: Array  # of the prompts [replicates, prompts]
+    bootstrap: PromptBootstrap  # of these draws
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +36,7 @@ class GridScores:
     places: Mapping[str, NDArray[np.intp]]  # of a run's annotations among the prompts
     starts: Mapping[str, Array | None]  # coefficients of the fit to all prompts; None: LC is undefined
     calibration: Calibration | None
+    drawn: Drawn | None = None
 
     def score(self, groups: Sequence[Sequence[str]], metric: ScoredMetric) -> Score:
         """The `Score` of settings, each the mean over its runs; NaN where one of them has no value.
@@ -37,34 +46,65 @@ class GridScores:
             metric: which win rate, in percent.
         """
 
-        def score(weights: Array) -> Array:
+        def score(weights: Array, wanted: NDArray[np.bool_] | None = None) -> Array:
+            known = self._known(weights)
             columns = [
-                np.mean([self._values(name, weights, metric) for name in names], axis=0) for names in groups
+                np.mean(
+                    [
+                        self._values(name, weights, metric, known, None if wanted is None else wanted[:, k])
+                        for name in names
+                    ],
+                    axis=0,
+                )
+                for k, names in enumerate(groups)
             ]
             return np.column_stack(columns)
 
         return score
 
-    def _values(self, name: str, weights: Array, metric: ScoredMetric) -> Array:
+    def _known(self, weights: Array) -> int:
+        """How many of the first draws are the known ones; whole blocks alone, that every digit stays what it was."""
+        if self.drawn is None:
+            return 0
+        known = min(len(weights), len(self.drawn.weights)) // BLOCK * BLOCK
+        return known if np.array_equal(weights[:known], self.drawn.weights[:known]) else 0
+
+    def _values(
+        self,
+        name: str,
+        weights: Array,
+        metric: ScoredMetric,
+        known: int,
+        wanted: NDArray[np.bool_] | None,
+    ) -> Array:
         counts = weights[:, self.places[name]]
         if metric == "win_rate":
             return weighted_win_rates(self.data[name], counts)
         start = self.starts[name]
         if start is None:
             return np.full(len(weights), np.nan)
-        blocks = [
-            weighted_length_controlled(self.data[name], counts[at : at + BLOCK], start, self.calibration)
-            for at in range(0, len(counts), BLOCK)
-        ]
-        return np.concatenate(blocks)
+        found = np.full(len(weights), np.nan)
+        if known and self.drawn is not None:
+            boot = self.drawn.bootstrap
+            found[:known] = boot.replicates[metric][boot.places[name], :known]
+        for at in range(known, len(counts), BLOCK):
+            block = slice(at, at + BLOCK)
+            if wanted is None or wanted[block].any():
+                found[block] = weighted_length_controlled(
+                    self.data[name], counts[block], start, self.calibration
+                )
+        return found
 
 
-def grid_scores(runs: Mapping[str, Records], calibration: Calibration | None = None) -> GridScores:
+def grid_scores(
+    runs: Mapping[str, Records], calibration: Calibration | None = None, drawn: Drawn | None = None
+) -> GridScores:
     """Prepare runs for scoring; a run that lacks a prompt is scored on the others.
 
     Args:
         runs: name -> AlpacaEval annotations.
         calibration: as for `prompt_bootstrap`.
+        drawn: replicates of these runs, of prompts in the order of the runs; None: everything is fitted.
 
     Raises:
         AnnotationError, CalibrationError: as `length_controlled_win_rate`.
@@ -89,4 +129,5 @@ def grid_scores(runs: Mapping[str, Records], calibration: Calibration | None = N
         },
         starts=starts,
         calibration=calibration,
+        drawn=drawn if drawn is not None and drawn.bootstrap.runs == tuple(runs) else None,
     )

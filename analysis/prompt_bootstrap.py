@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -58,7 +59,7 @@ class BootstrapDifference(BootstrapEstimate):
     p_value: float | None  # two-sided, from the percentile intervals; at least 2 / (replicates + 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PromptBootstrap:
     """Replicates of every run under the same draws of prompts."""
 
@@ -69,6 +70,11 @@ class PromptBootstrap:
     estimates: Mapping[BootstrapMetric, Array]  # [runs], percent; NaN: undefined
     replicates: Mapping[BootstrapMetric, Array]  # [runs, replicates], percent; NaN: undefined
     reasons: Mapping[str, str]  # run -> why its length-controlled win rate is undefined
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Run -> its row."""
+        return {name: place for place, name in enumerate(self.runs)}
 
 
 def prompt_bootstrap(
@@ -115,7 +121,7 @@ def prompt_bootstrap(
     n = len(position)
     if not n:
         raise ValueError("there is no prompt to draw: no runs, or runs without annotations")
-    draws = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
+    draws = draw_prompts(n, replicates, rng)
     shape = (len(rows), replicates)
     wr, lc = np.full(shape, np.nan), np.full(shape, np.nan)
     wr_all, lc_all = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
@@ -146,6 +152,11 @@ def prompt_bootstrap(
         replicates={"win_rate": wr, "length_controlled_win_rate": lc, "lc_minus_wr": lc - wr},
         reasons=reasons,
     )
+
+
+def draw_prompts(n: int, replicates: int, rng: np.random.Generator) -> Array:
+    """How often each prompt is drawn in each replicate [replicates, n]; more replicates begin with the same draws."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
 
 
 def bootstrap_estimate(
@@ -256,11 +267,11 @@ def _mean_of(
 ) -> tuple[float, Array]:
     if metric not in get_args(BootstrapMetric):
         raise ValueError(f"metric must be one of {', '.join(get_args(BootstrapMetric))}, got {metric!r}")
-    if unknown := [name for name in names if name not in bootstrap.runs]:
+    if unknown := [name for name in names if name not in bootstrap.places]:
         raise ValueError(f"no run {', '.join(unknown)} in this bootstrap of {len(bootstrap.runs)} runs")
     if not names:
         raise ValueError("a mean needs at least one run")
-    at = [bootstrap.runs.index(name) for name in names]
+    at = [bootstrap.places[name] for name in names]
     return float(bootstrap.estimates[metric][at].mean()), bootstrap.replicates[metric][at].mean(axis=0)
 
 
@@ -281,9 +292,7 @@ def _summary(
         said = {name: f"{name}: {bootstrap.reasons[name]}" for name in names if name in bootstrap.reasons}
         if metric == "win_rate":  # the one way for it to be undefined
             at = bootstrap.estimates[metric]
-            said = {
-                name: f"{name}: no preference" for name in names if np.isnan(at[bootstrap.runs.index(name)])
-            }
+            said = {name: f"{name}: no preference" for name in names if np.isnan(at[bootstrap.places[name]])}
         reason = "; ".join(said.values())
     elif undefined > MAX_UNDEFINED * len(values) or len(defined) < 2:
         reason = f"{undefined} of {len(values)} replicates have no value, more than {MAX_UNDEFINED:.0%}"

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.findings import BestDifference, BestOfGrid
+from analysis.prompt_bootstrap import draw_prompts
 
 Array: TypeAlias = NDArray[np.float64]
-# Weights of prompts [draws, prompts] to the value of every setting in each draw [draws, settings]; NaN: undefined.
-Score: TypeAlias = Callable[[Array], Array]
+
+
+class Score(Protocol):
+    """Settings scored under weights of prompts."""
+
+    def __call__(self, weights: Array, wanted: NDArray[np.bool_] | None = None) -> Array:
+        """The value of every setting in each draw [draws, settings]; NaN: undefined.
+
+        Args:
+            weights: of the prompts [draws, prompts].
+            wanted: the only values that matter [draws, settings], where a refit is worth saving; None: all.
+        """
+        ...
+
 
 # As in the prompt bootstrap: draws without a value are not missing at random.
 MAX_UNDEFINED = 0.05
@@ -33,7 +45,7 @@ def mean_score(values: ArrayLike) -> Score:
     known = (~np.isnan(table)).T.astype(np.float64)
     filled = np.nan_to_num(table).T
 
-    def score(weights: Array) -> Array:
+    def score(weights: Array, wanted: NDArray[np.bool_] | None = None) -> Array:
         with np.errstate(invalid="ignore"):  # a setting without any drawn value: NaN
             return np.asarray(weights @ filled / (weights @ known))
 
@@ -107,7 +119,7 @@ def _draw(prompts: int, draws: int, confidence: float, rng: np.random.Generator)
         raise ValueError(f"need at least 2 prompts and 2 draws, got {prompts} and {draws}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    return rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws).astype(np.float64)
+    return draw_prompts(prompts, draws, rng)
 
 
 def _best(
@@ -124,7 +136,9 @@ def _best(
     naive = float(everything[0, chosen])  # NaN only when no setting has a value
     in_bag = score(weights)
     selected = argbest(in_bag)
-    values = score((weights == 0).astype(np.float64))[np.arange(len(weights)), selected]
+    wanted = np.zeros(in_bag.shape, dtype=bool)
+    wanted[np.arange(len(weights)), selected] = True
+    values = score((weights == 0).astype(np.float64), wanted)[wanted]
     values = np.where(np.isnan(in_bag).all(axis=1), np.nan, values)
     defined = ~np.isnan(values)
     shares = np.bincount(selected[defined], minlength=everything.shape[1]) / max(1, int(defined.sum()))

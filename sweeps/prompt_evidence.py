@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.findings import FlippedPrompts, GridBest, PromptLevel
 from analysis.results import Declared, RunRow
-from sweeps.evaluation import BOOTSTRAP_SEED
+from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES
 from sweeps.metrics import METRICS
 from sweeps.prompt_draws import JudgedRuns, judged_runs
 from sweeps.sweep import Sweep
@@ -55,27 +55,38 @@ def prompt_evidence(
     plan: dict[str, Any] = {"declared": declared, "settings": sweep.settings, "seeds": sweep.seeds}
     boot, reason = draws
     if boot is None:
-        return PromptEvidence(None, reason, _bests(sweep, rows, declared, None), None, reason)
+        return PromptEvidence(None, reason, _bests(sweep, rows, declared, None, None), None, reason)
     level, reason = prompt_level(boot, rows, **plan)
     judged = judged_runs(sweep, sweep.job.evaluation, scores)
     flips = flipped_prompts(judged.annotations, rows, **plan)
     return PromptEvidence(
         prompt_level=level,
         prompt_level_reason=reason,
-        best_of_grid=_bests(sweep, rows, declared, judged),
+        best_of_grid=_bests(sweep, rows, declared, judged, boot),
         flips=flips,
         flips_reason=None if flips else "no prompt has a judgement in both runs of a pair",
     )
 
 
 def _bests(
-    sweep: Sweep, rows: Sequence[RunRow], declared: Declared, judged: JudgedRuns | None
+    sweep: Sweep,
+    rows: Sequence[RunRow],
+    declared: Declared,
+    judged: JudgedRuns | None,
+    boot: PromptBootstrap | None,
 ) -> list[GridBest]:
     """On both win rates, and first on the primary metric where that is another one of which a direction is better."""
-    from analysis.grid_best import grid_best
-    from analysis.grid_scores import grid_scores
+    import numpy as np
 
-    scores = None if judged is None else grid_scores(judged.annotations, judged.calibration)
+    from analysis.grid_best import grid_best
+    from analysis.grid_scores import Drawn, grid_scores
+    from analysis.prompt_bootstrap import draw_prompts
+
+    scores = None
+    if judged is not None and boot is not None:
+        # The same draws: what each run came to under them is known.
+        drawn = Drawn(draw_prompts(boot.n, REPLICATES, np.random.default_rng(BOOTSTRAP_SEED)), boot)
+        scores = grid_scores(judged.annotations, judged.calibration, drawn)
     names = sorted(dict.fromkeys([declared.primary, *BESTS]), key=lambda name: name != declared.primary)
     by_name = {metric.name: metric for metric in METRICS}
     found = []

@@ -14,9 +14,9 @@ from judged_runs import DECLARED, SEEDS, judged
 from analysis.findings import FlippedPrompts, GridBest, PromptLevel
 from analysis.flipped_prompts import flipped_prompts
 from analysis.grid_best import grid_best
-from analysis.grid_scores import grid_scores
+from analysis.grid_scores import Drawn, grid_scores
 from analysis.length_control import fit_length_control, lc_data
-from analysis.prompt_bootstrap import prompt_bootstrap
+from analysis.prompt_bootstrap import draw_prompts, prompt_bootstrap, weighted_length_controlled
 from analysis.prompt_level import prompt_level
 from analysis.results import Metric, RunRow
 
@@ -136,6 +136,32 @@ def best(runs: Any, rows: list[RunRow], names: list[str], metric: Metric = LC, *
     assert found is not None
     assert GridBest.model_validate_json(found.model_dump_json()) == found
     return found
+
+
+def test_draws_that_are_known_are_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bootstrap of the same draws every digit is the same and less is fitted; other draws are no use."""
+    runs, _, _ = judged(settings=2)
+    groups = [["dpo-0-0", "dpo-0-1"], ["adadpo-1-1"]]
+    boot = prompt_bootstrap(runs, rng=np.random.default_rng(5), replicates=200)
+    weights = draw_prompts(60, 150, np.random.default_rng(5))
+    fitted: list[int] = []
+
+    def counted(data: Any, counts: Any, *more: Any) -> Any:
+        fitted.append(len(counts))
+        return weighted_length_controlled(data, counts, *more)
+
+    monkeypatch.setattr("analysis.grid_scores.weighted_length_controlled", counted)
+
+    def scored(drawn: Drawn | None) -> tuple[Any, int]:
+        fitted.clear()
+        score = grid_scores(runs, drawn=drawn).score(groups, "length_controlled_win_rate")
+        return score(weights).tolist(), sum(fitted)
+
+    other = Drawn(draw_prompts(60, 200, np.random.default_rng(6)), boot)
+    plain = scored(None)
+    assert plain[1] == 3 * 150
+    assert scored(Drawn(draw_prompts(60, 200, np.random.default_rng(5)), boot)) == (plain[0], 3 * (150 - 128))
+    assert scored(other) == plain
 
 
 def test_the_naive_best_is_the_best_mean() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -104,7 +106,7 @@ def test_any_refit_can_be_the_score() -> None:
     """A score that is no mean, a median of the drawn values, against values by hand."""
     values = np.array([[1.0, 5.0, 3.0, 9.0], [2.0, 2.0, 8.0, 8.0]])
 
-    def median(weights: np.ndarray) -> np.ndarray:
+    def median(weights: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
         rows = [[np.median(np.repeat(v, w.astype(int))) if w.any() else NAN for v in values] for w in weights]
         return np.array(rows)
 
@@ -121,3 +123,20 @@ def test_unusable() -> None:
             best_of_grid(mean_score([[1.0, 2.0]]), rng=rng, **{"prompts": 2} | options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="settings, prompts"):
         mean_score([1.0, 2.0])
+
+
+def test_values_that_nobody_wants_change_nothing() -> None:
+    """Out of the bag only the selected setting is needed: a score that leaves out the rest gives the same."""
+    whole = mean_score(np.random.default_rng(5).normal(size=(6, 20)))
+    asked: list[int] = []
+
+    def sparing(weights: Any, wanted: Any = None) -> Any:
+        values = whole(weights)
+        if wanted is not None:
+            asked.append(int(wanted.sum()))
+            values[~wanted] = np.nan
+        return values
+
+    found = best_of_grid(sparing, 20, rng=np.random.default_rng(0), draws=200)
+    assert found == best_of_grid(whole, 20, rng=np.random.default_rng(0), draws=200)
+    assert asked == [200]
