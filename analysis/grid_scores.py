@@ -91,7 +91,11 @@ class GridScores:
             block = slice(at, at + BLOCK)
             if wanted is None or wanted[block].any():
                 found[block] = weighted_length_controlled(
-                    self.data[name], counts[block], start, self.calibration
+                    self.data[name],
+                    counts[block],
+                    start,
+                    self.calibration,
+                    None if wanted is None else wanted[block],
                 )
         return found
 
