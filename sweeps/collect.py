@@ -12,6 +12,7 @@ from typing import Any
 from analysis.findings import GridBest, PaperClaims
 from analysis.results import Comparison, Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
+from sweeps.declaration import declaration_line
 from sweeps.history import load_history
 from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
@@ -222,8 +223,7 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
     declared = sweep.folder / "declared.json"
     if declared.exists():
         content = read_json(declared)
-        grid = f", of the grid {content['grid_digest']}" if "grid_digest" in content else ""
-        found["declaration"] = f"digest {content['digest']}{grid}, written before the first run"
+        found["declaration"] = declaration_line(content)
         added = [seed for seed in sweep.seeds if seed not in content["seeds"]]
         if added:
             found["seeds added after launch"] = ", ".join(map(str, added))

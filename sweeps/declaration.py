@@ -28,6 +28,13 @@ def declaration(
     }
 
 
+def declaration_line(content: Mapping[str, Any]) -> str:
+    """What a report says of a declaration (the content of declared.json)."""
+    grid = f", of the grid {content['grid_digest']}" if "grid_digest" in content else ""
+    when = "after the first one was lost" if content.get("lost") else "before the first run"
+    return f"digest {content['digest']}{grid}, written {when}"
+
+
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """How two `declaration`s differ, in words; empty: the comparison is the declared one.
 
@@ -39,7 +46,9 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         then: at launch; a file of before grids were recorded has none, and its grid is not compared.
         now: of the sweep file as it is.
     """
+    lost = ["the declaration made before the first run is lost; this one was written when there were results"]
     return [
+        *(lost if then.get("lost") else []),
         *_compare_changes(then["compare"], now["compare"]),
         *_evaluation_changes(then.get("evaluation"), now["evaluation"]),
         *_grid_changes(then, now),

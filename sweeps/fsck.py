@@ -19,6 +19,7 @@ from sweeps.run_checks import Checked, Finding, check_run, json_flaw
 from sweeps.store import ASIDE, RunFolder, Store
 from sweeps.sweep import Sweep, open_sweep
 from sweeps.sweep_checks import check_sweep_files
+from sweeps.sweep_files import file_at_fault
 
 FRESH_SECONDS = 60.0  # a temporary file this young may be somebody's who writes right now
 
@@ -78,8 +79,7 @@ def check_store(store: Store, names: Sequence[str], *, repair: bool) -> Verdict:
     """
     found = Verdict(store.root)
     aside = store.root / "quarantine" / time.strftime("%Y%m%dT%H%M%S")
-    sweeps, broken = _opened(store, names or store.sweeps(), strict=bool(names))
-    found.findings += broken
+    sweeps = _opened(found, store, names or _launched(store), aside, repair=repair, strict=bool(names))
     found.sweeps = [sweep.spec.name for sweep in sweeps]
     configs: dict[str, tuple[Sweep, Any]] = {
         run.run_id: (sweep, run) for sweep in reversed(sweeps) for run in sweep.job.runs
@@ -106,17 +106,37 @@ def check_store(store: Store, names: Sequence[str], *, repair: bool) -> Verdict:
     return found
 
 
-def _opened(store: Store, names: Sequence[str], *, strict: bool) -> tuple[list[Sweep], list[Finding]]:
-    sweeps, broken = [], []
+def _launched(store: Store) -> list[str]:
+    """Names of the launched sweeps, those too whose file is lost."""
+    declared = {path.parent.name for path in store.root.glob("sweeps/*/declared.json")}
+    return sorted({*store.sweeps(), *declared})
+
+
+def _opened(
+    found: Verdict, store: Store, names: Sequence[str], aside: Path, *, repair: bool, strict: bool
+) -> list[Sweep]:
+    """The sweeps that can be opened; what keeps others from it is a finding, mended where that is possible."""
+    sweeps = []
     for name in names:
-        try:
-            sweeps.append(open_sweep(name, store))
-        except SweepError as error:
-            if strict and not (store.sweep(name) / "spec.yaml").exists():
-                raise
-            said = f"the sweep cannot be opened: {error}"
-            broken.append(Finding(store.sweep(name), said, "none"))
-    return sweeps, broken
+        tried: set[Path] = set()
+        while True:
+            try:
+                sweeps.append(open_sweep(name, store))
+            except SweepError as error:
+                if strict and not store.sweep(name).is_dir():
+                    raise
+                fault = file_at_fault(store, name) if store.sweep(name).is_dir() else None
+                if fault is None or fault[0] in tried:
+                    said = f"the sweep cannot be opened: {error}"
+                    found.findings.append(Finding(store.sweep(name), said, "none"))
+                    break
+                tried.add(fault[0])
+                _add(found, Finding(*fault, "restore"), None, aside, repair=repair)
+                if fault[0] not in found.mended:
+                    break
+            else:
+                break
+    return sweeps
 
 
 def _check_one(

@@ -12,8 +12,9 @@ from sweeps.history import note_evaluations
 from sweeps.manifests import BASELINE_SEAL, BESIDE, manifest_path, reseal
 from sweeps.rejudge import remembered
 from sweeps.run_checks import Finding
-from sweeps.store import FILES, STAGES, RunFolder, Store, read_json, write_json
+from sweeps.store import FILES, STAGES, RunFolder, Store, read_json, write_json, write_whole
 from sweeps.sweep import Sweep
+from sweeps.sweep_files import content_of, declare_again
 from sweeps.workshop import Workshop
 
 
@@ -34,6 +35,12 @@ def mend(
     if finding.remedy == "release":
         finding.path.unlink(missing_ok=True)
         return "released"
+    if finding.remedy == "restore":
+        return _restored(finding.path, root, aside)
+    if finding.remedy == "declare":
+        assert known is not None
+        move_aside(finding.path, root, aside)
+        return declare_again(known[0])
     if finding.remedy == "move":
         return _moved_alone(finding, root, aside)
     assert finding.run_id is not None
@@ -64,6 +71,19 @@ def move_aside(path: Path, root: Path, aside: Path) -> None:
     while target.exists():
         target = target.with_name(f"{target.name}.again")
     os.rename(path, target)  # noqa: PTH104 -- within one file system
+
+
+def _restored(path: Path, root: Path, aside: Path) -> str | None:
+    """One of the files without which a sweep's folder cannot be opened."""
+    found = content_of(Store(root), path)
+    if found is None and path.name != "seeds.json":
+        return None  # the sweep would be gone from the store's list
+    move_aside(path, root, aside)
+    if found is None:
+        return "moved aside: nothing says which seeds were added, add them again by adadpo extend"
+    content, source = found
+    write_whole(path, content)
+    return f"written again from {source}"
 
 
 def _moved_alone(finding: Finding, root: Path, aside: Path) -> str:

@@ -26,7 +26,7 @@ from sweeps.weights import safetensors_shapes
 # How a finding is mended: `stage`: the stage's files are moved aside and a launch does it again; `score`: scored again
 # from the annotations; `rewrite`: the file follows from others; `move`: the file alone is moved aside; `release`: a
 # dead process's lease; `none`: only a person can.
-Remedy = Literal["stage", "score", "rewrite", "move", "release", "none"]
+Remedy = Literal["stage", "score", "rewrite", "move", "release", "restore", "declare", "none"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from analysis.results import Declared
 from sweeps.axes import parse_seeds
 from sweeps.declaration import changes, declaration
-from sweeps.errors import UserError, suggest
+from sweeps.errors import FailureError, UserError, suggest
 from sweeps.orders import Orders
 from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
 from sweeps.search_record import Asked, read_asked
@@ -132,15 +132,16 @@ class Sweep:
     def declaration_changes(self) -> list[str]:
         """How the declared comparison, its evaluation and the planned grid differ from those at launch, in words."""
         path = self.folder / "declared.json"
-        return changes(read_json(path), self._declares()) if path.exists() else []
+        return changes(read_json(path), self.declares(self.seeds)) if path.exists() else []
 
-    def _declares(self) -> dict[str, Any]:
+    def declares(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """What a launch with some seeds writes down."""
         return declaration(
             self._declaration(),
             self._declared_evaluation(),
             settings=self.settings if self.spec.search is None else [],  # the search is what is declared
             arms=list(self.spec.arms),
-            seeds=self.seeds,
+            seeds=list(seeds),
         )
 
     def _declared_evaluation(self) -> dict[str, str]:
@@ -159,7 +160,11 @@ class Sweep:
         write_whole(self.folder / "spec.yaml", text)
         write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
         if not (self.folder / "declared.json").exists():
-            write_json(self.folder / "declared.json", self._declares() | {"time": time.time()})
+            # Launched before, it had one; whoever writes it now may know results.
+            lost = {"lost": True} if (self.folder / "launched.json").exists() else {}
+            write_json(
+                self.folder / "declared.json", self.declares(self.seeds) | {"time": time.time()} | lost
+            )
 
     def find(self, words: Sequence[str]) -> list[PlannedRun]:
         """The runs that words such as `beta=0.1 '!seed=2' state:failed` mean, see `selectors`; all without words.
@@ -192,12 +197,24 @@ def open_sweep(target: str, store: Store) -> Sweep:
         file = load_yaml(path)
     elif (store.sweep(target) / "spec.yaml").is_file():
         folder = store.sweep(target)
-        file = load_yaml(folder / "spec.yaml", Path(read_json(folder / "origin.json")["folder"]))
+        file = load_yaml(folder / "spec.yaml", origin_of(folder))
     else:
         known = store.sweeps()
         hint = suggest(target, known) if known else ""
         raise UserError(f"no sweep {target!r}: neither a .yaml file nor a sweep in {store.root}{hint}")
     return sweep_of(file, store)
+
+
+def origin_of(folder: Path) -> Path:
+    """Where the file of a launched sweep was: relative paths in it start there.
+
+    Raises:
+        FailureError: it is not known.
+    """
+    origin = read_json(folder / "origin.json")
+    if not isinstance(origin, dict) or not isinstance(origin.get("folder"), str):
+        raise FailureError(f"{folder / 'origin.json'} is damaged: it names no folder")
+    return Path(origin["folder"])
 
 
 def sweep_of(file: YamlFile, store: Store) -> Sweep:
@@ -221,9 +238,16 @@ def sweep_of(file: YamlFile, store: Store) -> Sweep:
 
 
 def extra_seeds(store: Store, name: str) -> list[int]:
-    """The seeds that `extend` added."""
+    """The seeds that `extend` added.
+
+    Raises:
+        FailureError: they cannot be read.
+    """
     path = store.sweep(name) / "seeds.json"
-    return list(read_json(path)) if path.exists() else []
+    seeds = read_json(path) if path.exists() else []
+    if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
+        raise FailureError(f"{path} is damaged: it is no list of seeds")
+    return seeds
 
 
 def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:

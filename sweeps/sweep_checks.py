@@ -36,9 +36,11 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             yield Finding(results, f"cannot be read: {str(error).splitlines()[0]}", "move")
     declared = folder / "declared.json"
     if not declared.exists():
+        if (folder / "launched.json").exists():
+            yield Finding(declared, "is missing; it says what was declared before the first run", "declare")
         return
     if said := json_flaw(declared, dict):
-        yield Finding(declared, f"{said}; the declaration made before the first run is lost", "none")
+        yield Finding(declared, f"{said}; it says what was declared before the first run", "declare")
     else:
         content = read_json(declared)
         if content.get("digest") != digest(content.get("compare")):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,19 +57,25 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "deleted": Path.unlink,
 }
+# What does not parse is treated alike, whatever the file: emptied ones are tried of each kind once.
+EMPTIED = (
+    "train/model/model.safetensors",
+    "train/history.jsonl",
+    "G/outputs.json",
+    "E/scores.json",
+    "E/config.json",
+)
 CASES = [
     (file, damage)
     for file in FILES
     for damage in DAMAGES
-    if (file, damage) not in {("config.json", "deleted")}
+    if (file, damage) != ("config.json", "deleted") and (damage != "empty" or file in EMPTIED)
 ]
 
 
 @pytest.fixture
 def places(undisturbed: Path, tmp_path: Path, two: Path) -> tuple[Path, dict[str, Path]]:
     """A copy of the store of two runs, and where the files of the first one are."""
-    import shutil
-
     store = Path(shutil.copytree(undisturbed, tmp_path / "store"))
     sweep = opened(two, store)
     folder = sweep.store.run(sweep.job.runs[0].run_id)
@@ -192,9 +200,96 @@ def test_what_the_sweep_holds(places: tuple[Path, dict[str, Path]], two: Path) -
     assert code == 1
     assert "changed after launch" in problems["sweeps/two/declared.json"]
     assert mended["sweeps/two/declared.json"] is None
-    (folder / "spec.yaml").write_text("name: [")
-    assert fsck(store)[0] == 1
-    assert two.exists()
+
+
+def confirmatory(store: Path) -> list[str]:
+    """What stands against it, by the report."""
+    return list(read_json(store / "sweeps" / "two" / "results.json")["declaration_changed"])
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "deleted"])
+def test_a_declaration_that_the_last_report_vouches_for(
+    places: tuple[Path, dict[str, Path]], damage: Callable[[Path], object]
+) -> None:
+    """Made again to the same digests; the comparison stays confirmatory."""
+    store, _ = places
+    path = store / "sweeps" / "two" / "declared.json"
+    before = read_json(path)
+    damage(path)
+    assert "declared before the first run" in fsck(store)[1]["sweeps/two/declared.json"]
+    code, _, mended = fsck(store, "--repair")
+    assert (code, "same digests" in str(mended["sweeps/two/declared.json"])) == (0, True)
+    assert read_json(path) == before | {"time": None}
+    assert (fsck(store)[0], confirmatory(store)) == (0, [])
+
+
+def test_a_lost_declaration_makes_the_comparison_exploratory(
+    places: tuple[Path, dict[str, Path]], two: Path
+) -> None:
+    """No report vouches for it, or a launch writes it while there are results: said, and nothing is confirmatory."""
+    store, _ = places
+    folder = store / "sweeps" / "two"
+    cut(folder / "declared.json")
+    (folder / "results.json").unlink()
+    code, _, mended = fsck(store, "--repair")
+    assert (code, "the comparison is exploratory" in str(mended["sweeps/two/declared.json"])) == (0, True)
+    assert [said[:54] for said in confirmatory(store)] == [
+        "the declaration made before the first run is lost; thi"
+    ]
+    (folder / "declared.json").unlink()
+    assert adadpo("launch", two, "--store", store).code == 0
+    assert len(confirmatory(store)) == 1
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "deleted"])
+def test_a_sweeps_file_comes_back_from_the_users(
+    undisturbed: Path, tmp_path: Path, two: Path, damage: Callable[[Path], object]
+) -> None:
+    """From the file in the folder of its last launch, if it is the launched one; a changed file of that name is not."""
+    store = tmp_path / "store"
+    shutil.copytree(undisturbed, store)
+    path = store / "sweeps" / "two" / "spec.yaml"
+    whole = path.read_text()
+    (store / "sweeps" / "two" / "origin.json").write_text(json.dumps({"folder": str(tmp_path)}))
+    damage(path)
+    two.write_text(whole.replace("[0.1]", "[0.7]"))
+    code, problems, mended = fsck(store, "--repair")
+    assert (code, mended["sweeps/two/spec.yaml"]) == (1, None)
+    assert (
+        "adadpo launch FILE, with the sweep's own file, writes it again" in problems["sweeps/two/spec.yaml"]
+    )
+    two.write_text(whole)
+    code, _, mended = fsck(store, "--repair")
+    assert (code, "written again from" in str(mended["sweeps/two/spec.yaml"])) == (0, True)
+    assert path.read_text() == whole
+    assert (fsck(store)[0], adadpo("status", "two", "--store", store, "--json").json["counts"]) == (
+        0,
+        {"done": 2},
+    )
+
+
+def test_added_seeds_come_back_from_the_runs(places: tuple[Path, dict[str, Path]], two: Path) -> None:
+    """By the ids of the last launch, of runs that nobody has begun too; without it they are moved aside, and told."""
+    store, _ = places
+    folder = store / "sweeps" / "two"
+    (folder / "seeds.json").write_text("[3, 40]")
+    runs = [run.run_id for run in opened(two, store).job.runs]
+    assert len(runs) == 6
+    (folder / "launched.json").write_text(json.dumps({"time": 1.0, "runs": runs}))
+    cut(folder / "seeds.json")
+    assert list(fsck(store)[1]) == ["sweeps/two/seeds.json"]
+    code, _, mended = fsck(store, "--repair")
+    assert (code, "[3, 40]" in str(mended["sweeps/two/seeds.json"])) == (0, True)
+    assert read_json(folder / "seeds.json") == [3, 40]
+    cut(folder / "seeds.json")
+    (folder / "launched.json").unlink()
+    code, _, mended = fsck(store, "--repair")
+    assert (code, "adadpo extend" in str(mended["sweeps/two/seeds.json"])) == (0, True)
+    assert not (folder / "seeds.json").exists()
+    assert len(list((store / "quarantine").rglob("seeds.json*"))) == 2
+    (folder / "origin.json").write_text("{}")
+    code, problems, _ = fsck(store, "--repair")
+    assert (code, list(problems)) == (1, ["sweeps/two/origin.json"])
 
 
 def test_baseline_leases_and_leftovers(places: tuple[Path, dict[str, Path]]) -> None:
