@@ -37,6 +37,7 @@ __all__ = [
     "ModelError",
     "ModelSource",
     "cache_folder",
+    "fetch_model",
     "load_model",
     "load_tokenizer",
     "prepare_model",
@@ -146,6 +147,22 @@ def prepare_model(source: ModelSource) -> Path | str:
         return source.location
     build = build_embedded if source.kind == "embedded" else build_tiny
     return _once(cache_folder() / "models" / source.identity, build)
+
+
+def fetch_model(source: ModelSource) -> None:
+    """Have all of the model on this machine's disks; of one on the hub its files, in the hub's cache (HF_HOME).
+
+    Raises:
+        ModelError: see `prepare_model`.
+    """
+    if source.kind != "hub":
+        prepare_model(source)
+        return
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_IDENTITY_PATTERNS, "*.json", "*.jinja"]
+    with _plain_errors(source):
+        snapshot_download(source.name, revision=source.revision, allow_patterns=patterns)
 
 
 def load_tokenizer(

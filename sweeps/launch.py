@@ -8,7 +8,8 @@ from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
-from adadpo.models import ModelError, prepare_model, resolve_model
+from adadpo.data import DataError, hub_rows
+from adadpo.models import ModelError, fetch_model, resolve_model
 from sweeps.design import next_step_lines
 from sweeps.disk import disk_lines, disk_use
 from sweeps.errors import FailureError, UserError
@@ -130,8 +131,12 @@ def _prepare(sweep: Sweep, console: Console) -> None:
     source = resolve_model(sweep.job.model)
     try:
         with console.status(f"preparing {escape(source.name)} (downloads once)"):
-            prepare_model(source)
-    except ModelError as error:
+            fetch_model(source)
+        for data in (sweep.job.train, sweep.job.heldout):
+            if data is not None and data.kind == "hub":
+                with console.status(f"fetching {escape(data.name)} (once)"):
+                    hub_rows(data.open())
+    except (ModelError, DataError) as error:
         raise FailureError(str(error)) from error
 
 
