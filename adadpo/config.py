@@ -52,7 +52,7 @@ class TrainSettings(Settings):
     # bfloat16: frozen weights in bfloat16, trained weights in float32, matrix products in bfloat16
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     gradient_checkpointing: bool = False
-    # shared_prompt: a pair's prompt is computed once; trl: TRL's own pass (bit for bit), needed for several processes
+    # shared_prompt: a pair's prompt is computed once; trl: TRL's own pass, bit for bit
     forward: Literal["shared_prompt", "trl"] = "shared_prompt"
     # random: TRL's order; by_length: at random too, with pairs of like length in a step, so that less is padding
     batching: Literal["random", "by_length"] = "random"
