@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.failures import Cause, cause_of_loss, retries_of
+from sweeps.provenance import sharers
 from sweeps.store import RunFolder, write_json
 
 
@@ -40,8 +41,11 @@ def attempts(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def count(folder: RunFolder, cause: Cause) -> int:
-    """Attempts that ended by a cause since a person last asked for another try."""
-    causes = [line["cause"] for line in attempts(folder)]
+    """Attempts that ended by a cause since a person last asked for another try.
+
+    Memory that was too small beside other runs says nothing of the run alone: it is not counted.
+    """
+    causes = ["crowded" if _crowded(line) else line["cause"] for line in attempts(folder)]
     start = len(causes) - causes[::-1].index(None) if None in causes else 0
     return causes[start:].count(cause)
 
@@ -49,6 +53,21 @@ def count(folder: RunFolder, cause: Cause) -> int:
 def may_try_again(folder: RunFolder, cause: Cause, retries: Mapping[str, int]) -> bool:
     """Whether the policy allows another try by itself, after the attempts that are noted."""
     return count(folder, cause) <= retries_of(cause, retries)
+
+
+def needs_a_gpu_alone(folder: RunFolder) -> bool:
+    """The last attempt ran out of memory beside other runs: the next one is to have the GPU for itself."""
+    tried = attempts(folder)
+    return bool(tried) and _crowded(tried[-1])
+
+
+def waits_to_be_alone(folder: RunFolder) -> bool:
+    """As `needs_a_gpu_alone`, and this worker shares its GPU: the run is not for it."""
+    return sharers() > 1 and needs_a_gpu_alone(folder)
+
+
+def _crowded(line: Mapping[str, Any]) -> bool:
+    return line["cause"] == "out of memory" and (line.get("sharers") or 1) > 1
 
 
 def note_loss(folder: RunFolder, owner: Mapping[str, Any], retries: Mapping[str, int]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sweeps.errors import suggest
 from sweeps.failures import CAUSE_ALIASES, POLICIES
@@ -42,6 +44,8 @@ class Local(Section):
 
     executor: Literal["local"]
     workers: int = Field(default=1, gt=0)
+    # Where there are GPUs: as many workers on each of them, if they fit; None: `workers` in all, one GPU after another.
+    runs_per_gpu: int | None = Field(default=None, gt=0)
     runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
     timeout_min: int = Field(default=24 * 60, gt=0)
     tasks_per_node: int = Field(default=1, gt=0)  # processes that train one run together, one per GPU
@@ -56,18 +60,51 @@ class Slurm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     executor: Literal["slurm"]
-    runs_per_job: int = Field(default=1, gt=0)
+    runs_per_job: int | None = Field(default=None, gt=0)  # None: runs_per_gpu
+    runs_per_gpu: int = Field(default=1, gt=0)  # runs of a job at a time, on each of its GPUs, if they fit
     nodes: int = Field(default=1, gt=0)
     tasks_per_node: int = Field(default=1, gt=0)  # processes of a run on each node, one per GPU
     strategy: Strategy = "ddp"
+    # What runs Python in a job, such as "apptainer exec --nv image.sif python"; None: the Python that launches.
+    python: str | None = None
     retries: Retries = {}
     on_finish: OnFinish = None
     # Judging in jobs of its own, without GPUs: their parameters, where they differ from those above.
     judge: dict[str, Any] | None = None
 
+    @property
+    def runs_of_a_job(self) -> int:
+        """Runs that share a job, at a time or one after another."""
+        return self.runs_per_job or self.runs_per_gpu
+
+    @field_validator("python")
+    @classmethod
+    def _is_a_command(cls, value: str | None) -> str | None:
+        try:
+            words = shlex.split(value) if value is not None else ["python"]
+        except ValueError as error:
+            raise ValueError(f"launch.python {value!r} is no command: {str(error).lower()}") from error
+        if not words:
+            raise ValueError("launch.python is empty; leave it out for the Python that launches")
+        return value
+
+    @property
+    def python_command(self) -> list[str]:
+        """The words before `-m` in a job."""
+        return [sys.executable] if self.python is None else shlex.split(self.python)
+
     def parameters(self) -> dict[str, Any]:
         """What submitit gets."""
-        own = {"executor", "runs_per_job", "strategy", "judge", "retries", "on_finish"}
+        own = {
+            "executor",
+            "runs_per_job",
+            "runs_per_gpu",
+            "strategy",
+            "python",
+            "judge",
+            "retries",
+            "on_finish",
+        }
         return {key: value for key, value in self.model_dump().items() if key not in own}
 
 
@@ -84,6 +121,28 @@ def launch_problems(launch: Any) -> Iterator[Problem]:
         if cause not in causes:
             said = f"unknown cause {cause!r} under launch.retries{suggest(str(cause), causes)}"
             yield Problem(("launch", "retries", cause), said, True)
+
+
+def sharing_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
+    """What cannot share a GPU with other runs, in the whole file as it is written."""
+    launch, evaluate = raw.get("launch"), raw.get("evaluate")
+    each = launch.get("runs_per_gpu") if isinstance(launch, dict) else None
+    if not isinstance(launch, dict) or not isinstance(each, int) or each < 2:
+        return
+    place, said = ("launch", "runs_per_gpu"), f"launch.runs_per_gpu is {each}, but "
+    for key in ("nodes", "tasks_per_node"):
+        if isinstance(launch.get(key), int) and launch[key] > 1:
+            yield Problem(
+                place, said + f"launch.{key} is {launch[key]}: a run on several GPUs has them alone"
+            )
+    packed = launch.get("runs_per_job")
+    if launch.get("executor") == "slurm" and isinstance(packed, int) and packed < each:
+        yield Problem(place, said + f"a job has no more runs than launch.runs_per_job, {packed}")
+    decoding = evaluate.get("decoding") if isinstance(evaluate, dict) else None
+    if isinstance(decoding, dict) and decoding.get("engine") == "vllm":
+        yield Problem(
+            place, said + "evaluate.decoding.engine is vllm, which takes all memory that a GPU has left"
+        )
 
 
 def _slurm_problems(launch: dict[str, Any]) -> Iterator[Problem]:

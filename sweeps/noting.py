@@ -17,7 +17,7 @@ from adadpo.models import ModelError
 from adadpo.processes import PeerError
 from adadpo.stopping import StoppedError
 from analysis.judges import JudgeError
-from sweeps.attempts import may_try_again, note_attempt
+from sweeps.attempts import may_try_again, note_attempt, waits_to_be_alone
 from sweeps.errors import FailureError, PartedError, SweepError
 from sweeps.failures import POLICIES, Cause, classify, signature, traceback_tail
 from sweeps.orders import Orders
@@ -94,6 +94,9 @@ def _note(job: Job, folder: RunFolder, stage: str, cause: Cause, error: Exceptio
     eval_id, generation_id = job.evaluation.eval_id, job.evaluation.generation_id
     message = _first_line(error)
     note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=message, **place())
+    if waits_to_be_alone(folder):
+        logging.getLogger("sweeps").warning("%s: %s beside other runs: tried again alone", stage, cause)
+        return
     if cause != "diverged" and may_try_again(folder, cause, job.retries):
         logging.getLogger("sweeps").warning("%s: %s: tried again", stage, cause)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from sweeps.resolve import Job, PlannedRun
 
+SHARERS = "ADADPO_SHARERS"  # set for workers that share a GPU: how many they are
 PACKAGES = (
     "adadpo",
     "torch",
@@ -66,14 +68,28 @@ def split(job: Job, run: PlannedRun) -> dict[str, Any]:
 
 
 def place() -> dict[str, Any]:
-    """Where work is done: host, Slurm job, and how many GPUs it holds. Torch is asked only where it is loaded."""
+    """Where work is done: host, Slurm job, GPUs that it holds (1/2: shared by two workers), and what memory it took.
+
+    Torch is asked only where it is loaded. Memory is the most that this process ever had, in bytes.
+    """
     torch = sys.modules.get("torch")
-    processes = int(os.environ.get("WORLD_SIZE") or 1)
+    on_gpu = torch is not None and torch.cuda.is_available()
+    processes, sharing = int(os.environ.get("WORLD_SIZE") or 1), sharers()
     return {
         "host": socket.gethostname(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        "gpus": processes if torch is not None and torch.cuda.is_available() else 0,
+        "gpus": (processes if sharing == 1 else processes / sharing) if on_gpu else 0,
+        "sharers": sharing,
+        "memory": {
+            "gpu": torch.cuda.max_memory_reserved() if torch is not None and on_gpu else 0,
+            "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
     }
+
+
+def sharers() -> int:
+    """How many workers share this one's GPU, this one included."""
+    return int(os.environ.get(SHARERS) or 1)
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,16 @@ from adadpo.config import Decoding, TrainSettings
 from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
 from sweeps.axes import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.errors import UserError, suggest
-from sweeps.launch_spec import Inline, Launch, Local, Section, Slurm, Strategy, launch_problems
+from sweeps.launch_spec import (
+    Inline,
+    Launch,
+    Local,
+    Section,
+    Slurm,
+    Strategy,
+    launch_problems,
+    sharing_problems,
+)
 from sweeps.metrics import METRICS
 from sweeps.search_space import Search, parse_space, search_problems
 from sweeps.study_url import holds_password
@@ -285,6 +294,7 @@ def _semantic_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
         said = "a password stands in study.storage; name a variable (user:$PGPASSWORD@host) or use ~/.pgpass"
         yield Problem(("study", "storage"), said)
     yield from launch_problems(raw.get("launch"))
+    yield from sharing_problems(raw)
 
 
 def judge_problems(judge: Any, at: Location = ("judge",)) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from adadpo.stopping import raise_if_stopped
-from sweeps.attempts import note_loss
+from sweeps.attempts import note_loss, waits_to_be_alone
 from sweeps.errors import FailureError, PartedError
 from sweeps.evaluation import judge_outputs, score_annotations
 from sweeps.history import note_evaluations
@@ -102,6 +102,8 @@ def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progre
             while _has_work(job, folder) and not folder.failed(eval_id) and not workshop.parted:
                 if cancelled():
                     return "cancelled"
+                if waits_to_be_alone(folder):
+                    break
                 run_stages(workshop, run, folder, report)
             return folder.outcome(eval_id)
     except KeyboardInterrupt:

@@ -97,10 +97,10 @@ def declared_at_a_time(sweep: Sweep) -> int:
     """How many runs the launch section has at once."""
     launch = sweep.spec.launch
     if isinstance(launch, Local):
-        return launch.workers
+        return max(launch.workers, launch.runs_per_gpu or 1)
     if isinstance(launch, Slurm):
         jobs = launch.parameters().get("array_parallelism") or len(sweep.job.runs)
-        return int(jobs)
+        return int(jobs) * launch.runs_per_gpu
     return 1
 
 

@@ -6,17 +6,22 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from sweeps.attempts import needs_a_gpu_alone
 from sweeps.errors import FailureError
 from sweeps.launch_spec import Local
 from sweeps.progress import SweepProgress
+from sweeps.provenance import SHARERS
 from sweeps.resolve import Job, PlannedRun
+from sweeps.sharing import Memory, Sharing, measured_need, sharing_here, visible_gpus
 from sweeps.stages import execute
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
@@ -25,9 +30,10 @@ POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0  # for a worker to leave in order
 
 
-def local_work(job_file: str, threads: int, gpu: str | None) -> dict[str, str]:
+def local_work(job_file: str, threads: int, gpu: str | None, sharers: int = 1) -> dict[str, str]:
     """`work` in a worker of `launch_local`; submitit hides every GPU from it, `gpu` is the one it may use."""
     signal.signal(signal.SIGTERM, _leave)
+    os.environ[SHARERS] = str(sharers)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     return work(job_file, threads)
@@ -72,47 +78,88 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
     Raises:
         FailureError: a worker ended by something that concerns every run.
     """
-    from submitit import LocalExecutor
-
-    per_job = launch.runs_per_job or -(-len(runs) // launch.workers)
-    # Workers that each start a thread per core spend most of their time waiting for one another.
-    size = launch.tasks_per_node
-    threads = max(1, len(os.sched_getaffinity(0)) // (launch.workers * size))
-    waiting = write_jobs(sweep, runs, per_job)
-    gpus = _gpus()
-    slots: dict[int, Any] = {}  # worker -> its job
-    failures: list[str] = []
+    gpus = visible_gpus()
+    sharing = None if launch.runs_per_gpu is None or not gpus else sharing_here(gpus, launch.runs_per_gpu)
     ended: set[str] = set()
     with SweepProgress(console, len(sweep.job.runs), len(sweep.job.runs) - len(runs)) as progress:
+        show = partial(follow_files, sweep, runs, ended, progress)
+        failures = _Workers(sweep, launch, gpus, sharing, console).do(runs, show)
+        crowded = [run for run in runs if _was_crowded(sweep, run)]
+        if crowded and sharing is not None:
+            said = f"{len(crowded)} runs were out of memory beside others: they go on alone"
+            console.print(said, markup=False, highlight=False)
+            alone = replace(sharing, wanted=1)
+            failures += _Workers(sweep, launch, gpus, alone, console).do(crowded, show)
+    if failures:
+        raise FailureError(failures[0])
+
+
+def _was_crowded(sweep: Sweep, run: PlannedRun) -> bool:
+    folder = sweep.store.run(run.run_id)
+    return needs_a_gpu_alone(folder) and folder.state(sweep.eval_id) == "waiting"
+
+
+class _Workers:
+    """Worker processes that share out some runs."""
+
+    def __init__(
+        self, sweep: Sweep, launch: Local, gpus: list[str], sharing: Sharing | None, console: Console
+    ) -> None:
+        """`sharing`: None: `launch.workers` of them, one GPU after another."""
+        self.sweep, self.launch, self.gpus, self.sharing, self.console = sweep, launch, gpus, sharing, console
+        self.most = launch.workers if sharing is None else sharing.most
+        self.slots: dict[int, Any] = {}  # worker -> its job
+        self.need: Memory | None = None
+
+    def do(self, runs: list[PlannedRun], show: Callable[[], None]) -> list[str]:
+        """Bring runs to their end; returns why workers ended otherwise. `show` is called now and then."""
+        per_job = self.launch.runs_per_job or -(-len(runs) // self.most)
+        waiting, failures = write_jobs(self.sweep, runs, per_job), []
         try:
-            while waiting or slots:
-                for slot in range(launch.workers):
-                    if slot in slots or not waiting:
-                        continue
-                    file = waiting.pop(0)
-                    executor = LocalExecutor(folder=file.parent)
-                    executor.update_parameters(timeout_min=launch.timeout_min, tasks_per_node=size)
-                    gpu = (
-                        ",".join(gpus[(slot * size + i) % len(gpus)] for i in range(min(size, len(gpus))))
-                        or None
-                    )
-                    # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
-                    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                    try:
-                        slots[slot] = executor.submit(local_work, str(file), threads, gpu)
-                    finally:
-                        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            while waiting or self.slots:
+                for slot in range(self._allowed()):
+                    if slot not in self.slots and waiting:
+                        self._start(slot, waiting.pop(0))
                 time.sleep(POLL_SECONDS)
-                follow_files(sweep, runs, ended, progress)
-                for slot, job in [(slot, job) for slot, job in slots.items() if job.done()]:
-                    del slots[slot]
+                show()
+                for slot, job in [(slot, job) for slot, job in self.slots.items() if job.done()]:
+                    del self.slots[slot]
                     if error := job.exception():
                         failures.append(_cause(error, job.paths.folder))
         finally:
-            _end(list(slots.values()))  # Ctrl-C: the workers end with the launcher
-        follow_files(sweep, runs, ended, progress)
-    if failures:
-        raise FailureError(failures[0])
+            _end(list(self.slots.values()))  # Ctrl-C: the workers end with the launcher
+        show()
+        return failures
+
+    def _allowed(self) -> int:
+        """Workers at a time."""
+        if self.sharing is None or self.sharing.wanted == 1:
+            return self.most
+        if self.need is None:
+            ids = (run.run_id for run in self.sweep.job.runs)
+            self.need = measured_need(self.sweep.store, ids, self.sweep.eval_id)
+            if self.need is not None and (said := self.sharing.said(self.need)):
+                self.console.print(said, markup=False, highlight=False)
+        return self.sharing.workers(self.need)
+
+    def _start(self, slot: int, file: Path) -> None:
+        from submitit import LocalExecutor
+
+        size, gpus = self.launch.tasks_per_node, self.gpus
+        # Workers that each start a thread per core spend most of their time waiting for one another.
+        threads = max(1, len(os.sched_getaffinity(0)) // (self.most * size))
+        mine = [gpus[(slot * size + i) % len(gpus)] for i in range(min(size, len(gpus)))]
+        sharers = 1 if self.sharing is None else self.sharing.wanted
+        executor = LocalExecutor(folder=file.parent)
+        executor.update_parameters(timeout_min=self.launch.timeout_min, tasks_per_node=size)
+        # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.slots[slot] = executor.submit(
+                local_work, str(file), threads, ",".join(mine) or None, sharers
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end(jobs: Sequence[Any]) -> None:
@@ -124,16 +171,6 @@ def _end(jobs: Sequence[Any]) -> None:
                 job._process.send_signal(signal.SIGTERM)  # which submitit's controller hands on
         while time.monotonic() < deadline and not all(job.done() for job in jobs):
             time.sleep(0.05)
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _cause(error: Exception, folder: Path) -> str:

@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from sweeps.dispatch.side_by_side import SHIELD
 from sweeps.dispatch.submission import FINISH, Part, Submission, next_folder, parts_to_submit, queue_of
 from sweeps.errors import FailureError, UserError
 from sweeps.failures import retries_of
@@ -170,7 +170,13 @@ def max_array_size() -> int:
 
 
 def _submission(sweep: Sweep, launch: Slurm, queue: list[Any]) -> Submission | None:
-    parts = parts_to_submit(sweep, queue, split=launch.judge is not None, runs_per_job=launch.runs_per_job)
+    parts = parts_to_submit(
+        sweep,
+        queue,
+        split=launch.judge is not None,
+        runs_per_job=launch.runs_of_a_job,
+        runs_per_gpu=launch.runs_per_gpu,
+    )
     arrays = {queued.job.label.partition("_")[0] for queued in queue if queued.stages}
     if not parts and (not arrays or any(not queued.stages for queued in queue)):
         return None
@@ -188,7 +194,7 @@ def _batches(sweep: Sweep, launch: Slurm, submission: Submission, folder: Path, 
         parameters = _parameters(sweep, launch, name)
         if name == FINISH:
             after = tuple(("afterany", array) for array in (*part.after, *arrays))
-            yield Batch(FINISH, _script(parameters, folder, FINISH, 0, None), after)
+            yield Batch(FINISH, _script(launch, parameters, folder, FINISH, 0, None), after)
             continue
         starts = list(range(0, len(part.elements), size))
         allowed = int(parameters.pop("array_parallelism", ARRAY_PARALLELISM))
@@ -206,7 +212,9 @@ def _batches(sweep: Sweep, launch: Slurm, submission: Submission, folder: Path, 
                 waits.append(("afterany", f"{name}-{starts[number - lanes]}"))
             own = parameters | {"array_parallelism": allowed // lanes + (lane < allowed % lanes)}
             count = min(size, len(part.elements) - start)
-            yield Batch(f"{name}-{start}", _script(own, folder, name, start, count), tuple(waits), given)
+            yield Batch(
+                f"{name}-{start}", _script(launch, own, folder, name, start, count), tuple(waits), given
+            )
             arrays.append(f"{name}-{start}")
 
 
@@ -224,7 +232,9 @@ def _parameters(sweep: Sweep, launch: Slurm, part: str) -> dict[str, Any]:
     return {**parameters, "nodes": 1, "tasks_per_node": 1, **(launch.judge or {})}
 
 
-def _script(parameters: dict[str, Any], folder: Path, part: str, first: int, count: int | None) -> str:
+def _script(
+    launch: Slurm, parameters: dict[str, Any], folder: Path, part: str, first: int, count: int | None
+) -> str:
     extra = parameters.get("additional_parameters", {})
     if isinstance(extra, dict) and not {"requeue", "no-requeue", "no_requeue"} & {*extra}:
         # A preempted job, and one whose node failed, goes on elsewhere; not every cluster requeues by itself.
@@ -233,10 +243,8 @@ def _script(parameters: dict[str, Any], folder: Path, part: str, first: int, cou
     if count is not None:
         executor.parameters["map_count"] = count
     executor.parameters.setdefault("time", None)  # the partition's own limit; submitit's would be 5 minutes
-    worker = [sys.executable, "-u", "-m", "sweeps.dispatch.worker", str(folder), part, str(first)]
-    # Until Python has its handler, SIGUSR2 would kill it, and with it what Slurm meant as a warning.
-    command = ["sh", "-c", 'trap "" USR2; exec "$@"', "adadpo", *worker]
-    return str(executor._make_submission_file_text(shlex.join(command), part))
+    worker = [*launch.python_command, "-u", "-m", "sweeps.dispatch.worker", str(folder), part, str(first)]
+    return str(executor._make_submission_file_text(shlex.join([*SHIELD, *worker]), part))
 
 
 def _sbatch(command: list[str], taken: int, of: int) -> str:

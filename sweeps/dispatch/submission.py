@@ -25,6 +25,7 @@ class Part(Fixed):
     elements: list[list[str]]  # run ids of each job
     like: str | None = None  # element by element after this part
     after: tuple[str, ...] = ()  # job ids after which it begins
+    runs_per_gpu: int = 1  # of a job's runs at a time
 
 
 class Submission(Fixed):
@@ -115,7 +116,9 @@ def read_submission(folder: Path) -> Submission:
         raise FailureError(f"{folder / 'work.json'} is damaged: {str(error).splitlines()[0]}") from error
 
 
-def parts_to_submit(sweep: Sweep, queue: list[Queued], *, split: bool, runs_per_job: int) -> dict[str, Part]:
+def parts_to_submit(
+    sweep: Sweep, queue: list[Queued], *, split: bool, runs_per_job: int, runs_per_gpu: int = 1
+) -> dict[str, Part]:
     """What is missing and nobody is about to do.
 
     Args:
@@ -123,6 +126,7 @@ def parts_to_submit(sweep: Sweep, queue: list[Queued], *, split: bool, runs_per_
         queue: the jobs that Slurm has.
         split: judge in jobs of their own.
         runs_per_job: runs that share a job.
+        runs_per_gpu: of them at a time, where they are trained.
     """
     states, eval_id = sweep.states(), sweep.eval_id
     covered: dict[str, dict[str, str]] = {}  # run -> stage -> the array that will do it
@@ -142,7 +146,9 @@ def parts_to_submit(sweep: Sweep, queue: list[Queued], *, split: bool, runs_per_
     for name, stages in groups.items():
         need = [run_id for run_id, lacks in missing.items() if any(stage in lacks for stage in stages)]
         if submitted:  # the judging of what is trained now follows job by job
-            parts[name] = parts["train"].model_copy(update={"stages": list(stages), "like": "train"})
+            parts[name] = parts["train"].model_copy(
+                update={"stages": list(stages), "like": "train", "runs_per_gpu": 1}
+            )
             need = [run_id for run_id in need if run_id not in submitted]
             name = f"{name}-rest"
         if not need:
@@ -150,7 +156,8 @@ def parts_to_submit(sweep: Sweep, queue: list[Queued], *, split: bool, runs_per_
         elements = [need[start : start + runs_per_job] for start in range(0, len(need), runs_per_job)]
         # Queued without their later stages: a launcher was killed between two calls of sbatch.
         after = tuple(sorted({array for run_id in need for array in covered.get(run_id, {}).values()}))
-        parts[name] = Part(stages=list(stages), elements=elements, after=after)
+        together = runs_per_gpu if "train" in stages else 1
+        parts[name] = Part(stages=list(stages), elements=elements, after=after, runs_per_gpu=together)
         submitted.update(need)
     return parts
 

@@ -1,5 +1,7 @@
 """A job on Slurm: `python -m sweeps.dispatch.worker SUBMISSION PART FIRST`, with the array's index in the environment.
 
+With a fourth word it is one of several workers that such a job starts, see `side_by_side`.
+
 Asked to leave (SIGUSR2 before the time limit or at preemption, SIGTERM), it leaves a checkpoint, gives up its lease
 and asks Slurm to start it again, unless it was cancelled. So it does when one of several processes that train a run
 together is gone; should that have ended the first one too, its batch script does it.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are there
+    from sweeps.dispatch.submission import Submission
     from sweeps.resolve import Job, PlannedRun
 
 RUN_AGAIN_SECONDS = 5.0
@@ -44,11 +48,13 @@ def main() -> None:
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, asked)
     folder, part, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    one_of_several = len(sys.argv) > 4
     element = first + int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
 
     from rich.console import Console
 
     from adadpo.stopping import StoppedError
+    from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
     from sweeps.errors import PartedError, SweepError
 
@@ -65,9 +71,18 @@ def main() -> None:
             finish_sweep(open_sweep(submission.job.sweep, store), Console(width=120))
         else:
             job = submission.work(part, element)
+            if one_of_several:
+                from sweeps.stages import execute
+
+                end_with_the_starter()
+                execute(job, lambda run, stage, done, total: None, lambda run, state: None)
+                return
             before = progress_marks(job)
+            side_by_side(submission, part, job, asked)
             work(job)
     except StoppedError:
+        if one_of_several:
+            sys.exit(STOPPED)
         sys.exit(_leave(asked, lambda: part != FINISH and gives_up(job, before)))
     except PartedError as error:
         print(f"adadpo: {error}", file=sys.stderr)
@@ -85,6 +100,16 @@ def main() -> None:
 def is_first() -> bool:
     """Of the processes of the job's runs, this is the one that leads."""
     return os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+def side_by_side(submission: Submission, part: str, job: Job, asked: Asked) -> None:
+    """Have several workers do the runs where the submission says so; what they leave is this process's."""
+    from sweeps.dispatch.side_by_side import do_side_by_side
+
+    together = submission.parts[part].runs_per_gpu
+    if together > 1 and len(job.runs) > 1:
+        command = [sys.executable, "-u", "-m", "sweeps.dispatch.worker", *sys.argv[1:], "one-of-several"]
+        do_side_by_side(job, command, together, lambda: asked.signal)
 
 
 def work(job: Job) -> None:
@@ -184,6 +209,9 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
         return 0  # of a run's processes the first one asks, and must not be ended for this one's sake before
     number = asked.signal or signal.SIGUSR2  # None: another process of the run was signalled
     job = os.environ.get("SLURM_JOB_ID", "")
+    if shutil.which("scontrol") is None:
+        print("adadpo: asked to leave; there is no scontrol in this container to start again: launch again")
+        return 128 + number
     show = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=False
     )

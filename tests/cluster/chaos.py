@@ -23,7 +23,7 @@ from sweep_examples import SMALL, Child, adadpo, contents, opened, start, write_
 from reports import load_results
 from sweeps.store import STAGES
 
-# 2 arms x 3 settings x 4 seeds, 4 runs a job.
+# 2 arms x 3 settings x 4 seeds, 4 runs a job, two at a time.
 SWEEP = (
     SMALL.replace("name: small", "name: chaos")
     .replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]")
@@ -31,7 +31,8 @@ SWEEP = (
     .replace("warmup: 0", "checkpoint_steps: 1, epochs: 4, warmup: 0")
 )
 LAUNCH = {
-    "executor": "slurm", "runs_per_job": 4, "cpus_per_task": 4, "array_parallelism": 3, "timeout_min": 60,
+    "executor": "slurm", "runs_per_job": 4, "runs_per_gpu": 2, "mem_gb": 4, "cpus_per_task": 4,
+    "array_parallelism": 3, "timeout_min": 60,
     "retries": {"node": 10000},  # whoever kills on purpose does not want to hear that the machine is in trouble
 }  # fmt: skip
 KINDS = {"worker": 5, "launcher": 3, "slurmd": 1, "node": 1}  # weights

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 from postgres_server import Server
+from ruamel.yaml import YAML
 from sweep_examples import SMALL, command, write_sweep
 
+from sweeps.failures import POLICIES
 from sweeps.spec import load_spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
-SECTIONS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
-COMMANDS = re.findall(r"^    (adadpo .*)$", PAGE, flags=re.MULTILINE)
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+INLINE = re.findall(
+    r"`((?:launch|invariant|study|search|srun_args|additional_parameters): [^`]*[}\]])`", PAGE
+)
+COMMANDS = re.findall(r"^ {4,}(adadpo .*)$", PAGE, flags=re.MULTILINE)
+LINKS = re.findall(r"\]\(([^)]+)\)", PAGE)
 
 
-@pytest.mark.parametrize("number", range(len(SECTIONS)))
-def test_every_section_is_one_of_a_sweep(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("section", [*BLOCKS, *INLINE])
+def test_every_section_is_one_of_a_sweep(tmp_path: Path, section: str) -> None:
     """Put into a small sweep in place of its own, it passes the check and can be planned."""
-    section = SECTIONS[number]
-    replaced = {"launch": "launch", "search": "grid"}.get(section.partition(":")[0], "nothing")
-    kept = [line for line in SMALL.splitlines(keepends=True) if not line.startswith(f"{replaced}:")]
-    text = "".join(kept)
-    if "learning_rate" in section:
-        text = text.replace(", learning_rate: 1.0e-3", "")
-    file = write_sweep(tmp_path / "sweep.yaml", text + section)
+    if section.startswith(("srun_args", "additional_parameters")):
+        section = f"launch:\n  executor: slurm\n  {' '.join(section.split())}\n"
+    section = section.replace("effective_batch: 128", "effective_batch: 8")
+    replaced = {line.partition(":")[0] for line in section.splitlines() if line[:1].isalpha()}
+    replaced |= {"grid"} & {"grid" for key in replaced if key == "search"}
+    sweep = YAML(typ="safe").load(SMALL)
+    if "search" in replaced:
+        del sweep["train"]["learning_rate"]
+    kept = io.StringIO()
+    YAML().dump({key: value for key, value in sweep.items() if key not in replaced}, kept)
+    file = write_sweep(tmp_path / "sweep.yaml", kept.getvalue() + section)
     load_spec(file)
     answer = command("plan", file, "--store", tmp_path / "store")
     assert answer.code == 0, answer.err
@@ -41,6 +52,39 @@ def test_every_command_is_there() -> None:
         assert told.code == 0
         for option in (word for word in words if word.startswith("--")):
             assert option in told.out
+
+
+def test_the_failures_are_those_of_the_code() -> None:
+    """The table against `POLICIES`, row by row."""
+    start = PAGE.index("| cause |")
+    rows = PAGE[start : PAGE.index("\n\n", start)].splitlines()
+    assert rows[2:] == [
+        f"| {cause} | {policy.meaning} | {tried(policy.retries)} | {ends(policy.stop_after)} | {policy.advice} |"
+        for cause, policy in POLICIES.items()
+    ]
+
+
+def tried(retries: int) -> str:
+    return f"{retries} times" if retries else "no"
+
+
+def ends(stop_after: int | None) -> str:
+    return "no" if stop_after is None else "at once" if stop_after == 1 else f"after {stop_after} alike"
+
+
+def test_every_link_leads_somewhere() -> None:
+    """To a file beside the page, or to a heading of it."""
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-")
+        for line in PAGE.splitlines()
+        if line.startswith("## ")
+    }
+    for link in LINKS:
+        if link.startswith("#"):
+            assert link[1:] in headings
+        else:
+            assert (Path(__file__).parents[2] / "docs" / link).exists(), link
+    assert len(LINKS) > len(headings)
 
 
 def test_the_sql_is_enough_for_a_study(postgres: Server) -> None:
