@@ -46,7 +46,7 @@ def main(
         for count in counts:
             key = "workers" if device == "cpu" else "runs_per_gpu"
             one = launch(
-                Path(folder) / f"k{count}", spec, {"executor": "local", "runs_per_job": 1, key: count}
+                Path(folder) / f"k{count}", spec, {"executor": "local", key: count}
             )
             found.append({"at_a_time": count, **one})
             print(

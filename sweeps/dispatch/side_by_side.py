@@ -17,8 +17,9 @@ from pathlib import Path
 
 from adadpo.stopping import StoppedError
 from sweeps.errors import FailureError
+from sweeps.orders import Orders
 from sweeps.provenance import SHARERS
-from sweeps.resolve import Job, PlannedRun
+from sweeps.resolve import Job
 from sweeps.sharing import Sharing, measured_need, sharing_here, visible_gpus
 from sweeps.store import Store
 
@@ -29,15 +30,14 @@ SHIELD = ("sh", "-c", 'trap "" USR2; exec "$@"', "adadpo")
 
 
 def do_side_by_side(
-    job: Job, command: Sequence[str], runs_per_gpu: int, known: Sequence[str], asked: Callable[[], int | None]
-) -> list[PlannedRun]:
-    """Have workers do the job's runs; returns those that are left for one process alone.
+    job: Job, command: Sequence[str], runs_per_gpu: int, asked: Callable[[], int | None]
+) -> None:
+    """Have workers do the job's runs, but for what they leave to one process alone.
 
     Args:
         job: the runs.
         command: of a worker.
         runs_per_gpu: workers on each GPU, if they fit.
-        known: runs of the same sweep, whose memory says how much one takes.
         asked: the signal that asked this process to leave; the workers are told.
 
     Raises:
@@ -46,7 +46,8 @@ def do_side_by_side(
     """
     store, eval_id = Store(Path(job.store)), job.evaluation.eval_id
     sharing = sharing_here(visible_gpus(), runs_per_gpu)
-    need = measured_need(store, known, eval_id)
+    launched = Orders(store.sweep(job.sweep)).launched().get("runs", [])  # of the whole sweep
+    need = measured_need(store, launched, eval_id)
     workers: list[subprocess.Popen[bytes]] = []
     told = False
     while not workers or any(worker.poll() is None for worker in workers):
@@ -73,8 +74,6 @@ def do_side_by_side(
             print(f"adadpo: worker {worker.pid} ended by {name} (out of memory?)", file=sys.stderr)
     if any(worker.returncode > 0 and worker.returncode != STOPPED for worker in workers):
         raise FailureError("a worker of this job ended by an error, which it told above")
-    over = ("done", "diverged", "failed")
-    return [run for run in job.runs if store.run(run.run_id).state(eval_id) not in over]
 
 
 def end_with_the_starter() -> None:

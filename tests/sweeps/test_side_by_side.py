@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -233,11 +234,23 @@ LONGER = FOUR.replace("warmup: 0", "checkpoint_steps: 1, epochs: 12, warmup: 0")
 
 
 @pytest.fixture(scope="module")
-def calm_longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def calm_longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a launch in peace."""
     folder = tmp_path_factory.mktemp("longer")
     answer = adadpo("launch", write_sweep(folder / "small.yaml", LONGER), "--store", folder / "store")
     assert answer.code == 0, answer.err
-    return contents(folder / "store")
+    return folder / "store"
+
+
+def two_in_work(folder: Path, slurm: Cluster, calm: Path) -> tuple[Path, Path, list[psutil.Process]]:
+    """A launch whose first run is there already, so that memory is known and two workers begin at once."""
+    store, file = folder / "store", four(folder, SLURM, LONGER)
+    done = opened(file, calm).job.runs[0].run_id
+    for part in (done, "baselines"):
+        shutil.copytree(calm / part, store / part)
+    assert adadpo("launch", file, "--store", store).code == 0
+    slurm.wait(lambda: len(in_training(store)) == 2, 120, "two runs in training")
+    return file, store, in_training(store)
 
 
 def in_training(store: Path) -> list[psutil.Process]:
@@ -247,8 +260,8 @@ def in_training(store: Path) -> list[psutil.Process]:
     return [psutil.Process(owner["pid"]) for owner in owners if owner is not None]
 
 
-def ends_as_in_peace(store: Path, calm: dict[str, str], train_starts: int) -> None:
-    assert contents(store) == calm, output(store)
+def ends_as_in_peace(store: Path, calm: Path, train_starts: int) -> None:
+    assert contents(store) == contents(calm), output(store)
     logs = [log.read_text() for log in store.glob("*/log.txt")]
     for log in logs:
         assert [log.count(f"sweeps: {stage} done") for stage in STAGES] == [1, 1, 1, 1], log
@@ -256,11 +269,9 @@ def ends_as_in_peace(store: Path, calm: dict[str, str], train_starts: int) -> No
     assert not list(store.rglob("lease.json"))
 
 
-def test_preempted_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_longer: dict[str, str]) -> None:
+def test_preempted_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_longer: Path) -> None:
     """Both workers leave with a checkpoint and the job comes back; both runs go on there."""
-    store = tmp_path / "store"
-    assert adadpo("launch", four(tmp_path, SLURM, LONGER), "--store", store).code == 0
-    slurm.wait(lambda: len(in_training(store)) == 2, 240, "two runs in training")
+    _, store, _ = two_in_work(tmp_path, slurm, calm_longer)
     [job] = [job for job, state in slurm.queue().items() if state == "RUNNING"]
     node = slurm.command("squeue", "-h", "-j", job, "-o", "%N").strip()
     slurm.command(
@@ -270,13 +281,9 @@ def test_preempted_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_lo
     ends_as_in_peace(store, calm_longer, 6)
 
 
-def test_killed_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_longer: dict[str, str]) -> None:
+def test_killed_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_longer: Path) -> None:
     """One worker: the other goes on. Then the job's own process: no worker outlives it, another launch goes on."""
-    store = tmp_path / "store"
-    file = four(tmp_path, SLURM, LONGER)
-    assert adadpo("launch", file, "--store", store).code == 0
-    slurm.wait(lambda: len(in_training(store)) == 2, 240, "two runs in training")
-    one, other = in_training(store)
+    file, store, (one, other) = two_in_work(tmp_path, slurm, calm_longer)
     starter = other.parent()
     assert starter is not None
     one.send_signal(signal.SIGKILL)
@@ -285,6 +292,7 @@ def test_killed_while_two_are_in_work(tmp_path: Path, slurm: Cluster, calm_longe
     starter.send_signal(signal.SIGKILL)
     slurm.wait(lambda: not other.is_running(), 20, "the end of its workers")
     slurm.wait_until_empty(120)
+    slurm.wait(lambda: "running" not in opened(file, store).counts(), 40, "the status to say so")
     assert adadpo("launch", file, "--store", store).code == 0
     slurm.wait_until_empty(400)
     ends_as_in_peace(store, calm_longer, 6)
