@@ -209,8 +209,7 @@ def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
         return 0  # of a run's processes the first one asks, and must not be ended for this one's sake before
     number = asked.signal or signal.SIGUSR2  # None: another process of the run was signalled
     job = os.environ.get("SLURM_JOB_ID", "")
-    if shutil.which("scontrol") is None:
-        print("adadpo: asked to leave; there is no scontrol in this container to start again: launch again")
+    if _no_scontrol():
         return 128 + number
     show = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, check=False
@@ -252,7 +251,17 @@ def _part(job: Job) -> int:
 
 
 def _requeue(job: str) -> int:
+    if _no_scontrol():
+        return 1
     return subprocess.run(["scontrol", "requeue", job], check=False).returncode
+
+
+def _no_scontrol() -> bool:
+    """A container without Slurm's commands: the work that is left waits for the next launch."""
+    if shutil.which("scontrol") is not None:
+        return False
+    print("adadpo: asked to leave; there is no scontrol in this container to start again: launch again")
+    return True
 
 
 if __name__ == "__main__":
