@@ -45,9 +45,7 @@ def main(
         found = []
         for count in counts:
             key = "workers" if device == "cpu" else "runs_per_gpu"
-            one = launch(
-                Path(folder) / f"k{count}", spec, {"executor": "local", key: count}
-            )
+            one = launch(Path(folder) / f"k{count}", spec, {"executor": "local", key: count})
             found.append({"at_a_time": count, **one})
             print(
                 json.dumps({name: value for name, value in found[-1].items() if name != "answers"}),
