@@ -1,12 +1,13 @@
-"""How plan, status and report grow with the number of runs, on stores of made-up finished runs.
+"""How the conductor grows with the number of runs, on stores of made-up finished runs.
 
-    python bench/conductor.py 100 1000 10000 --out bench/results/conductor.json
+    python bench/conductor.py 100 1000 10000 --unrun 100000 --out bench/results/conductor.json    # and a plot beside it
     python bench/conductor.py 1000 --parts            # the parts of a report, in this process
 
-Every verb is timed as a whole process, with its peak memory: plan and status twice (status after the first one has what
-it may keep), report with an empty sweep folder and again with what the first one left. Of the runs only the numbers are
-made up: their files are those of the stages, each with its manifest, and their scores come from the project's own code,
-from 64 different sets of 16 judged responses.
+Every verb is timed as a whole process, by the clock and in CPU seconds, with its peak memory: plan, status and report
+twice, since each keeps what the next may use. Of the runs only the numbers are made up: their files are those of the
+stages, each with its manifest, and their scores come from the project's own code, from 64 different sets of 16 judged
+responses. Submission is everything that `launch` does on Slurm after the model is there; sbatch, squeue and scontrol
+are stand-ins that answer at once, so what a real controller takes is not in it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conductor_plot import growth
 from machine import machine
 
 from sweeps.evaluation import score_annotations
@@ -186,20 +188,62 @@ def _make_run(
         )
 
 
+SUBMIT = """\
+import sys
+from pathlib import Path
+from sweeps.dispatch.slurm import launch_slurm
+from sweeps.store import Store
+from sweeps.sweep import open_sweep
+sweep = open_sweep(sys.argv[1], Store(Path(sys.argv[2])))
+sweep.record()
+sweep.orders.begin([run.run_id for run in sweep.job.runs])
+launch_slurm(sweep, sweep.spec.launch)
+"""
+STAND_INS = {
+    "sbatch": 'echo >> "$0.calls"; wc -l < "$0.calls"',
+    "squeue": "true",
+    "scontrol": 'echo "MaxArraySize = 1001"',
+}
+
+
 def timed(*words: str | Path) -> dict[str, float]:
-    """Seconds of a command as a whole process, and its peak memory."""
+    """What a command takes as a whole process."""
+    return timed_process(["-m", "sweeps.cli", *map(str, words)])
+
+
+def timed_process(words: list[str], **environment: str) -> dict[str, float]:
+    """Seconds by the clock and of the processor, and peak memory."""
     start = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.cli", *map(str, words)],
+        [sys.executable, *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
     )
     assert child.stderr is not None
     said = child.stderr.read()
     _, code, used = os.wait4(child.pid, 0)
     if code:
-        raise SystemExit(f"adadpo {' '.join(map(str, words))} failed: {said.decode()[-2000:]}")
-    return {"seconds": round(time.perf_counter() - start, 2), "peak_mb": round(used.ru_maxrss / 1024)}
+        raise SystemExit(f"{' '.join(words)} failed: {said.decode()[-2000:]}")
+    return {
+        "seconds": round(time.perf_counter() - start, 2),
+        "cpu": round(used.ru_utime + used.ru_stime, 2),
+        "peak_mb": round(used.ru_maxrss / 1024),
+    }
+
+
+def submitted(size: int) -> dict[str, float]:
+    """What submitting a sweep of runs that have not begun takes its client."""
+    with tempfile.TemporaryDirectory(prefix="conductor-") as name:
+        folder = Path(name)
+        many(folder, size, "{executor: slurm, partition: any}")
+        for tool, does in STAND_INS.items():
+            (folder / tool).write_text(f"#!/bin/sh\n{does}\n")
+            (folder / tool).chmod(0o755)
+        path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+        found = timed_process(["-c", SUBMIT, str(folder / "many.yaml"), str(folder / "store")], PATH=path)
+        calls = len((folder / "sbatch.calls").read_text().splitlines())
+        return found | {"calls of sbatch": calls}
 
 
 def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
@@ -212,6 +256,9 @@ def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {"runs": len(sweep.job.runs)}
         for verb in ("check", "plan"):
             found[f"{verb}, nothing run"] = timed(verb, file, *at)
+        found["submission"] = submitted(size)
+        if not verbs:
+            return found
         start = time.perf_counter()
         make_runs(sweep)
         found["making the runs"] = {"seconds": round(time.perf_counter() - start, 2)}
@@ -264,6 +311,9 @@ def main() -> None:
     )
     parser.add_argument("--verbs", nargs="+", default=["plan", "status", "report"])
     parser.add_argument(
+        "--unrun", type=int, nargs="+", default=[], help="sizes at which no run is made up: what goes before"
+    )
+    parser.add_argument(
         "--out", type=Path, help="a JSON file; sizes that it has and that are not asked for stay"
     )
     options = parser.parse_args()
@@ -272,11 +322,12 @@ def main() -> None:
             parts(size)
         return
     known = json.loads(options.out.read_text())["sizes"] if options.out and options.out.exists() else {}
-    for size in options.sizes:
-        known[str(size)] = measure(size, verbs=options.verbs)
+    for size in (*options.sizes, *options.unrun):
+        known[str(size)] = measure(size, verbs=options.verbs if size in options.sizes else [])
         if options.out:
             content = {"machine": machine("numpy", "pydantic", "optuna"), "sizes": known}
             options.out.write_text(json.dumps(content, indent=1) + "\n")
+            options.out.with_suffix(".svg").write_text(growth(known))
         print(json.dumps(known[str(size)]), flush=True)
 
 
