@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeps.attempts import attempts
@@ -55,7 +56,7 @@ def look(sweep: Sweep, evaluation: Evaluation | None = None) -> Seen:
         FailureError: a finished run's files cannot be read.
     """
     eval_id = (evaluation or sweep.job.evaluation).eval_id
-    path = sweep.folder / "seen" / f"{eval_id.partition('/')[2]}.json"
+    path = kept_at(sweep, eval_id)
     kept = _kept(path, eval_id)
     present, taken_back = sweep.store.present(), sweep.orders.taken_back()
     states: dict[str, State] = {}
@@ -85,9 +86,32 @@ def look(sweep: Sweep, evaluation: Evaluation | None = None) -> Seen:
     return Seen(states, finished)
 
 
-def _kept(path: os.PathLike[str], eval_id: str) -> dict[str, Any]:
+def kept_at(sweep: Sweep, eval_id: str) -> Path:
+    """Where what was read is kept."""
+    return sweep.folder / "seen" / f"{eval_id.partition('/')[2]}.json"
+
+
+def misremembered(sweep: Sweep) -> list[str]:
+    """Runs of which something is kept that fits the times of their files and not their content; reads them all.
+
+    Raises:
+        FailureError: a finished run's files cannot be read.
+    """
+    kept = _kept(kept_at(sweep, sweep.eval_id), sweep.eval_id)
+    wrong = []
+    for run in sweep.job.runs:
+        folder, entry = sweep.store.run(run.run_id), kept.get(run.run_id)
+        files = _files(str(folder.path), sweep.eval_id)
+        if entry is not None and files is not None and entry["files"] == files:
+            expected = {"files": files, **read_run(folder, sweep.eval_id)}
+            if entry != expected:
+                wrong.append(run.run_id)
+    return wrong
+
+
+def _kept(path: Path, eval_id: str) -> dict[str, Any]:
     """Run id -> what was kept of it; empty where nothing is, or it is of something else or damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as stream:  # noqa: PTH123
+    with suppress(OSError, ValueError, KeyError, TypeError), path.open(encoding="utf-8") as stream:
         content = json.load(stream)
         if content["version"] == VERSION and content["evaluation"] == eval_id:
             return dict(content["runs"])

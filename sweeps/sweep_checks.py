@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from sweeps.errors import FailureError
 from sweeps.identity import digest
 from sweeps.run_checks import Finding, json_flaw
+from sweeps.seen import kept_at, misremembered
 from sweeps.store import read_json
 from sweeps.sweep import Sweep
 
@@ -23,9 +26,14 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         path = folder / name
         if path.exists() and (said := json_flaw(path, list if name == "judgements.json" else dict)):
             yield Finding(path, said, "move")
-    for path in sorted([*folder.glob("joint/*.json"), *folder.glob("prompts/*.json")]):
+    derived = [path for kind in ("joint", "prompts", "seen") for path in folder.glob(f"{kind}/*.json")]
+    for path in sorted(derived):
         if said := json_flaw(path, dict):
             yield Finding(path, said, "move")
+    with suppress(FailureError):  # a run's damaged files are told of themselves
+        if wrong := misremembered(sweep):
+            said = f"is not what the files of {len(wrong)} runs say, such as {wrong[0]}"
+            yield Finding(kept_at(sweep, sweep.eval_id), said, "move")
     results = folder / "results.json"
     if results.exists() and not json_flaw(results, dict):
         from reports import ReportError, load_results

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_examples import opened
+from sweep_examples import adadpo, opened
 
 from sweeps.rows import run_rows
 from sweeps.seen import look
@@ -108,3 +108,21 @@ def test_a_sweep_that_was_never_launched_keeps_nothing(sweep: Sweep) -> None:
     shutil.rmtree(sweep.folder)
     assert len(look(sweep).finished) == len(sweep.job.runs)
     assert not sweep.folder.exists()
+
+
+def test_fsck_compares_what_is_kept_with_the_files(sweep: Sweep, small: Path) -> None:
+    """A value that no file says is found, moved aside and made again from the files."""
+    expected = look(sweep)
+    content = read_json(kept(sweep))
+    content["runs"][sweep.job.runs[3].run_id]["scores"]["win_rate"] = -1
+    write_json(kept(sweep), content)
+    store = sweep.store.root
+    answer = adadpo("fsck", small, "--store", store)
+    assert answer.code == 1
+    said = f"is not what the files of 1 runs say, such as {sweep.job.runs[3].run_id}"
+    assert said in " ".join((answer.out + answer.err).split())
+    assert adadpo("fsck", small, "--store", store, "--repair").code == 0
+    assert look(sweep).finished.keys() == expected.finished.keys()
+    assert {one: found["scores"] for one, found in look(sweep).finished.items()} == {
+        one: found["scores"] for one, found in expected.finished.items()
+    }
