@@ -57,8 +57,8 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "deleted": Path.unlink,
 }
-# What does not parse is treated alike, whatever the file: emptied ones are tried of each kind once.
-EMPTIED = (
+# What does not parse is treated alike, whatever the file: one of each kind.
+UNREADABLE = (
     "train/model/model.safetensors",
     "train/history.jsonl",
     "G/outputs.json",
@@ -69,7 +69,7 @@ CASES = [
     (file, damage)
     for file in FILES
     for damage in DAMAGES
-    if (file, damage) != ("config.json", "deleted") and (damage != "empty" or file in EMPTIED)
+    if (file, damage) != ("config.json", "deleted") and (damage not in ("cut", "empty") or file in UNREADABLE)
 ]
 
 
