@@ -207,7 +207,7 @@ def main() -> None:
     # OpenMP threads that spin while they wait make torch 2.5 times slower on a machine that does something else too,
     # and a tenth quicker on one that does not. Read when torch loads; workers inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # A large sweep is a million objects that live to the end: looking at them again and again takes a fifth of `status`.
+    # A large sweep is a million objects that live to the end; to look at them again and again is a fifth of `status`.
     gc.set_threshold(100_000, 50, 50)
     try:
         app(standalone_mode=True)
