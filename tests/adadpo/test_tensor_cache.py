@@ -84,7 +84,7 @@ def when_waiting(caplog: pytest.LogCaptureFixture, act: Callable[[], object]) ->
         wait_for(lambda: "waiting for another process" in caplog.text)
         act()
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
 

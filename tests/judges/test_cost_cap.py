@@ -116,7 +116,7 @@ class TestLedger:
         ledger = Spending(tmp_path / "ledger.json", 1.0)
         first = ledger.reserve(0.9)
         entries: list[str] = []
-        waiting = threading.Thread(target=lambda: entries.append(ledger.reserve(0.5)))
+        waiting = threading.Thread(target=lambda: entries.append(ledger.reserve(0.5)), daemon=True)
         waiting.start()
         waiting.join(0.2)
         assert not entries

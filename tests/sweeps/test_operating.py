@@ -208,7 +208,9 @@ def test_logs_follow_until_the_run_ends(two: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.01)
     sweep = opened(two, store)
     run = sweep.job.runs[0]
-    reader = threading.Thread(target=lambda: answers.append("".join(tail.follow_log(sweep, run))))
+    reader = threading.Thread(
+        target=lambda: answers.append("".join(tail.follow_log(sweep, run))), daemon=True
+    )
     reader.start()
     child = start(tmp_path / "log", "launch", two, "--store", store)
     assert child.wait().code == 0
