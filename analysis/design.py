@@ -15,8 +15,8 @@ from analysis.values import Alternative, Frozen
 ENOUGH = 0.8  # power that a design is asked for
 MOST_SETTINGS = 128  # that are looked at
 SIMULATIONS = 4000
-# Differences drawn at the most for a power: beyond 256 settings fewer sweeps are simulated, so that a plan of a thousand
-# settings takes a second. What is found is near the edge there: the smallest difference shrinks by 1 / sqrt(settings).
+# Differences drawn at the most for a power: beyond 256 settings fewer sweeps are simulated, so that a plan of a
+# thousand settings takes a second. The differences looked for are small there: they shrink by 1 / sqrt(settings).
 DRAWN = 4000 * 256
 ONE_SEED = "with one seed no verdict is better or worse, whatever the results are: add seeds"
 

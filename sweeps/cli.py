@@ -18,6 +18,7 @@ from sweeps import cli_audit, cli_export, cli_judge, cli_runs, cli_scores, cli_s
 from sweeps.cli_runs import JsonOption, StoreOption, SweepArgument, UntestableOption
 from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.store import open_store
+from sweeps.threads import wait_briefly
 
 app = typer.Typer(
     help="Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts.",
@@ -204,11 +205,7 @@ def _terminate(signal_number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run a command; errors that a user can mend are one message, without a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
-    # OpenMP threads that spin long while they wait make torch 2.5 times slower on a machine that does something else
-    # too; threads that do not spin at all make a training step a fifth slower and generation a third on one that does
-    # not. So they spin for microseconds. Read when torch loads; workers inherit it.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    wait_briefly()  # workers inherit it
     # A large sweep is a million objects that live to the end; to look at them again and again is a fifth of `status`.
     gc.set_threshold(100_000, 50, 50)
     try:

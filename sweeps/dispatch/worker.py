@@ -57,9 +57,9 @@ def main() -> None:
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
     from sweeps.errors import PartedError, SweepError
+    from sweeps.threads import wait_briefly
 
-    # As in the command line: threads that spin while they wait cost a machine that does something else too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     submission = read_submission(folder)
     try:
         if part == FINISH:
