@@ -10,7 +10,7 @@ import pytest
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from adadpo.methods import LOSSES, PRESETS
-from sweeps.rows import run_row
+from sweeps.rows import run_rows
 
 EVALUATED = {
     *(f"heldout_{name}" for name in ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")),
@@ -44,8 +44,8 @@ def test_every_preset_is_an_arm_that_trains_and_is_evaluated(family: tuple[Path,
     sweep = opened(*family)
     assert set(sweep.states().values()) == {"done"}
     assert [run.arm for run in sweep.job.runs] == list(PRESETS)
-    for run in sweep.job.runs:
-        row = run_row(sweep, run)
+    rows = run_rows(sweep)
+    for run, row in zip(sweep.job.runs, rows, strict=True):
         # LC may be undefined: the tiny model's answers can all be equally good
         values = [value for name, value in row.metrics.items() if not name.startswith(("length", "lc_"))]
         assert all(value is not None and math.isfinite(value) for value in values), row
@@ -53,9 +53,7 @@ def test_every_preset_is_an_arm_that_trains_and_is_evaluated(family: tuple[Path,
         ratio = row.metrics["log_gradient_ratio"]
         assert ratio is not None
         assert (abs(ratio) < 1e-6) == balanced, (run.arm, ratio)
-    assert len({row.metrics["chosen_logps"] for row in (run_row(sweep, r) for r in sweep.job.runs)}) > len(
-        LOSSES
-    )
+    assert len({row.metrics["chosen_logps"] for row in rows}) > len(LOSSES)
 
 
 def test_history_trial_and_report_hold_the_diagnostics(family: tuple[Path, Path]) -> None:
