@@ -188,10 +188,9 @@ def _draws(
     """Differences under common draws of prompts [settings, seeds], or why there are none."""
     if bootstrap is None:
         return None, NO_PROMPT_DATA
-    replicates = {str(name): values for name, values in bootstrap.replicates.items()}
-    if metric.name not in replicates:
+    name = next((one for one in bootstrap.estimates if one == metric.name), None)
+    if name is None:
         return None, f"{metric.label} is not computed per draw of prompts"
-    of_run = dict(zip(bootstrap.runs, replicates[metric.name], strict=True))
     runs = [
         None
         if pair.missing is not None
@@ -202,5 +201,5 @@ def _draws(
         for pair in pairs
     ]
     table = [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
-    found = difference_draws(of_run, table, bootstrap.n)
+    found = difference_draws(bootstrap, name, table)
     return found, None if found is not None else "no pair of runs has draws of prompts"

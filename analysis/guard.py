@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,9 @@ from analysis.evidence import Guard as Guard
 from analysis.evidence import PromptPart as PromptPart
 from analysis.logit import Array
 from analysis.values import Alternative, Interval
+
+if TYPE_CHECKING:
+    from analysis.prompt_bootstrap import BootstrapMetric, PromptBootstrap
 
 METHOD = "mean over settings and seeds, half-widths of settings, seeds and prompts combined by their squares"
 
@@ -283,25 +285,23 @@ def guard_rejects(
 
 
 def difference_draws(
-    replicates: Mapping[str, Array], runs: list[list[tuple[str, str] | None]], prompts: int
+    bootstrap: PromptBootstrap, metric: BootstrapMetric, runs: list[list[tuple[str, str] | None]]
 ) -> DifferenceDraws | None:
     """Differences under common draws from each run's replicates; None when no pair has them.
 
     Args:
-        replicates: run -> its metric in every replicate [replicates].
+        bootstrap: of all runs.
+        metric: one that it has.
         runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
-        prompts: drawn in each replicate.
     """
-    sizes = {len(values) for values in replicates.values()}
-    if not sizes:
-        return None
-    (size,) = sizes
+    size = bootstrap.replicates["win_rate"].shape[1]
     values = np.full((len(runs), len(runs[0]), size), np.nan)
     for k, of_setting in enumerate(runs):
         for s, pair in enumerate(of_setting):
-            if pair is not None and all(run in replicates for run in pair):
-                values[k, s] = replicates[pair[0]] - replicates[pair[1]]
-    return None if np.isnan(values).all() else DifferenceDraws(values, prompts)
+            if pair is not None and all(run in bootstrap.places for run in pair):
+                candidate, baseline = bootstrap.drawn(metric, [bootstrap.places[run] for run in pair])
+                values[k, s] = candidate - baseline
+    return None if np.isnan(values).all() else DifferenceDraws(values, bootstrap.n)
 
 
 def _tail(distance: float, half_width: Any) -> float:

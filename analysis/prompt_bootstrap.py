@@ -28,7 +28,8 @@ from analysis.length_control import (
 from analysis.logit import MAX_LOG_ODDS, Array, sigmoid
 from analysis.results import Frozen
 
-BootstrapMetric = Literal["win_rate", "length_controlled_win_rate", "lc_minus_wr"]
+WinRate = Literal["win_rate", "length_controlled_win_rate"]
+BootstrapMetric = Literal[WinRate, "lc_minus_wr"]
 
 # Replicates fitted at once: small enough for their [replicates, prompts] arrays to stay in the processor's cache.
 BLOCK = 64
@@ -69,8 +70,14 @@ class PromptBootstrap:
     calibration: str | None  # fingerprint
     n: int  # prompts drawn in each replicate: those that any run has
     estimates: Mapping[BootstrapMetric, Array]  # [runs], percent; NaN: undefined
-    replicates: Mapping[BootstrapMetric, Array]  # [runs, replicates], percent; NaN: undefined
+    replicates: Mapping[WinRate, Array]  # [runs, replicates], percent; NaN: undefined
     reasons: Mapping[str, str]  # run -> why its length-controlled win rate is undefined
+
+    def drawn(self, metric: BootstrapMetric, at: Sequence[int]) -> Array:
+        """Replicates of the runs in these rows [len(at), replicates], percent; NaN: undefined."""
+        if metric == "lc_minus_wr":
+            return self.drawn("length_controlled_win_rate", at) - self.drawn("win_rate", at)
+        return np.asarray(self.replicates[metric][list(at)])
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -150,7 +157,7 @@ def prompt_bootstrap(
         calibration=None if calibration is None else calibration.fingerprint,
         n=n,
         estimates={"win_rate": wr_all, "length_controlled_win_rate": lc_all, "lc_minus_wr": lc_all - wr_all},
-        replicates={"win_rate": wr, "length_controlled_win_rate": lc, "lc_minus_wr": lc - wr},
+        replicates={"win_rate": wr, "length_controlled_win_rate": lc},
         reasons=reasons,
     )
 
@@ -279,7 +286,7 @@ def _mean_of(
     if not names:
         raise ValueError("a mean needs at least one run")
     at = [bootstrap.places[name] for name in names]
-    return float(bootstrap.estimates[metric][at].mean()), bootstrap.replicates[metric][at].mean(axis=0)
+    return float(bootstrap.estimates[metric][at].mean()), bootstrap.drawn(metric, at).mean(axis=0)
 
 
 def _summary(

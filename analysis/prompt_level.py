@@ -45,7 +45,7 @@ def prompt_level(
         pairs = []
         for seed in seeds:
             both = [index.get((arm, setting, seed)) for arm in (declared.candidate, declared.baseline)]
-            ids = [run.run_id for run in both if run is not None and run.run_id in draws.runs]
+            ids = [run.run_id for run in both if run is not None and run.run_id in draws.places]
             if len(ids) == 2:
                 pairs.append((ids[0], ids[1]))
                 of_pairs.append(_interval(draws, [pairs[-1]], metric, setting, seed, confidence))
@@ -58,7 +58,7 @@ def prompt_level(
             metric=metric,
             confidence=confidence,
             prompts=draws.n,
-            replicates=draws.replicates[metric].shape[1],
+            replicates=draws.replicates["win_rate"].shape[1],
             lc_method=draws.lc_method,
             settings=of_settings,
             pairs=of_pairs,

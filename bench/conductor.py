@@ -31,6 +31,8 @@ from machine import machine
 
 from sweeps.evaluation import score_annotations
 from sweeps.identity import digest
+from sweeps.manifests import REPLICATES_FILE
+from sweeps.replicates import replicates_file
 from sweeps.resolve import PlannedRun
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep
@@ -68,8 +70,11 @@ def make_runs(sweep: Sweep) -> None:
         _make_run(sweep, run, number, *sets[number % SETS])
 
 
-def _judged(sweep: Sweep, number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Responses, annotations and scores, in which longer responses win more often."""
+Judged = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any], bytes]
+
+
+def _judged(sweep: Sweep, number: int) -> Judged:
+    """Responses, annotations, scores and their replicates, in which longer responses win more often."""
     draw = random.Random(number)
     # Each begins in its own way: one response to several prompts would quarantine the run.
     words = [f"answer {place}: " + "word " * draw.randint(5, 40) for place in range(PROMPTS)]
@@ -100,10 +105,12 @@ def _judged(sweep: Sweep, number: int) -> tuple[list[dict[str, Any]], list[dict[
         }
         for name, text, other in zip(names, words, baseline, strict=True)
     ]
-    scores = score_annotations(
+    scores, drawn = score_annotations(
         sweep.job.evaluation, annotations, outputs, baseline=baseline, versions=(VERSIONS, VERSIONS)
     )
-    return outputs, annotations, scores
+    assert drawn is not None
+    replicates, scores["replicates"] = replicates_file(annotations, drawn)
+    return outputs, annotations, scores, replicates
 
 
 def _make_run(
@@ -113,6 +120,7 @@ def _make_run(
     outputs: list[dict[str, Any]],
     annotations: list[dict[str, Any]],
     scores: dict[str, Any],
+    replicates: bytes,
 ) -> None:
     draw, folder, eval_id = random.Random(f"run {number}"), sweep.store.run(run.run_id), sweep.eval_id
     train, generated, judged = folder.train, folder.generation(eval_id), folder.evaluation(eval_id)
@@ -147,6 +155,7 @@ def _make_run(
     kinds = [f"{name}{unit}" for name in ("kl", "kl_k3") for unit in ("", "_per_token")]
     kl = {f"{name}{error}": draw.random() for name in kinds for error in ("", "_se")}
     lines = [*steps, {"step": STEPS, "evaluation": eval_id, "win_rate": scores["win_rate"], **kl}]
+    (judged / REPLICATES_FILE).write_bytes(replicates)
     (train / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for path, value in (
         (folder.path / "config.json", run.config.model_dump(mode="json")),

@@ -167,7 +167,7 @@ def score_annotations(
     *,
     baseline: Records,
     versions: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], PromptBootstrap | None]:
     """What an evaluation comes to; undefined is None, with its reason, and WR never stands in for LC.
 
     Args:
@@ -177,6 +177,9 @@ def score_annotations(
         outputs: of the policy.
         baseline: of the baseline.
         versions: of what made the responses, and of what made the baseline's where a model made them here.
+
+    Returns:
+        The scores, and what they come to under each draw of prompts; None where that is not this run's alone to say.
     """
     from analysis import win_rate
 
@@ -193,7 +196,7 @@ def score_annotations(
             "length_controlled_win_rate": None,
             "lc_method": None,
             "reason": reason,
-        }
+        }, None
     raw = win_rate(annotations)
     scores |= {
         "annotator": annotations[0]["annotator"],
@@ -204,7 +207,8 @@ def score_annotations(
         "unjudged": raw.n_missing,
         "baseline_mean_length": sum(len(row["output_1"]) for row in annotations) / len(annotations),
     }
-    scores |= length_controlled(annotations, calibration_of(evaluation))
+    lc, drawn = length_controlled(annotations, calibration_of(evaluation))
+    scores |= lc
     if evaluation.lc_method == "joint_difficulty":
         absent = ("length_controlled_win_rate", "lc_minus_wr")
         scores |= {f"{name}{error}": None for name in absent for error in ("", "_se")}
@@ -212,11 +216,18 @@ def score_annotations(
             "lc_method": "joint_difficulty",
             "reason": "joint difficulty is fitted from all runs of a sweep",
         }
-    return scores | {"integrity": _integrity(annotations, outputs, baseline, scores, versions)}
+        drawn = None
+    return scores | {"integrity": _integrity(annotations, outputs, baseline, scores, versions)}, drawn
 
 
-def length_controlled(annotations: Records, calibration: Any) -> dict[str, Any]:
-    """LC, its margin over WR, and the standard errors of all three by the prompt bootstrap, in percentage points."""
+def length_controlled(
+    annotations: Records, calibration: Any
+) -> tuple[dict[str, Any], PromptBootstrap | None]:
+    """LC, its margin over WR, and the standard errors of all three by the prompt bootstrap, in percentage points.
+
+    Returns:
+        The scores, and the bootstrap of the one run "run"; None where the calibration does not know its prompts.
+    """
     from analysis.calibration import CalibrationError
     from analysis.prompt_bootstrap import bootstrap_estimate
 
@@ -237,7 +248,8 @@ def length_controlled(annotations: Records, calibration: Any) -> dict[str, Any]:
         estimate = bootstrap_estimate(bootstrap, "run", metric)
         scores[metric] = None if reason else estimate.estimate
         scores[f"{metric}_se"] = None if reason else estimate.standard_error
-    return scores | {"reason": reason or bootstrap.reasons.get("run") or estimate.reason}
+    said = reason or bootstrap.reasons.get("run") or estimate.reason
+    return scores | {"reason": said}, None if reason else bootstrap
 
 
 def _bootstrap(annotations: Records, calibration: Any) -> PromptBootstrap:

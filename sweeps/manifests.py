@@ -19,13 +19,14 @@ from sweeps.identity import digest
 from sweeps.provenance import place
 from sweeps.store import FILES, STAGES, WEIGHTS, RunFolder, read_json, write_json
 
+REPLICATES_FILE = "replicates.npy"  # see replicates.py
 BASELINE_SEAL = "baseline.manifest.json"
 # Beside a stage's own files: what else it writes, from the stage's folder on.
 BESIDE = {
     "train": ("../provenance.json",),
     "generate": ("config.json",),
     "judge": ("config.json",),
-    "score": (),
+    "score": (REPLICATES_FILE,),
 }
 MADE_FROM = {"train": None, "generate": "train", "judge": "generate", "score": "judge"}
 

@@ -1,6 +1,8 @@
-"""One prompt bootstrap of a whole sweep: every run under the same draws of prompts, kept in the sweep's folder.
+"""One prompt bootstrap of a whole sweep: every run under the same draws of prompts.
 
-Differences between runs, arms and settings share their prompts, so their errors must come from one set of draws.
+Differences between runs, arms and settings share their prompts, so their errors must come from one set of draws. Where
+every run was judged on the same prompts they are those of its own standard errors, and lie beside its scores; else they
+are made here and kept in the sweep's folder: runs that lack prompts, LC that takes all runs, and older stores.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from sweeps.errors import FailureError
 from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, calibration_of, quarantine_reasons
 from sweeps.identity import digest, file_digest
 from sweeps.judging import Evaluation
+from sweeps.replicates import read_replicates, same_draws
 from sweeps.store import read_json, write_whole
 from sweeps.sweep import Sweep
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from analysis.calibration import Calibration
     from analysis.prompt_bootstrap import PromptBootstrap
 
-VERSION = 1  # of the file and of how replicates are computed; raise it when either changes
+VERSION = 2  # of the file and of how replicates are computed; raise it when either changes
 
 Scores = Mapping[str, Mapping[str, Any]]
 
@@ -44,8 +47,8 @@ def prompt_draws(
 ) -> tuple[PromptBootstrap | None, str | None]:
     """Replicates of WR, LC and LC - WR of every run that counts, under the same draws of prompts.
 
-    The draws are those of each run's own standard errors. They take seconds at AlpacaEval's size and are read back
-    until a judgement, the calibration or the set of runs changes.
+    What is made here takes seconds for each run at AlpacaEval's size, and is read back until a judgement, the
+    calibration or the set of runs changes.
 
     Args:
         sweep: whose runs.
@@ -61,6 +64,9 @@ def prompt_draws(
     counting = _counting(scores)
     if not counting:
         return None, "no run that counts has a judged response"
+    known = _of_runs(sweep, evaluation, counting)
+    if known is not None:
+        return known, None
     path = sweep.folder / "prompt_draws" / f"{evaluation.judgement_id}.npz"
     made_by = digest(
         {
@@ -80,6 +86,41 @@ def prompt_draws(
     with suppress(FailureError):  # whoever may only read the store computes it each time
         _write(path, made_by, found)
     return found, None
+
+
+def _of_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> PromptBootstrap | None:
+    """From what lies beside the scores of the runs that count; None: of other prompts, or not of all of them."""
+    if not same_draws(scores):
+        return None
+    import numpy as np
+
+    from analysis.prompt_bootstrap import PromptBootstrap
+
+    shape = (len(scores), 1 + REPLICATES)
+    wr, lc = np.empty(shape), np.empty(shape)
+    for place, (run_id, one) in enumerate(scores.items()):
+        values = read_replicates(sweep.store.run(run_id).evaluation(evaluation.eval_id), one["replicates"])
+        if values is None:
+            return None
+        wr[place], lc[place] = values
+    first = next(iter(scores.values()))
+    return PromptBootstrap(
+        runs=tuple(scores),
+        lc_method=first["lc_method"],
+        calibration=first["calibration"],
+        n=first["replicates"]["prompts"],
+        estimates={
+            "win_rate": wr[:, 0],
+            "length_controlled_win_rate": lc[:, 0],
+            "lc_minus_wr": lc[:, 0] - wr[:, 0],
+        },
+        replicates={"win_rate": wr[:, 1:], "length_controlled_win_rate": lc[:, 1:]},
+        reasons={
+            run_id: one["reason"]
+            for run_id, one in scores.items()
+            if one["length_controlled_win_rate"] is None
+        },
+    )
 
 
 def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedRuns:

@@ -18,15 +18,16 @@ from sweeps.errors import FailureError, PartedError
 from sweeps.evaluation import judge_outputs, score_annotations
 from sweeps.history import note_evaluations
 from sweeps.lease import held
-from sweeps.manifests import record_stage
+from sweeps.manifests import REPLICATES_FILE, record_stage
 from sweeps.noting import failures_noted, stop_if_alike
 from sweeps.orders import Orders
 from sweeps.prompts import prompt_messages
 from sweeps.provenance import provenance
+from sweeps.replicates import replicates_file
 from sweeps.resolve import Job, PlannedRun
 from sweeps.retraining import take_over
 from sweeps.run_log import logging_to
-from sweeps.store import STAGES, RunFolder, flush_folder, read_json, write_json
+from sweeps.store import STAGES, RunFolder, flush_folder, read_json, write_json, write_whole
 from sweeps.together import follow, leading, train_together, work_together
 from sweeps.workshop import PARTIAL, Workshop
 
@@ -248,12 +249,16 @@ def _score(
 ) -> None:
     evaluation = workshop.job.evaluation
     target, generated = folder.evaluation(evaluation.eval_id), folder.generation(evaluation.eval_id)
-    scores = score_annotations(
+    annotations = read_json(target / "annotations.json")
+    scores, drawn = score_annotations(
         evaluation,
-        read_json(target / "annotations.json"),
+        annotations,
         read_json(generated / "outputs.json"),
         baseline=workshop.baseline(run, lambda done, total: report("baseline", done, total)),
         versions=(read_json(generated / "generation.json")["versions"], workshop.baseline_versions(run)),
     )
+    if drawn is not None:
+        content, scores["replicates"] = replicates_file(annotations, drawn)
+        write_whole(target / REPLICATES_FILE, content)
     note_evaluations(folder, read_json(folder.metrics), {evaluation.eval_id: scores})
     write_json(target / "scores.json", scores)

@@ -5,7 +5,7 @@
     train/      history.jsonl, adapter/ or model/, checkpoints/, metrics.json   (last: done); freed.json: no weights
     retraining/ of a trained run whose weights were freed, and are needed again
     eval/<generation_id>/                 config.json, generation.json, outputs.json   (last: done)
-    eval/<generation_id>/<judgement_id>/  config.json, judging.json, annotations.json, scores.json   (last: done)
+    eval/<generation_id>/<judgement_id>/  config, judging, annotations (.json), replicates.npy, scores.json (last: done)
 <root>/baselines/<id>/outputs.json   the untrained model's responses
 <root>/sweeps/<name>/                spec.yaml, declared.json, seeds.json, study.journal, jobs/, results.json, ...
 """

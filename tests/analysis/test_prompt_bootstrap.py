@@ -116,7 +116,7 @@ def test_against_a_loop(method: str, n: int, sure: bool) -> None:
     draws = np.random.default_rng(5).multinomial(n, np.full(n, 1 / n), size=80)
     for number, run in enumerate(runs.values()):
         expected = np.array([by_brute_force(run, draw, calibration) for draw in draws])
-        got = np.column_stack([result.replicates[metric][number] for metric in METRICS])
+        got = np.column_stack([result.drawn(metric, [number])[0] for metric in METRICS])
         if length_controlled_win_rate(run, calibration).length_controlled_win_rate is None:
             expected[:, 1] = np.nan  # no LC of all prompts: none of any draw
         np.testing.assert_allclose(got[:, :2], expected, atol=1e-6)
@@ -267,9 +267,9 @@ def test_randomness_is_the_generator() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]  # noqa: NPY002
 
     def values(seed: int) -> Any:
-        return prompt_bootstrap(runs, rng=np.random.default_rng(seed), replicates=20).replicates[
-            "lc_minus_wr"
-        ]
+        return prompt_bootstrap(runs, rng=np.random.default_rng(seed), replicates=20).drawn(
+            "lc_minus_wr", [0]
+        )
 
     np.testing.assert_array_equal(values(1), values(1))
     assert (values(1) != values(2)).all()

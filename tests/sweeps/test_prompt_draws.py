@@ -15,7 +15,10 @@ from sweep_examples import TWO, adadpo, opened, write_sweep
 from analysis import bootstrap_difference, bootstrap_estimate
 from analysis.evidence import Guard
 from analysis.prompt_bootstrap import PromptBootstrap
+from sweeps.evaluation import length_controlled
+from sweeps.manifests import REPLICATES_FILE
 from sweeps.prompt_draws import prompt_draws
+from sweeps.replicates import replicates_file
 from sweeps.rows import run_scores
 from sweeps.sweep import Sweep
 
@@ -38,6 +41,11 @@ def drawn(sweep: Sweep, scores: Any = None) -> PromptBootstrap:
     found, reason = prompt_draws(sweep, evaluation, scores or run_scores(sweep))
     assert found is not None, reason
     return found
+
+
+def older(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores from before replicates were kept beside them."""
+    return {run_id: {k: v for k, v in one.items() if k != "replicates"} for run_id, one in scores.items()}
 
 
 def forbid_drawing(patch: pytest.MonkeyPatch) -> None:
@@ -65,7 +73,7 @@ def test_the_draws_of_the_runs_own_errors(judged: Sweep, monkeypatch: pytest.Mon
         forbid_drawing(patch)
         again = drawn(judged)
     for name in METRICS:
-        np.testing.assert_array_equal(again.replicates[name], found.replicates[name])
+        np.testing.assert_array_equal(again.drawn(name, [0, 1]), found.drawn(name, [0, 1]))
         np.testing.assert_array_equal(again.estimates[name], found.estimates[name])
     said = [(each.runs, each.lc_method, each.calibration, each.n, each.reasons) for each in (again, found)]
     assert said[0] == said[1]
@@ -73,29 +81,73 @@ def test_the_draws_of_the_runs_own_errors(judged: Sweep, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
+def test_what_lies_beside_the_scores(judged: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicates of the runs' own stages against those of all runs at once; one that is damaged is not believed."""
+    with monkeypatch.context() as patch:
+        forbid_drawing(patch)
+        of_runs = drawn(judged)
+    together = drawn(judged, older(run_scores(judged)))
+    for name in METRICS:
+        np.testing.assert_array_equal(of_runs.drawn(name, [0, 1]), together.drawn(name, [0, 1]))
+        np.testing.assert_allclose(of_runs.estimates[name], together.estimates[name], rtol=0, atol=0)
+    said = [
+        (each.runs, each.lc_method, each.calibration, each.n, each.reasons) for each in (of_runs, together)
+    ]
+    assert said[0] == said[1]
+    (judged.folder / "prompt_draws" / f"{judged.job.evaluation.judgement_id}.npz").unlink()
+    file = judged.store.run(judged.job.runs[0].run_id).evaluation(judged.eval_id) / REPLICATES_FILE
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with monkeypatch.context() as patch:
+        forbid_drawing(patch)
+        with pytest.raises(AssertionError, match="computed again"):
+            drawn(judged)
+    np.testing.assert_array_equal(drawn(judged).replicates["win_rate"], together.replicates["win_rate"])
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
+def test_other_prompts_are_other_draws(judged: Sweep) -> None:
+    """Runs of which one lacks a prompt: under the draws of the union, not under those of its own."""
+    first, second = (run.run_id for run in judged.job.runs)
+    scores = run_scores(judged)
+    file = judged.store.run(second).evaluation(judged.eval_id) / "annotations.json"
+    rows = read(file)[1:]
+    file.write_text(json.dumps(rows))
+    _, alone = length_controlled(rows, None)
+    assert alone is not None
+    content, said = replicates_file(rows, alone)
+    file.with_name(REPLICATES_FILE).write_bytes(content)
+    found = drawn(judged, {first: scores[first], second: scores[second] | {"replicates": said}})
+    assert found.n == len(rows) + 1
+    assert (found.replicates["win_rate"][1] != alone.replicates["win_rate"][0]).any()
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
 def test_kept_until_something_changes(judged: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed judgement, a run that counts no more and a damaged file against draws of their own."""
-    first = drawn(judged)
+    """A changed judgement, a run that counts no more and a damaged file against draws of their own: older stores."""
+    scores = older(run_scores(judged))
+    first = drawn(judged, scores)
     one, other = (run.run_id for run in judged.job.runs)
     kept = judged.folder / "prompt_draws" / f"{judged.job.evaluation.judgement_id}.npz"
-    scores = run_scores(judged)
     flag = {"name": "spoilt", "severity": "quarantine", "message": "spoilt", "values": {}}
     scores[one]["integrity"]["flags"].append(flag)
     assert drawn(judged, scores).runs == (other,)
-    drawn(judged)
+    drawn(judged, older(run_scores(judged)))
     kept.write_bytes(kept.read_bytes()[:-100])
-    again = drawn(judged)
+    again = drawn(judged, older(run_scores(judged)))
     np.testing.assert_array_equal(again.replicates["win_rate"], first.replicates["win_rate"])
     file = judged.store.run(other).evaluation(judged.eval_id) / "annotations.json"
     rows = read(file)
     rows[0]["preference"] = 3 - rows[0]["preference"]
     file.write_text(json.dumps(rows))
-    changed = drawn(judged)
+    changed = drawn(judged, older(run_scores(judged)))
     assert (changed.replicates["win_rate"][1] != first.replicates["win_rate"][1]).any()
     np.testing.assert_array_equal(changed.replicates["win_rate"][0], first.replicates["win_rate"][0])
     with monkeypatch.context() as patch:
         forbid_drawing(patch)
-        np.testing.assert_array_equal(drawn(judged).replicates["win_rate"], changed.replicates["win_rate"])
+        again = drawn(judged, older(run_scores(judged)))
+    np.testing.assert_array_equal(again.replicates["win_rate"], changed.replicates["win_rate"])
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
