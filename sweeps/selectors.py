@@ -41,12 +41,12 @@ def select_runs(
         sweep: its name, for messages.
 
     Raises:
-        UserError: an unknown axis, state or cause, a malformed value, or words that no run fits.
+        UserError: an unknown axis, value, state, cause or id, a malformed range, or words that no run fits.
     """
-    tests = [_test(word, runs, state, cause) for word in words]
+    tests = [_test(word, runs, state, cause, sweep) for word in words]
     found = [run for run in runs if all(test(run) for test in tests)]
     if not found:
-        raise UserError(f"no run of {sweep} fits {' '.join(words)!r}{_values(words, runs)}")
+        raise UserError(f"no run of {sweep} fits {' '.join(words)!r}")
     return found
 
 
@@ -55,12 +55,13 @@ def _test(
     runs: Sequence[PlannedRun],
     state: Callable[[PlannedRun], str],
     cause: Callable[[PlannedRun], str | None],
+    sweep: str,
 ) -> Test:
     body = word.removeprefix("!")
     if not body:
         raise UserError(f"{word!r} selects nothing: give axis=value, state:NAME, cause:NAME or a run's id")
     if "=" in body:
-        holds = _axis_test(body, runs)
+        holds = _axis_test(body, runs, sweep)
     elif ":" in body:
         key, _, names = body.partition(":")
         if key not in KEYS:
@@ -72,6 +73,9 @@ def _test(
         def holds(run: PlannedRun) -> bool:
             return of(run) in wanted
     else:
+        if not any(run.run_id.startswith(body) for run in runs):
+            near = suggest(body, [run.run_id for run in runs][:5])
+            raise UserError(f"no run of {sweep} fits {body!r}{near}")
 
         def holds(run: PlannedRun) -> bool:
             return run.run_id.startswith(body)
@@ -87,14 +91,22 @@ def _name(name: str, key: str, known: Sequence[str]) -> str:
     return found
 
 
-def _axis_test(body: str, runs: Sequence[PlannedRun]) -> Test:
+def _axis_test(body: str, runs: Sequence[PlannedRun], sweep: str) -> Test:
     named, _, given = body.partition("=")
     axis = AXIS_ALIASES.get(named, named)
     axes = _axes(runs)
     if axis not in axes:
         shown = [*axes, *(short for short, full in AXIS_ALIASES.items() if full in axes)]
         raise UserError(f"unknown axis {named!r} in {body!r}{suggest(named, shown)}")
-    tests = [_value_test(text, body) for text in given.split(",")]
+    values = list(dict.fromkeys(value_of(run, axis) for run in runs))
+    tests = []
+    for text in given.split(","):
+        test = _value_test(text, body)
+        # A mistyped value in `beta=0.1,0.22` would silently be less, in `!beta=0.11` silently everything.
+        if not any(test(value) for value in values):
+            there = ", ".join(map(str, values))
+            raise UserError(f"no run of {sweep} fits {f'{named}={text}'!r} ({axis}: {there})")
+        tests.append(test)
     return lambda run: any(test(value_of(run, axis)) for test in tests)
 
 
@@ -131,21 +143,3 @@ def equals(value: Value, text: str) -> bool:
         return float(text) == float(value)
     except ValueError:
         return False
-
-
-def _values(words: Sequence[str], runs: Sequence[PlannedRun]) -> str:
-    """What the axes that were named do have, for a message; the first run ids where an id was named."""
-    axes = [
-        AXIS_ALIASES.get(axis, axis)
-        for word in words
-        if "=" in word
-        for axis in [word.strip("!").split("=")[0]]
-    ]
-    said = [
-        f"{axis}: {', '.join(dict.fromkeys(str(value_of(run, axis)) for run in runs))}"
-        for axis in dict.fromkeys(axes)
-    ]
-    if said:
-        return f" ({'; '.join(said)})"
-    ids = [word.strip("!") for word in words if ":" not in word]
-    return suggest(ids[0], [run.run_id for run in runs][:5]) if ids else ""
