@@ -33,7 +33,7 @@ def attempts(folder: RunFolder) -> list[dict[str, Any]]:
     for text in folder.attempts.read_bytes().split(b"\n") if folder.attempts.exists() else ():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and "cause" in line:
             found.append(line)

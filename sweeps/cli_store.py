@@ -44,6 +44,7 @@ def fsck(
     from sweeps.launch import write_everything
 
     opened = open_store(store)
+    opened.require_there()
     if repair:
         opened.require_writable()
     found = check_store(opened, sweep or [], repair=repair)
@@ -108,6 +109,7 @@ def gc(
     from sweeps.garbage import KINDS
 
     opened = open_store(store)
+    opened.require_there()
     chosen = [kind for kind in KINDS if kind != "weights" or weights]
     found = look(opened, sweep, run or [])
     if not as_json:

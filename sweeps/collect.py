@@ -12,7 +12,7 @@ from typing import Any
 from analysis.findings import GridBest, PaperClaims
 from analysis.results import Comparison, Curve, Evaluation, Results, RunRow, Sample
 from sweeps.audit import read_audit
-from sweeps.declaration import declaration_line
+from sweeps.declaration import declaration_line, read_declaration
 from sweeps.history import load_history
 from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
@@ -147,7 +147,7 @@ def _samples(sweep: Sweep, arm: str, rows: list[RunRow]) -> Iterable[Sample]:
     run = next((row for row in rows if row.arm == arm and row.state == "done"), None)
     if run is None:
         return
-    annotations = read_json(sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "annotations.json")
+    annotations = read_json(sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "annotations.json", list)
     decided = [a for a in annotations if a["preference"] != 1.5]
     for annotation in (decided or annotations)[:SAMPLES_PER_ARM]:
         yield Sample(
@@ -222,7 +222,7 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
         found["commit now"] = git["commit"] + (" with uncommitted changes" if git["diff"] else "")
     declared = sweep.folder / "declared.json"
     if declared.exists():
-        content = read_json(declared)
+        content = read_declaration(declared)
         found["declaration"] = declaration_line(content)
         added = [seed for seed in sweep.seeds if seed not in content["seeds"]]
         if added:

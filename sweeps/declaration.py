@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from sweeps.errors import FailureError
 from sweeps.identity import digest
+from sweeps.store import read_json
 
 
 def declaration(
@@ -26,6 +29,27 @@ def declaration(
         "digest": digest(compare),
         "grid_digest": digest(grid | {"seeds": seeds}),
     }
+
+
+def read_declaration(path: Path) -> dict[str, Any]:
+    """The content of declared.json.
+
+    Raises:
+        FailureError: it is damaged; what it said may follow from the last report.
+    """
+    flaw: object = "it holds no comparison with a digest"
+    try:
+        content = read_json(path)
+        if (
+            isinstance(content, dict)
+            and isinstance(content.get("compare"), dict)
+            and isinstance(content.get("digest"), str)
+            and isinstance(content.get("seeds"), list)
+        ):
+            return content
+    except FailureError as error:
+        flaw = str(error).removeprefix(f"{path} is damaged (").partition("); delete it")[0]
+    raise FailureError(f"{path} is damaged ({flaw}); adadpo fsck --repair mends it")
 
 
 def declaration_line(content: Mapping[str, Any]) -> str:

@@ -52,6 +52,6 @@ def _lines(folder: RunFolder) -> list[dict[str, Any] | None]:
     for text in folder.history.read_text().splitlines() if folder.history.exists() else ():
         try:
             lines.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             lines.append(None)
     return lines

@@ -28,7 +28,7 @@ def with_joint_lc(sweep: Sweep, evaluation: Evaluation, scores: Mapping[str, Sco
     from analysis.integrity import check_integrity
 
     annotations = {
-        run_id: read_json(sweep.store.run(run_id).evaluation(evaluation.eval_id) / "annotations.json")
+        run_id: read_json(sweep.store.run(run_id).evaluation(evaluation.eval_id) / "annotations.json", list)
         for run_id, one in scores.items()
         if one.get("win_rate") is not None and not quarantine_reasons(one)
     }

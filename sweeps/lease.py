@@ -38,7 +38,7 @@ class Lease:
         """The owner, or None when there is none (a lease is renamed into place, so it is never half-written)."""
         try:
             content = json.loads(self.path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) else None
 

@@ -32,7 +32,7 @@ def read_prompts(path: Path, limit: int | None) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise UserError(f"cannot read prompts {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, list) or not content:
         raise UserError(f"{path}: expected a list of prompts")
@@ -84,7 +84,7 @@ def baseline_outputs(path: Path, prompts: Sequence[Mapping[str, Any]]) -> list[d
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FailureError(f"cannot read baseline outputs {path}: {error}") from error
     found: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):

@@ -200,7 +200,7 @@ def _summaries(sweep: Sweep, evaluation: Evaluation) -> Iterator[dict[str, Any]]
     for run in sweep.job.runs:
         path = sweep.store.run(run.run_id).evaluation(evaluation.eval_id) / "judging.json"
         if path.exists():
-            yield read_json(path)
+            yield read_json(path, dict)
 
 
 def _totals(summaries: list[dict[str, Any]]) -> dict[str, float | int | str | bool | None]:

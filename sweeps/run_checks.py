@@ -183,7 +183,7 @@ def _step_lines(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if isinstance(line, dict) and "evaluation" not in line:
             found.append(line)

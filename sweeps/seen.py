@@ -111,7 +111,10 @@ def misremembered(sweep: Sweep) -> list[str]:
 
 def _kept(path: Path, eval_id: str) -> dict[str, Any]:
     """Run id -> what was kept of it; empty where nothing is, or it is of something else or damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError), path.open(encoding="utf-8") as stream:
+    with (
+        suppress(OSError, ValueError, KeyError, TypeError, RecursionError),
+        path.open(encoding="utf-8") as stream,
+    ):
         content = json.load(stream)
         if content["version"] == VERSION and content["evaluation"] == eval_id:
             return dict(content["runs"])
@@ -145,7 +148,7 @@ def read_run(folder: RunFolder, eval_id: str) -> dict[str, Any]:
     Raises:
         FailureError: one of them cannot be read.
     """
-    scores = read_json(folder.evaluation(eval_id) / "scores.json")
+    scores = read_json(folder.evaluation(eval_id) / "scores.json", dict)
     return {"scores": scores, **measured(folder, eval_id), "spent": spent(folder, eval_id)}
 
 
@@ -158,7 +161,7 @@ def measured(folder: RunFolder, eval_id: str) -> dict[str, Any]:
     values: dict[str, float | None] = {}
     wall: float | None = None
     if folder.has("train", eval_id):
-        metrics = read_json(folder.metrics)
+        metrics = read_json(folder.metrics, dict)
         values |= {name: metrics.get(f"heldout_{name}") for name in HELDOUT}
         steps, is_whole = read_history(folder)
         if len(steps) != metrics["steps"] or not is_whole:

@@ -249,7 +249,7 @@ def _score(
 ) -> None:
     evaluation = workshop.job.evaluation
     target, generated = folder.evaluation(evaluation.eval_id), folder.generation(evaluation.eval_id)
-    annotations = read_json(target / "annotations.json")
+    annotations = read_json(target / "annotations.json", list)
     scores, drawn = score_annotations(
         evaluation,
         annotations,

@@ -76,18 +76,26 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type | None = None) -> Any:
     """A JSON file's content.
 
+    Args:
+        path: the file.
+        kind: what it has to hold, `dict` or `list`; None: anything.
+
     Raises:
-        FailureError: it cannot be read or is not whole.
+        FailureError: it cannot be read, is not whole or holds something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FailureError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter by a file of brackets
         raise FailureError(f"{path} is damaged ({error}); delete it and the stage runs again") from error
+    if kind is not None and not isinstance(content, kind):
+        said = f"holds {type(content).__name__}, not {kind.__name__}"
+        raise FailureError(f"{path} is damaged ({said}); delete it and the stage runs again")
+    return content
 
 
 @dataclass(frozen=True)
@@ -258,6 +266,15 @@ class Store:
     def sweeps(self) -> list[str]:
         """Names of the launched sweeps."""
         return sorted(path.parent.name for path in self.root.glob("sweeps/*/spec.yaml"))
+
+    def require_there(self) -> None:
+        """Refuse to call a mistyped store whole, or empty.
+
+        Raises:
+            UserError: it is no folder.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"no store at {self.root}; choose another by --store")
 
     def require_writable(self) -> None:
         """Fail before any work if the store cannot be written.

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.results import Declared
 from sweeps.axes import parse_seeds
-from sweeps.declaration import changes, declaration
+from sweeps.declaration import changes, declaration, read_declaration
 from sweeps.errors import FailureError, UserError, suggest
 from sweeps.orders import Orders
 from sweeps.resolve import Job, PlannedRun, cells, resolve, setting_label
@@ -132,7 +132,7 @@ class Sweep:
     def declaration_changes(self) -> list[str]:
         """How the declared comparison, its evaluation and the planned grid differ from those at launch, in words."""
         path = self.folder / "declared.json"
-        return changes(read_json(path), self.declares(self.seeds)) if path.exists() else []
+        return changes(read_declaration(path), self.declares(self.seeds)) if path.exists() else []
 
     def declares(self, seeds: Sequence[int]) -> dict[str, Any]:
         """What a launch with some seeds writes down."""

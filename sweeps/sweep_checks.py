@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+from sweeps.declaration import read_declaration
 from sweeps.errors import FailureError
 from sweeps.identity import digest
 from sweeps.run_checks import Finding, json_flaw
 from sweeps.seen import kept_at, misremembered
-from sweeps.store import read_json
 from sweeps.sweep import Sweep
 
 DERIVED = ("results.json", "launched.json", "stopped.json", "finished.json")  # written again when needed
@@ -26,6 +26,14 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         path = folder / name
         if path.exists() and (said := json_flaw(path, list if name == "judgements.json" else dict)):
             yield Finding(path, said, "move")
+    judgements = folder / "judgements.json"
+    if judgements.exists() and not json_flaw(judgements, list):
+        from sweeps.rejudge import known_to
+
+        try:
+            known_to(sweep)
+        except FailureError:
+            yield Finding(judgements, "holds something that is no evaluation", "move")
     derived = [path for kind in ("joint", "prompts", "seen") for path in folder.glob(f"{kind}/*.json")]
     for path in sorted(derived):
         if said := json_flaw(path, dict):
@@ -47,9 +55,11 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         if (folder / "launched.json").exists():
             yield Finding(declared, "is missing; it says what was declared before the first run", "declare")
         return
-    if said := json_flaw(declared, dict):
+    try:
+        content = read_declaration(declared)
+    except FailureError as error:
+        said = str(error).removeprefix(f"{declared} ").partition("; adadpo")[0]
         yield Finding(declared, f"{said}; it says what was declared before the first run", "declare")
-    else:
-        content = read_json(declared)
-        if content.get("digest") != digest(content.get("compare")):
-            yield Finding(declared, "does not match its digest: it was changed after launch", "none")
+        return
+    if content["digest"] != digest(content["compare"]):
+        yield Finding(declared, "does not match its digest: it was changed after launch", "none")

@@ -61,7 +61,7 @@ def why_needed(folder: RunFolder, plans: Plans) -> str | None:
     for name, evaluation in plans.own.get(run_id, ()):
         if not folder.done(evaluation.eval_id):
             return f"{name} has not evaluated it"
-        if quarantine_reasons(read_json(folder.evaluation(evaluation.eval_id) / "scores.json")):
+        if quarantine_reasons(read_json(folder.evaluation(evaluation.eval_id) / "scores.json", dict)):
             return f"its evaluation by {name} is quarantined"
     for name, evaluation in plans.earlier.get(run_id, ()):
         if not folder.has_files("generate", evaluation.eval_id):

@@ -25,7 +25,7 @@ def explain(sweep: Sweep, run: PlannedRun) -> dict[str, Any]:
     if state == "done":
         from sweeps.evaluation import quarantine_reasons
 
-        reasons = quarantine_reasons(read_json(folder.evaluation(sweep.eval_id) / "scores.json"))
+        reasons = quarantine_reasons(read_json(folder.evaluation(sweep.eval_id) / "scores.json", dict))
         state = "quarantined" if reasons else state
     failure = folder.failed(sweep.eval_id) if state in ("failed", "diverged") else None
     return {

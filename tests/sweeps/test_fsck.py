@@ -223,6 +223,51 @@ def test_a_declaration_that_the_last_report_vouches_for(
     assert (fsck(store)[0], confirmatory(store)) == (0, [])
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"compare": {}}', "[" * 100_000])
+def test_a_declaration_of_another_shape(
+    places: tuple[Path, dict[str, Path]], two: Path, content: str
+) -> None:
+    """Reading verbs name it with code 1, without a traceback; --repair has it again from the last report."""
+    store, _ = places
+    declared = store / "sweeps" / "two" / "declared.json"
+    whole = read_json(declared)
+    declared.write_text(content)
+    for verb in ("plan", "report"):
+        answer = adadpo(verb, two, "--store", store)
+        assert (answer.code, f"{declared} is damaged" in answer.err) == (1, True), answer
+        assert "adadpo fsck --repair" in answer.err
+    assert fsck(store)[0] == 1
+    assert fsck(store, "--repair")[0] == 0
+    assert {**read_json(declared), "time": None} == {**whole, "time": None}
+    assert adadpo("report", two, "--store", store).code == 0
+
+
+@pytest.mark.parametrize("content", ['["a", 1]', "[{}]", "[null]"])
+def test_judgements_of_another_shape(places: tuple[Path, dict[str, Path]], two: Path, content: str) -> None:
+    """What keeps a report from being written is found, and moved aside."""
+    store, _ = places
+    path = store / "sweeps" / "two" / "judgements.json"
+    path.write_text(content)
+    assert list(fsck(store)[1]) == ["sweeps/two/judgements.json"]
+    assert fsck(store, "--repair")[0] == 0
+    assert adadpo("report", two, "--store", store).code == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "twoo"])
+def test_names_of_no_sweep(undisturbed: Path, name: str) -> None:
+    """Code 2 and the choices; a folder that is above the sweeps is not taken for one."""
+    answer = adadpo("fsck", name, "--store", undisturbed)
+    assert (answer.code, "no sweep" in answer.err) == (2, True), answer
+
+
+@pytest.mark.parametrize("verb", ["fsck", "gc"])
+def test_a_mistyped_store_is_not_called_whole(tmp_path: Path, two: Path, verb: str) -> None:
+    """Neither a folder that is not there nor a file: code 2."""
+    for place in (tmp_path / "nowhere", two):
+        answer = adadpo(verb, "--store", place)
+        assert (answer.code, f"no store at {place}" in answer.err) == (2, True), answer
+
+
 def test_a_lost_declaration_makes_the_comparison_exploratory(
     places: tuple[Path, dict[str, Path]], two: Path
 ) -> None:

@@ -83,7 +83,9 @@ def test_a_run_whose_file_was_deleted_is_not_done(sweep: Sweep, name: str) -> No
     assert look(sweep).states[run_id] == "done"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 0}', '{"version": 1, "evaluation": "-/-"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[" * 100_000, "[]", '{"version": 0}', '{"version": 1, "evaluation": "-/-"}']
+)
 def test_what_is_kept_may_be_damaged(sweep: Sweep, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damaged, of another version or evaluation, or deleted: the runs are read, and it is made again."""
     expected = look(sweep)

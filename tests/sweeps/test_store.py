@@ -87,13 +87,13 @@ def test_half_a_surrogate_is_written_as_a_mark(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text(encoding="utf-8") == "a?b"
 
 
-@pytest.mark.parametrize("content", ["", '{"a": 1', "\x00\x00"])
+@pytest.mark.parametrize("content", ["", '{"a": 1', "\x00\x00", "[" * 100_000, "[]", "null"])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
-    """The message says which file and what to do."""
+    """The message says which file and what to do; also of JSON too deep to read, or of another kind."""
     file = tmp_path / "scores.json"
     file.write_text(content)
     with pytest.raises(FailureError, match=r"scores\.json is damaged .* delete it"):
-        read_json(file)
+        read_json(file, dict)
 
 
 def write_stage(folder: RunFolder, stage: str) -> None:
