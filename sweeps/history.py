@@ -25,7 +25,7 @@ def evaluation_lines(
     )
     lines = []
     for eval_id, scores in sorted(scored.items()):
-        generation = read_json(folder.generation(eval_id) / "generation.json")
+        generation = read_json(folder.generation(eval_id) / "generation.json", dict)
         line = {"step": metrics["steps"], "evaluation": eval_id}
         line |= {name: value for name, value in metrics.items() if name.startswith("heldout_")}
         line |= {name: v for name, v in generation.items() if name not in ("wall_seconds", "versions")}
@@ -49,9 +49,14 @@ def read_history(folder: RunFolder) -> tuple[list[dict[str, Any]], bool]:
 def _lines(folder: RunFolder) -> list[dict[str, Any] | None]:
     """Steps and evaluations; None for a line that is damaged."""
     lines: list[dict[str, Any] | None] = []
-    for text in folder.history.read_text().splitlines() if folder.history.exists() else ():
+    history = folder.history
+    # Bytes that are no text are a damaged line as any other.
+    for text in (
+        history.read_text(encoding="utf-8", errors="replace").splitlines() if history.exists() else ()
+    ):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except (ValueError, RecursionError):
-            lines.append(None)
+            line = None
+        lines.append(line if isinstance(line, dict) else None)
     return lines

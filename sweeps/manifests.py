@@ -136,7 +136,7 @@ def content_digest(path: Path) -> str:
     if path.name == "history.jsonl":
         steps = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError, TypeError):  # a damaged line is a step that differs
                 if "evaluation" in json.loads(line):
                     continue
             steps.append(line)

@@ -242,6 +242,23 @@ def test_a_declaration_of_another_shape(
     assert adadpo("report", two, "--store", store).code == 0
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe" * 99, b"null\nnull\n", b"7\n7\n"], ids=["bytes", "null", "7"]
+)
+def test_a_history_that_is_no_history(
+    places: tuple[Path, dict[str, Path]], two: Path, content: bytes
+) -> None:
+    """Bytes that are no text, or lines that are no steps: reading verbs name it with code 1; --repair mends it."""
+    store, paths = places
+    paths["train/history.jsonl"].write_bytes(content)
+    for verb in ("status", "report"):
+        answer = adadpo(verb, two, "--store", store)
+        assert (answer.code, f"{paths['train/history.jsonl']} is damaged" in answer.err) == (1, True), answer
+    assert fsck(store)[0] == 1
+    code, _, mended = fsck(store, "--repair")
+    assert (code, None in mended.values()) == (0, False), mended
+
+
 @pytest.mark.parametrize("content", ['["a", 1]', "[{}]", "[null]"])
 def test_judgements_of_another_shape(places: tuple[Path, dict[str, Path]], two: Path, content: str) -> None:
     """What keeps a report from being written is found, and moved aside."""

@@ -126,6 +126,8 @@ def test_a_pid_given_to_another_process_is_not_the_owner(lease: Lease) -> None:
         ({"host": "elsewhere"}, SILENT_SECONDS + 10, "unknown"),  # cut off, not dead
         ({"host": "elsewhere"}, 1e9, "unknown"),
         ({"host": "elsewhere", "slurm_job_id": "17"}, 1e9, "unknown"),  # no squeue to ask
+        ({"host": "elsewhere"}, -60, "alive"),  # clocks differ a little
+        ({"host": "elsewhere"}, -1e6, "unknown"),  # a clock that was wrong: not alive until that day comes
         ({"boot": "another"}, 0, "alive"),  # a second machine of this name?
         ({"boot": "another"}, SILENT_SECONDS + 10, "dead"),  # this machine was started again: a power cut
     ],
