@@ -34,7 +34,7 @@ class GridScores:
     prompts: int  # union over runs
     data: Mapping[str, LcData]
     places: Mapping[str, NDArray[np.intp]]  # of a run's annotations among the prompts
-    starts: Mapping[str, Array | None]  # coefficients of the fit to all prompts; None: LC is undefined
+    starts: dict[str, Array | None]  # what `_start` found so far
     calibration: Calibration | None
     drawn: Drawn | None = None
 
@@ -77,27 +77,32 @@ class GridScores:
         known: int,
         wanted: NDArray[np.bool_] | None,
     ) -> Array:
+        boot = None if self.drawn is None else self.drawn.bootstrap
+        if boot is not None and len(weights) == 1 and (weights == 1).all():
+            return np.array([boot.estimates[metric][boot.places[name]]])
         counts = weights[:, self.places[name]]
         if metric == "win_rate":
             return weighted_win_rates(self.data[name], counts)
-        start = self.starts[name]
-        if start is None:
-            return np.full(len(weights), np.nan)
         found = np.full(len(weights), np.nan)
-        if known and self.drawn is not None:
-            boot = self.drawn.bootstrap
+        if known and boot is not None:
             found[:known] = boot.replicates[metric][boot.places[name], :known]
-        for at in range(known, len(counts), BLOCK):
-            block = slice(at, at + BLOCK)
-            if wanted is None or wanted[block].any():
-                found[block] = weighted_length_controlled(
-                    self.data[name],
-                    counts[block],
-                    start,
-                    self.calibration,
-                    None if wanted is None else wanted[block],
-                )
+        # Of a large grid each draw wants one setting: a refit for the other draws would be most of the work.
+        rest = np.arange(known, len(weights)) if wanted is None else known + np.flatnonzero(wanted[known:])
+        start = self._start(name) if len(rest) else None
+        if start is None:
+            return found
+        for at in range(0, len(rest), BLOCK):
+            block = rest[at : at + BLOCK]
+            found[block] = weighted_length_controlled(self.data[name], counts[block], start, self.calibration)
         return found
+
+    def _start(self, name: str) -> Array | None:
+        """Coefficients of the fit to all of a run's prompts, where its refits begin; None: LC is undefined."""
+        if name not in self.starts:
+            fit = fit_length_control(self.data[name], self.calibration)
+            is_defined = fit.length_controlled_win_rate is not None
+            self.starts[name] = np.array(list(fit.coefficients.values())) if is_defined else None
+        return self.starts[name]
 
 
 def grid_scores(
@@ -119,11 +124,6 @@ def grid_scores(
         for k, text in enumerate(dict.fromkeys(row["instruction"] for run in rows.values() for row in run))
     }
     data = {name: lc_data(run, calibration) for name, run in rows.items()}
-    starts: dict[str, Array | None] = {}
-    for name, one in data.items():
-        coefficients = fit_length_control(one, calibration)
-        known = coefficients.length_controlled_win_rate is not None
-        starts[name] = np.array(list(coefficients.coefficients.values())) if known else None
     return GridScores(
         prompts=len(position),
         data=data,
@@ -131,7 +131,7 @@ def grid_scores(
             name: np.array([position[row["instruction"]] for row in run], dtype=np.intp)
             for name, run in rows.items()
         },
-        starts=starts,
+        starts={},
         calibration=calibration,
         drawn=drawn if drawn is not None and drawn.bootstrap.runs == tuple(runs) else None,
     )

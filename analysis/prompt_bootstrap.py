@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.annotations import Records, records
 from analysis.batched_logit import fit_weighted_logits
@@ -232,13 +231,9 @@ def weighted_win_rates(data: LcData, counts: Array) -> Array:
 
 
 def weighted_length_controlled(
-    data: LcData,
-    counts: Array,
-    start: Array,
-    calibration: Calibration | None,
-    wanted: NDArray[np.bool_] | None = None,
+    data: LcData, counts: Array, start: Array, calibration: Calibration | None
 ) -> Array:
-    """LC in percent for each row of counts [replicates, n]; NaN where it is undefined or, if it is hard, not wanted."""
+    """LC in percent for each row of counts [replicates, n]; NaN where it is undefined."""
     judged = ~np.isnan(data.targets)
     total = counts.sum(axis=1)
     # Centred first: the one-pass variance below then loses no digits.
@@ -269,8 +264,6 @@ def weighted_length_controlled(
         values[np.abs(coefficients[:, 0]) > MAX_LENGTH_EFFECT] = np.nan
     reach = np.abs(coefficients) @ np.array([1.0, *np.abs(shared).max(axis=0)])
     for number in np.flatnonzero(~(reach <= MAX_LOG_ODDS)):
-        if wanted is not None and not wanted[number]:
-            continue
         careful = fit_length_control(data, calibration, counts[number]).length_controlled_win_rate
         values[number] = np.nan if careful is None else careful
     return np.asarray(values)
