@@ -56,6 +56,7 @@ def fresh_policy(base: Base, train: TrainSettings, seed: int) -> Any:
         # Master weights: bfloat16 cannot represent the small steps of preference optimisation.
         return policy.float().requires_grad_(True)
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import set_seed
 
     set_seed(seed)
@@ -69,9 +70,16 @@ def fresh_policy(base: Base, train: TrainSettings, seed: int) -> Any:
     )
     try:
         with quiet():
-            return get_peft_model(policy, config)
+            adapted = get_peft_model(policy, config)
     except ValueError as error:  # no such module in this model
         raise ModelError(f"train.lora.target_modules {modules!r}: {str(error).splitlines()[0]}") from error
+    if train.precision == "bfloat16":
+        # peft would turn every input into float32 for its float32 weights, and autocast back: the same numbers, twice
+        # copied.
+        for layer in adapted.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.cast_input_dtype_enabled = False
+    return adapted
 
 
 def save_policy(policy: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:

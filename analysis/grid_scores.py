@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,13 +86,15 @@ class GridScores:
         found = np.full(len(weights), np.nan)
         if known and boot is not None:
             found[:known] = boot.replicates[metric][boot.places[name], :known]
-        # Of a large grid each draw wants one setting: a refit for the other draws would be most of the work.
-        rest = np.arange(known, len(weights)) if wanted is None else known + np.flatnonzero(wanted[known:])
-        start = self._start(name) if len(rest) else None
+        blocks: list[Any] = [slice(at, at + BLOCK) for at in range(known, len(weights), BLOCK)]
+        if wanted is not None:
+            # Of a large grid each draw wants one setting: refits for the other draws would be most of the work.
+            few = known + np.flatnonzero(wanted[known:])
+            blocks = [few[at : at + BLOCK] for at in range(0, len(few), BLOCK)]
+        start = self._start(name) if blocks else None
         if start is None:
             return found
-        for at in range(0, len(rest), BLOCK):
-            block = rest[at : at + BLOCK]
+        for block in blocks:
             found[block] = weighted_length_controlled(self.data[name], counts[block], start, self.calibration)
         return found
 
