@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from analysis.results import Results, RunState
 from reports.formats import setting_value
@@ -10,16 +11,7 @@ from reports.lookup import arm_name, arms_in_order
 from reports.shown import Column, Fact, Missing, Shown, Table, Whole, beginning, state_tag
 from reports.text import plural, shorten
 
-_STATES: tuple[RunState, ...] = (
-    "done",
-    "quarantined",
-    "diverged",
-    "failed",
-    "pruned",
-    "cancelled",
-    "running",
-    "waiting",
-)
+_STATES: tuple[RunState, ...] = get_args(RunState)  # in the order in which they are shown
 # The choices the paper's text leaves open; see the method page of the project.
 _OUR_CHOICES = ("clip", "normalization", "placement")
 FAILURE_REASON = 400
