@@ -153,6 +153,10 @@ def joined(
     host, backend = os.environ["MASTER_ADDR"], "gloo" if local_rank is None else "cuda:nccl,cpu:gloo"
     try:
         if meeting is None:
+            if os.environ["RANK"] != "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+                _connected(
+                    host, int(os.environ["MASTER_PORT"]), MEET_TIMEOUT
+                )  # torch's own would wait for ever
             dist.init_process_group(backend, timeout=COMPUTE_TIMEOUT)
         else:
             rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -227,9 +231,30 @@ def _found(meeting: Path, host: str) -> Any:
 
 
 def _connected(host: str, port: int, patience: timedelta) -> Any:
+    """A connection to the first process's store.
+
+    Raises:
+        RuntimeError: nobody is there, or another program, which took the port and answers nothing or something else.
+    """
     import torch.distributed as dist
 
-    return dist.TCPStore(host, port, is_master=False, timeout=patience)  # type: ignore[attr-defined]
+    found: list[Any] = []
+
+    def connect() -> None:
+        try:
+            found.append(dist.TCPStore(host, port, is_master=False, timeout=patience))  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            found.append(error)
+
+    # Torch's patience ends when it is connected: it waits for ever for the answer of a program that is no store.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(patience.total_seconds() + 1)
+    if not found:
+        raise RuntimeError(f"what listens on {host}:{port} is another program")
+    if isinstance(found[0], RuntimeError):
+        raise found[0]
+    return found[0]
 
 
 class _Watch(threading.Thread):

@@ -83,15 +83,37 @@ def note_loss(folder: RunFolder, owner: Mapping[str, Any], retries: Mapping[str,
     taken, refreshed = owner.get("taken"), owner.get("refreshed")
     seconds = refreshed - taken if isinstance(taken, float) and isinstance(refreshed, float) else None
     about = {name: owner.get(name) for name in ("host", "slurm_job_id", "gpus")}
-    note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=evidence, **about)
+    note_end(folder, cause, evidence, retries, stage, seconds=seconds, **about)
+
+
+def note_end(
+    folder: RunFolder,
+    cause: Cause,
+    evidence: str,
+    retries: Mapping[str, int],
+    stage: str | None,
+    **about: Any,
+) -> None:
+    """Note an attempt that ended without a word; after too often that is the run's failure.
+
+    Args:
+        folder: of the run; the caller holds its lease.
+        cause: why it ended.
+        evidence: in a sentence.
+        retries: `launch.retries`.
+        stage: at which the run stood.
+        about: host and Slurm job, for the line and the failure.
+    """
+    note_attempt(folder, cause, stage=stage, evidence=evidence, **about)
     if not may_try_again(folder, cause, retries):
         times = count(folder, cause)
+        given_up = f"; given up after {times} attempts that ended so" if times > 1 else ""
         failure = {
             "kind": cause,
             "stage": stage or "train",
-            "message": f"{evidence}; given up after {times} attempts that ended so",
+            "message": evidence + given_up,
             "time": time.time(),
-            "host": owner.get("host"),
-            "slurm_job_id": owner.get("slurm_job_id"),
+            "host": about.get("host"),
+            "slurm_job_id": about.get("slurm_job_id"),
         }
         write_json(folder.failure, failure)

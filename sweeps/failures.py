@@ -188,6 +188,36 @@ def slurm_state(job: str, start: int = 0) -> str | None:
     return None
 
 
+def array_ends(array: str) -> dict[int, tuple[str, str]]:
+    """Element -> how it ended last, in Slurm's word (`FAILED`), and exit code and signal (`1:0`).
+
+    By accounting, else by what the controller recalls (MinJobAge); elements of which nobody knows are left out.
+
+    Args:
+        array: job id of the array.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    for line in _answer(["scontrol", "-o", "show", "job", array]).splitlines():
+        words = dict(word.partition("=")[::2] for word in line.split())
+        end = (words.get("JobState", ""), words.get("ExitCode", ""))
+        found.update(dict.fromkeys(_elements(words.get("ArrayTaskId", "")), end))
+    for line in _answer(["sacct", "-X", "-n", "-P", "-j", array, "-o", "JobID,State,ExitCode"]).splitlines():
+        label, state, code = line.split("|")
+        end = (state.partition(" ")[0], code)  # CANCELLED by 1000
+        found.update(dict.fromkeys(_elements(label.partition("_")[2].strip("[]")), end))
+    return found
+
+
+def _elements(said: str) -> list[int]:
+    """`3`, or those that never were begun together: `0-2,7%4`."""
+    found: list[int] = []
+    for part in said.partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def _answer(command: list[str]) -> str:
     """What a command prints; nothing where it fails."""
     try:

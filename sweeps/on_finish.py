@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from sweeps.errors import FailureError, SweepError
@@ -33,6 +33,7 @@ SECONDS = 120.0  # for the command; mail and chat take a moment, and a launch do
 KEPT_OUTPUT = 4000  # bytes of its end
 LONGEST_MESSAGE = 2000
 FILE = "ended.json"
+TELLING = "telling.lock"  # held by whoever runs the command
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def tell_ending(sweep: Sweep, console: Console, error: str | None = None) -> Non
         ending = ending_of(now, error)
         if ending is None or not _is_first(now, ending):
             return
-        told = _run(command, _environment(now, ending), _folder(now))
-        write_json(now.folder / FILE, _record(ending) | {"on_finish": told})
+        with FileLock(now.folder / TELLING):
+            told = _run(command, _environment(now, ending), _folder(now))
+            write_json(now.folder / FILE, _record(ending) | {"on_finish": told})
     except (SweepError, OSError, ValueError) as problem:
         console.print(f"on_finish: {problem}", markup=False, highlight=False)
         return
@@ -95,13 +97,28 @@ def on_finish_problem(sweep: Sweep) -> str | None:
     if not path.exists():
         return None
     try:
-        told = read_json(path).get("on_finish") or {}
+        record = read_json(path)
+        told = record.get("on_finish") or {}
+        if record.get("on_finish") is None and not _is_telling(sweep):
+            return f"ended in the middle: whoever ran it was killed, and it is not run twice ({path})"
     except FailureError:  # it is no result: the next ending writes it anew
         return f"what became of it is not known: {path} is damaged"
     if told.get("problem") is None:
         return None
     last = _plain((told["output"].strip().splitlines() or [""])[-1])
     return f"{told['problem']}{f': {last}' if last else ''} ({path})"
+
+
+def _is_telling(sweep: Sweep) -> bool:
+    """Somebody runs the command now; also where nobody can know."""
+    path = sweep.folder / TELLING
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def ending_of(sweep: Sweep, error: str | None = None) -> Ending | None:

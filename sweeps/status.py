@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.errors import FailureError
@@ -55,7 +55,8 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     counts: Counter[str] = Counter(states.values())
     counts["quarantined"] = len(quarantined)
     counts["done"] -= len(quarantined)
-    queued, queue_problem = _queued(sweep)
+    queued, queue_problem, finishes = _queued(sweep)
+    stalled = bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem
     spent = spent_by_runs(sweep, seen)
     return {
         "sweep": sweep.spec.name,
@@ -72,7 +73,12 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "failures": failures,
         "causes": _by_cause(sweep.spec.name, failures),
         "stopped": sweep.orders.stopped(),
-        "stalled": bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem,
+        "stalled": stalled,
+        "ended": _ended(sweep, [run_id for run_id, state in states.items() if state == "waiting"])
+        if stalled
+        else [],
+        "report_missing": not (finishes or queued or queue_problem or stalled or counts["running"])
+        and _report_is_missing(sweep, seen.states),
         "on_finish": on_finish_problem(sweep),
         "quarantined": quarantined,
         "metric": sweep.spec.compare.primary,
@@ -80,16 +86,45 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     }
 
 
-def _queued(sweep: Sweep) -> tuple[set[str] | None, str | None]:
-    """The runs that Slurm has, and why nobody knows; None where runs are not queued anywhere."""
+def _queued(sweep: Sweep) -> tuple[set[str] | None, str | None, bool]:
+    """The runs that Slurm has, why nobody knows, and whether a job is to write the report; None: no Slurm."""
     if not isinstance(sweep.spec.launch, Slurm):
-        return None, None
+        return None, None, False
     from sweeps.dispatch.submission import queue_of, states_in_queue
 
     try:
-        return set(states_in_queue(queue_of(sweep))), None
+        queue = queue_of(sweep)
     except FailureError as error:
-        return set(), str(error)
+        return set(), str(error), False
+    return set(states_in_queue(queue)), None, any(not queued.stages for queued in queue)
+
+
+def _ended(sweep: Sweep, run_ids: Sequence[str]) -> list[str]:
+    """How the jobs ended that were to do runs which wait; nothing where they never were to be a job's."""
+    if not isinstance(sweep.spec.launch, Slurm):
+        return []
+    from sweeps.dispatch.ended import ended_jobs
+
+    return [str(ended) for ended in ended_jobs(sweep, run_ids)]
+
+
+def _report_is_missing(sweep: Sweep, states: Mapping[str, str]) -> bool:
+    """Some run has ended on Slurm since the report was written: the job that was to write it is gone."""
+    if not isinstance(sweep.spec.launch, Slurm):
+        return False
+    results = sweep.folder / "results.json"
+    written = results.stat().st_mtime_ns if results.exists() else 0
+    for run_id, state in states.items():
+        folder = sweep.store.run(run_id)
+        if state == "done":
+            last = folder.last_file("score", sweep.eval_id)
+        elif state in ("failed", "diverged"):
+            last = folder.failure
+        else:
+            continue
+        if last.exists() and last.stat().st_mtime_ns > written:
+            return True
+    return False
 
 
 def _by_cause(sweep: str, failures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,12 +41,19 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
     yield from _used(status["used"])
     yield from _working(status)
     if stopped := status["stopped"]:
-        yield Text.assemble(
-            "  ", ("launch stopped: ", "red"), f"{stopped['cause']}: {stopped['message']}", overflow="fold"
-        )
+        yield Text.assemble("  ", ("launch stopped: ", "red"), f"{stopped['cause']}: {stopped['message']}")
     if status["stalled"]:
         yield Text.assemble(
             "  ", ("nothing runs: ", "yellow"), f"{status['counts']['waiting']} runs wait; go on: ",
+            (f"adadpo launch {status['sweep']}", "bold"),
+        )  # fmt: skip
+        for said in status["ended"][:SHOWN_RUNS]:
+            yield Text(f"    {said}")
+        if (more := len(status["ended"]) - SHOWN_RUNS) > 0:
+            yield Text(f"    and {more} more jobs")
+    if status["report_missing"]:
+        yield Text.assemble(
+            "  ", ("the report is not written", "yellow"), ", and the job that was to do it is gone: ",
             (f"adadpo launch {status['sweep']}", "bold"),
         )  # fmt: skip
     for line in status["search"]:
@@ -123,9 +130,7 @@ def _cause(cause: dict[str, Any], status: dict[str, Any]) -> Iterator[Text]:
     count = len(cause["runs"])
     colour = COLOURS["diverged" if cause["cause"] == "diverged" else "failed"]
     runs = f"{count} run{'s' if count > 1 else ''}"
-    yield Text.assemble(
-        "  ", (runs, colour), f": {cause['cause']} in {cause['stage']}: {cause['message']}", overflow="fold"
-    )
+    yield Text.assemble("  ", (runs, colour), f": {cause['cause']} in {cause['stage']}: {cause['message']}")
     for run in cause["runs"][:SHOWN_RUNS]:
         yield Text(f"    {run[:8]} {labels[run]}")
     if count > SHOWN_RUNS:

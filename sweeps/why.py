@@ -10,6 +10,7 @@ from typing import Any
 from sweeps.attempts import attempts, count
 from sweeps.errors import UserError
 from sweeps.failures import POLICIES, Cause, retries_of
+from sweeps.launch_spec import Slurm
 from sweeps.manifests import stage_times
 from sweeps.progress import label, minutes
 from sweeps.resolve import PlannedRun
@@ -79,6 +80,7 @@ def _next(
     if state == "waiting":
         if stopped := sweep.orders.stopped():
             yield f"The launch was stopped ({stopped['cause']}): {stopped['message']}"
+        yield from _ended(sweep, run)
         yield f"It has no failure and nobody works on it: adadpo launch {name} runs it, if none is on its way."
         if folder.weights_freed:
             yield "Its weights were freed by adadpo gc, and an evaluation needs them: it is trained anew."
@@ -95,6 +97,18 @@ def _next(
         yield "Nothing: it counts in the report."
     if failure is not None:
         yield from _after(sweep, run, folder, failure)
+
+
+def _ended(sweep: Sweep, run: PlannedRun) -> Iterator[str]:
+    """How the job on Slurm ended that was to do it, if no other one is going to."""
+    if not isinstance(sweep.spec.launch, Slurm):
+        return
+    from sweeps.dispatch.ended import ended_jobs
+    from sweeps.dispatch.lost import without_job
+
+    if run.run_id in {each.run_id for each in without_job(sweep)}:
+        for ended in ended_jobs(sweep, [run.run_id]):
+            yield f"{str(ended)[0].upper()}{str(ended)[1:]}."
 
 
 def _after(sweep: Sweep, run: PlannedRun, folder: RunFolder, failure: dict[str, Any]) -> Iterator[str]:

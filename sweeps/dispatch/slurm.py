@@ -42,8 +42,8 @@ FOR_GPUS = (
     "exclusive",
 )
 # One of a run's processes was killed, and srun ended the others: what they had goes on in another start of the job. The
-# run's attempts are counted by its leases; the limit here is for jobs that die before they take one. scancel ends the
-# batch script too, so that this does not come after it.
+# run's attempts are counted by its leases; the limit here is for jobs that die before they take one. So does the last
+# job, after which nobody comes. scancel ends the batch script too, so that this does not come after it.
 AFTER_KILLED = """\
 case $code in 137|143)
   if [ "${SLURM_RESTART_COUNT:-0}" -lt %d ]; then scontrol requeue "$SLURM_JOB_ID"; fi
@@ -103,7 +103,7 @@ def launch_slurm(sweep: Sweep, launch: Slurm) -> list[str]:
         ids: dict[str, str] = {}
         for batch in batches:
             ids[batch.name] = _sbatch(batch.command(folder, ids), len(ids), len(batches))
-            write_json(folder / "submitted.json", ids)  # for people: nothing depends on it
+            write_json(folder / "submitted.json", ids)  # by which `ended` asks how a job ended
         _take_back([queued.job.job_id for queued in queue if not queued.stages])
         return list(ids.values())
 
@@ -224,12 +224,19 @@ def _parameters(sweep: Sweep, launch: Slurm, part: str) -> dict[str, Any]:
     if part in ("run", "train"):
         if sweep.spec.processes > 1:  # a run whose other processes are gone cannot go on
             parameters["srun_args"] = [*(parameters.get("srun_args") or []), "--kill-on-bad-exit=1"]
-            after = AFTER_KILLED % retries_of("node", launch.retries)
-            parameters["teardown"] = ["code=$?", *(parameters.get("teardown") or []), after]
+            _start_again_when_killed(parameters, launch)
         return parameters
     for key in (*FOR_GPUS, "dependency"):
         parameters.pop(key, None)
-    return {**parameters, "nodes": 1, "tasks_per_node": 1, **(launch.judge or {})}
+    parameters |= {"nodes": 1, "tasks_per_node": 1, **(launch.judge or {})}
+    if part == FINISH:
+        _start_again_when_killed(parameters, launch)
+    return parameters
+
+
+def _start_again_when_killed(parameters: dict[str, Any], launch: Slurm) -> None:
+    after = AFTER_KILLED % retries_of("node", launch.retries)
+    parameters["teardown"] = ["code=$?", *(parameters.get("teardown") or []), after]
 
 
 def _script(

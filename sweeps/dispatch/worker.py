@@ -54,6 +54,7 @@ def main() -> None:
     from rich.console import Console
 
     from adadpo.stopping import StoppedError
+    from sweeps.dispatch.ended import note_ended
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
     from sweeps.errors import PartedError, SweepError
@@ -77,6 +78,8 @@ def main() -> None:
                 end_with_the_starter()
                 execute(job, lambda run, stage, done, total: None, lambda run, state: None)
                 return
+            if is_first():
+                note_ended(folder, part, element, None)
             before = progress_marks(job)
             side_by_side(submission, part, job, asked)
             work(job)
@@ -89,9 +92,13 @@ def main() -> None:
         sys.exit(_part(job))
     except SweepError as error:
         print(f"adadpo: {error}", file=sys.stderr)
+        if is_first() and not one_of_several and part != FINISH:
+            note_ended(folder, part, element, str(error))
         sys.exit(1)
-    except Exception:
+    except Exception as error:
         if is_first():
+            if not one_of_several and part != FINISH:
+                note_ended(folder, part, element, f"{type(error).__name__}: {error}")
             raise
         # The first process was told, notes it and decides; a code of failure would have Slurm end it before it can.
         traceback.print_exc()

@@ -313,7 +313,7 @@ def test_freed_weights_are_no_damage_and_come_back_when_needed(
 def test_weights_that_come_back_differently_are_told(
     done: Path, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU may do it: one weight is another one. Told in the log; fsck names what was made from the earlier ones."""
+    """As a GPU may do it: one weight is another. Told in the log; fsck names what was made from the earlier ones."""
     gc(done, two, "--weights", "--yes")
     train = stages.train_together
 

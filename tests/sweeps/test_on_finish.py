@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from slurm_cluster import Cluster
-from sweep_examples import SMALL, TWO, adadpo, opened, spec_errors, start, write_sweep
+from sweep_examples import SMALL, TWO, adadpo, contents, opened, spec_errors, start, write_sweep
 from test_failures import failing
 
 from sweeps import on_finish
@@ -108,8 +109,6 @@ def test_what_becomes_of_the_command_changes_nothing(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, problem: str | None, output: str
 ) -> None:  # fmt: skip
     """It fails, hangs, floods: noted with its output and said, the launch ends with 0 and at once."""
-    import shutil
-
     monkeypatch.setattr(on_finish, "SECONDS", 1.0)
     store = shutil.copytree(undisturbed, tmp_path / "store")
     began = time.monotonic()
@@ -124,6 +123,32 @@ def test_what_becomes_of_the_command_changes_nothing(
     assert (f"on_finish: {problem}" in answer.out) == (problem is not None)
     shown = adadpo("status", "two", "--store", store).out
     assert ("on_finish" in shown) == (problem is not None)
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_a_command_that_hangs_costs_no_result(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    """After runs that were really run: the results of a launch without a command, its report, and code 0."""
+    monkeypatch.setattr(on_finish, "SECONDS", 1.0)
+    store, workers = tmp_path / "store", {"workers": 2} if executor == "local" else {}
+    file = sweep_with(tmp_path, "echo begun; sleep 77", executor=executor, **workers)
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err
+    assert "on_finish: did not end within 1 s: begun" in answer.out
+    assert contents(store) == contents(undisturbed)
+    assert (store / "sweeps" / "two" / "report.html").exists()
+
+
+def test_whoever_told_it_was_killed(tmp_path: Path, undisturbed: Path) -> None:
+    """kill -9 of the launch while the command runs: the next one does not tell it again, and the status says why."""
+    store = Path(shutil.copytree(undisturbed, tmp_path / "store"))
+    file = sweep_with(tmp_path, "echo begun >> told; kill -9 $PPID; sleep 7")
+    start(tmp_path / "log", "launch", file, "--store", store).wait()
+    assert (tmp_path / "told").read_text() == "begun\n"
+    assert "on_finish: ended in the middle" in adadpo("status", file, "--store", store).out
+    assert adadpo("launch", file, "--store", store).code == 0
+    assert (tmp_path / "told").read_text() == "begun\n"
 
 
 def test_it_is_no_part_of_a_run_and_is_checked(tmp_path: Path, two: Path) -> None:

@@ -125,6 +125,28 @@ def test_one_that_is_killed_ends_all_and_the_next_launch_goes_on(
         assert histories(store)[run_id] == lines
 
 
+def test_cancelled_while_two_processes_train_it(tmp_path: Path, calm: Path) -> None:
+    """The run in training is taken back: all its processes end, it is no failure; retried, it ends as the calm one."""
+    store, file = tmp_path / "store", write_sweep(tmp_path / "long.yaml", LONGER)
+    child = start(tmp_path / "log", "launch", file, "--store", store)
+    processes = ranks_of(child, store)
+    assert sorted(processes) == [0, 1]
+    [lease] = store.glob("*/lease.json")
+    run = lease.parent.name
+    answer = adadpo("cancel", file, run, "--store", store)
+    assert answer.code == 0, answer.err
+    child.wait()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes.values())
+    counts = adadpo("status", file, "--store", store, "--json").json["counts"]
+    assert counts["cancelled"] == 1
+    assert set(counts) <= {"cancelled", "done", "waiting"}, child.log.read_text()
+    assert not list(store.rglob("failure.json"))
+    assert not list(store.rglob("lease.json"))
+    again = start(tmp_path / "again", "retry", file, run, "--store", store).wait()
+    assert again.code == 0, again.out
+    assert histories(store)[run] == histories(calm)[run]
+
+
 def test_more_processes_than_a_batch_has_pairs(tmp_path: Path) -> None:
     """Against what could be chosen instead, at check."""
     file = write_sweep(tmp_path / "two.yaml", FOUR.replace("tasks_per_node: 4", "tasks_per_node: 3"))
