@@ -294,7 +294,7 @@ def difference_draws(
         metric: one that it has.
         runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
     """
-    size = bootstrap.replicates["win_rate"].shape[1]
+    (size,) = {table.shape[1] for table in bootstrap.replicates.values()}
     values = np.full((len(runs), len(runs[0]), size), np.nan)
     for k, of_setting in enumerate(runs):
         for s, pair in enumerate(of_setting):

@@ -119,8 +119,11 @@ def of_batch(trainer: Any, these: list[Row]) -> tuple[float, dict[str, Tensor]]:
 def assert_same(
     a: tuple[float, dict[str, Tensor]], b: tuple[float, dict[str, Tensor]], factor: float = 1.0
 ) -> None:
-    """`a` is `factor` times `b` to 1e-5 of the largest gradient of each weight, about 100 float32 roundings."""
-    assert a[0] == pytest.approx(factor * b[0], rel=1e-6)
+    """`a` is `factor` times `b` to 1e-5 of the largest gradient of each weight, about 100 float32 roundings.
+
+    Of the loss too: a square of log-probabilities has ten times their rounding, and every kind of CPU its own.
+    """
+    assert a[0] == pytest.approx(factor * b[0], rel=1e-5)
     assert a[1].keys() == b[1].keys()
     for name, gradient in a[1].items():
         scale = gradient.abs().max().item()
