@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,8 @@ RIDGE = 1.0
 # Keeps the effects of a run that wins or loses every prompt finite; worth a hundredth of an observation.
 RUN_RIDGE = 0.01
 MAX_ITERATIONS = 100
+
+Effects: TypeAlias = tuple[Array, Array, Array]  # of the parameters a [runs], b [runs] and g [prompts]
 
 
 def joint_difficulty(runs: Iterable[Records], *, ridge: float = RIDGE) -> Calibration:
@@ -90,7 +93,6 @@ def joint_difficulty(runs: Iterable[Records], *, ridge: float = RIDGE) -> Calibr
 def _fit(x: Array, y: Array, weights: Array, ridge: float) -> Array:
     """Prompt effects g [prompts] of log odds = a + b x + g, all arguments [runs, prompts], by Newton's method."""
     n_runs, n_prompts = x.shape
-    run = np.arange(n_runs)
 
     def loss(a: Array, b: Array, g: Array) -> float:
         log_odds = a[:, None] + b[:, None] * x + g
@@ -102,27 +104,58 @@ def _fit(x: Array, y: Array, weights: Array, ridge: float) -> Array:
     for _ in range(MAX_ITERATIONS):
         p = sigmoid(a[:, None] + b[:, None] * x + g)
         residual, w = weights * (y - p), weights * p * (1 - p)
-        gradient = np.concatenate([residual.sum(1) - RUN_RIDGE * a, (residual * x).sum(1) - RUN_RIDGE * b])
-        gradient_g = residual.sum(0) - ridge * g
-        # The information is diagonal in the prompts: eliminating them leaves a system of 2 runs x 2 runs.
-        cross = np.vstack([w, w * x])
-        information = np.diag(np.concatenate([w.sum(1), (w * x * x).sum(1)]) + RUN_RIDGE)
-        information[run, n_runs + run] = information[n_runs + run, run] = (w * x).sum(1)
-        diagonal = w.sum(0) + ridge
-        step = np.linalg.solve(
-            information - (cross / diagonal) @ cross.T, gradient - cross @ (gradient_g / diagonal)
+        gradients = (
+            residual.sum(1) - RUN_RIDGE * a,
+            (residual * x).sum(1) - RUN_RIDGE * b,
+            residual.sum(0) - ridge * g,
         )
-        step_g = (gradient_g - step @ cross) / diagonal
+        solve = _solve_by_runs if 2 * n_runs <= n_prompts else _solve_by_prompts
+        steps = step_a, step_b, step_g = solve(x, w, gradients, ridge)
         scale = 1.0
         while True:  # strictly convex: halving a step that overshoots finds a descent
-            new = a + scale * step[:n_runs], b + scale * step[n_runs:], g + scale * step_g
+            new = a + scale * step_a, b + scale * step_b, g + scale * step_g
             if loss(*new) <= current + 1e-12 * abs(current) or scale < 1e-8:
                 break
             scale /= 2
         (a, b, g), current = new, loss(*new)
-        if max(np.abs(step).max(), np.abs(step_g).max()) <= 1e-9:
+        if max(np.abs(step).max() for step in steps) <= 1e-9:
             return np.asarray(g, dtype=np.float64)
     raise ValueError(
         f"the joint fit of {n_runs} runs did not converge in {MAX_ITERATIONS} iterations; a larger ridge than "
         f"{ridge:g} makes it better determined"
     )
+
+
+def _solve_by_runs(x: Array, w: Array, gradients: Effects, ridge: float) -> Effects:
+    """A Newton step; the information is diagonal in the prompts: without them it is a system of 2 runs x 2 runs."""
+    run, n_runs = np.arange(len(x)), len(x)
+    cross = np.vstack([w, w * x])
+    information = np.diag(np.concatenate([w.sum(1), (w * x * x).sum(1)]) + RUN_RIDGE)
+    information[run, n_runs + run] = information[n_runs + run, run] = (w * x).sum(1)
+    diagonal = w.sum(0) + ridge
+    gradient_a, gradient_b, gradient_g = gradients
+    step = np.linalg.solve(
+        information - (cross / diagonal) @ cross.T,
+        np.concatenate([gradient_a, gradient_b]) - cross @ (gradient_g / diagonal),
+    )
+    return step[:n_runs], step[n_runs:], (gradient_g - step @ cross) / diagonal
+
+
+def _solve_by_prompts(x: Array, w: Array, gradients: Effects, ridge: float) -> Effects:
+    """The same; two effects of a run meet others through prompts alone: without runs it is prompts x prompts."""
+    wx = w * x
+    of_a, of_ab, of_b = w.sum(1) + RUN_RIDGE, wx.sum(1), (wx * x).sum(1) + RUN_RIDGE
+    determinant = of_a * of_b - of_ab**2
+
+    def per_run(first: Array, second: Array) -> tuple[Array, Array]:
+        """The inverse of every run's 2 x 2 block times a pair of [runs] or [prompts, runs]."""
+        return (of_b * first - of_ab * second) / determinant, (of_a * second - of_ab * first) / determinant
+
+    gradient_a, gradient_b, gradient_g = gradients
+    left, right = per_run(w.T, wx.T)
+    step_g = np.linalg.solve(
+        np.diag(w.sum(0) + ridge) - left @ w - right @ wx,
+        gradient_g - left @ gradient_a - right @ gradient_b,
+    )
+    step_a, step_b = per_run(gradient_a - w @ step_g, gradient_b - wx @ step_g)
+    return step_a, step_b, np.asarray(step_g, dtype=np.float64)

@@ -41,15 +41,16 @@ def simulated(
     return runs, difficulty, at_equal_lengths
 
 
-def test_fit_against_a_general_optimiser() -> None:
+@pytest.mark.parametrize("n", [3, 7], ids=["fewer effects of runs", "fewer prompts"])
+def test_fit_against_a_general_optimiser(n: int) -> None:
     """Difficulties against scipy.optimize.minimize on the penalised likelihood written out, with gaps."""
     from scipy.optimize import minimize
     from scipy.special import log_expit
 
-    runs, _, _ = simulated(3, 8)
+    runs, _, _ = simulated(n, 8)
     runs[0][2]["preference"] = None
     del runs[1][5]
-    x, y, w = np.zeros((3, 8)), np.zeros((3, 8)), np.zeros((3, 8))
+    x, y, w = np.zeros((n, 8)), np.zeros((n, 8)), np.zeros((n, 8))
     for k, run in enumerate(runs):
         delta = np.array([len(row["output_1"]) - len(row["output_2"]) for row in run])
         for row, value in zip(run, np.tanh(delta / delta.std(ddof=1)), strict=True):
@@ -58,15 +59,15 @@ def test_fit_against_a_general_optimiser() -> None:
                 x[k, at], y[k, at], w[k, at] = value, row["preference"] - 1, 1
 
     def loss(parameters: Any) -> float:
-        a, b, g = parameters[:3], parameters[3:6], parameters[6:]
+        a, b, g = parameters[:n], parameters[n : 2 * n], parameters[2 * n :]
         log_odds = a[:, None] + b[:, None] * x + g
         likelihood = (w * (y * log_expit(log_odds) + (1 - y) * log_expit(-log_odds))).sum()
         return float(-likelihood + 0.005 * (a @ a + b @ b) + 0.25 * (g @ g))
 
-    best = minimize(loss, np.zeros(14), method="BFGS", options={"gtol": 1e-9}).x
+    best = minimize(loss, np.zeros(2 * n + 8), method="BFGS", options={"gtol": 1e-9}).x
     fitted = joint_difficulty(runs, ridge=0.5)
     assert fitted.instructions == tuple(f"prompt {k}" for k in range(8))
-    np.testing.assert_allclose(fitted.difficulty, best[6:], atol=1e-5)
+    np.testing.assert_allclose(fitted.difficulty, best[2 * n :], atol=1e-5)
     assert (fitted.method, len(fitted.gamed_targets)) == ("joint_difficulty", 0)
 
 
