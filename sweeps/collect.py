@@ -82,7 +82,7 @@ def collect(sweep: Sweep) -> Results:
         average_ranks=found.average_ranks,
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
-        judgements=judgements_of(sweep),
+        judgements=judgements_of(sweep, rows, scores, found.comparisons[0]),
         lc_sensitivity=lc_sensitivity_of(sweep, rows, scores),
         search=search,
         audit=audit,

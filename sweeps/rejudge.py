@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from adadpo.models import ModelError
-from analysis.results import Judgement
+from analysis.results import Comparison, Judgement, RunRow
 from sweeps.errors import FailureError, UserError
 from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
-from sweeps.prompt_draws import prompt_draws
+from sweeps.prompt_draws import Scores, prompt_draws
 from sweeps.readiness import require_evaluation
 from sweeps.rows import failures_of, run_rows, run_scores
 from sweeps.seen import look
@@ -105,13 +105,22 @@ def _has_responses(folder: RunFolder, evaluation: Evaluation) -> bool:
     return folder.has("train", evaluation.eval_id) and folder.has("generate", evaluation.eval_id)
 
 
-def judgements_of(sweep: Sweep) -> list[Judgement]:
-    """Every judgement of the sweep's responses, the sweep file's own first; others only where a run has one."""
-    found = [_judgement(sweep, sweep.job.evaluation)]
+def judgements_of(
+    sweep: Sweep, rows: list[RunRow], scores: Scores, comparison: Comparison
+) -> list[Judgement]:
+    """Every judgement of the sweep's responses, the sweep file's own first; others only where a run has one.
+
+    Args:
+        sweep: whose responses.
+        rows: of `run_rows` under its own evaluation.
+        scores: of `run_scores` under it.
+        comparison: the headline of these.
+    """
+    found = [_judgement(sweep, sweep.job.evaluation, rows, scores, comparison)]
     for evaluation in remembered(sweep):
         folders = [sweep.store.run(run.run_id) for run in sweep.job.runs]
         if evaluation.eval_id != sweep.eval_id and any(f.done(evaluation.eval_id) for f in folders):
-            found.append(_judgement(sweep, evaluation))
+            found.append(_judged_again(sweep, evaluation))
     return found
 
 
@@ -139,23 +148,29 @@ def known_to(sweep: Sweep) -> list[Evaluation]:
         ) from error
 
 
-def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
+def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
     from analysis import compare
 
     seen = look(sweep, evaluation)
-    declared, scores = sweep.declared(), run_scores(sweep, evaluation, seen)
+    scores = run_scores(sweep, evaluation, seen)
     rows = run_rows(sweep, evaluation, scores, seen)
-    is_declared = evaluation.eval_id == sweep.eval_id
     comparisons = compare(
         runs=rows,
-        declared=declared,
+        declared=sweep.declared(),
         metrics=METRICS,
         settings=sweep.settings,
         seeds=sweep.seeds,
         arms=list(sweep.spec.arms),
-        declaration_changed=sweep.declaration_changes() if is_declared else ["another judgement"],
+        declaration_changed=["another judgement"],
         bootstrap=prompt_draws(sweep, evaluation, scores)[0],
     )
+    return _judgement(sweep, evaluation, rows, scores, comparisons[0])
+
+
+def _judgement(
+    sweep: Sweep, evaluation: Evaluation, rows: list[RunRow], scores: Scores, comparison: Comparison
+) -> Judgement:
+    is_declared = evaluation.eval_id == sweep.eval_id
     means: dict[str, dict[str, float | None]] = {}
     for arm in sweep.spec.arms:
         mine = [row for row in rows if row.arm == arm and row.state == "done"]
@@ -171,7 +186,7 @@ def _judgement(sweep: Sweep, evaluation: Evaluation) -> Judgement:
         declared=is_declared,
         counts=dict(Counter(row.state for row in rows)),
         means=means,
-        comparison=comparisons[0],
+        comparison=comparison,
         judging=_totals(summaries),
         failures=[] if is_declared else failures_of(under(sweep, evaluation), rows, scores),
         reason=_why_none(scores, [row.run_id for row in rows if row.state == "done"]),
