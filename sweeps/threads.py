@@ -1,4 +1,4 @@
-"""How the threads of torch wait for each other."""
+"""How many threads of torch there are, and how they wait for each other."""
 
 from __future__ import annotations
 
@@ -13,3 +13,14 @@ def wait_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def threads_each(workers: int) -> int:
+    """For each of the workers that compute at once here: with a thread per core they would wait for one another.
+
+    No more than OMP_NUM_THREADS, where the user says it, nor than this job's cores on Slurm.
+    """
+    cores = len(os.sched_getaffinity(0))
+    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
+    share = max(1, cores // workers)
+    return min(share, int(os.environ.get("OMP_NUM_THREADS") or share))

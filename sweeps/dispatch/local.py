@@ -25,6 +25,7 @@ from sweeps.sharing import Memory, Sharing, measured_need, sharing_here, visible
 from sweeps.stages import execute
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
+from sweeps.threads import threads_each
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0  # for a worker to leave in order
@@ -146,8 +147,7 @@ class _Workers:
         from submitit import LocalExecutor
 
         size, gpus = self.launch.tasks_per_node, self.gpus
-        # Workers that each start a thread per core spend most of their time waiting for one another.
-        threads = max(1, len(os.sched_getaffinity(0)) // (self.most * size))
+        threads = threads_each(self.most * size)
         mine = [gpus[(slot * size + i) % len(gpus)] for i in range(min(size, len(gpus)))]
         sharers = 1 if self.sharing is None else self.sharing.wanted
         executor = LocalExecutor(folder=file.parent)

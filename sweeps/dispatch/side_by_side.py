@@ -22,6 +22,7 @@ from sweeps.provenance import SHARERS
 from sweeps.resolve import Job
 from sweeps.sharing import Sharing, measured_need, sharing_here, visible_gpus
 from sweeps.store import Store
+from sweeps.threads import threads_each
 
 STOPPED = 75  # exit code of a worker that was asked to leave and did
 POLL_SECONDS = 0.3
@@ -87,15 +88,7 @@ def end_with_the_starter() -> None:
 
 
 def _start(command: Sequence[str], sharing: Sharing, number: int) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, SHARERS: str(sharing.wanted), "OMP_NUM_THREADS": str(_threads(sharing.most))}
+    environ = {**os.environ, SHARERS: str(sharing.wanted), "OMP_NUM_THREADS": str(threads_each(sharing.most))}
     if sharing.gpus:
         environ["CUDA_VISIBLE_DEVICES"] = sharing.gpus[number % len(sharing.gpus)]
     return subprocess.Popen([*SHIELD, *command], env=environ, stdin=subprocess.PIPE)
-
-
-def _threads(workers: int) -> int:
-    """Of each worker: they would spend most of their time waiting for one another."""
-    cores = len(os.sched_getaffinity(0))
-    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores))
-    share = max(1, cores // workers)
-    return min(share, int(os.environ.get("OMP_NUM_THREADS") or share))

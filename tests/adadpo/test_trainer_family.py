@@ -286,13 +286,18 @@ class TestReferenceColumns:
             assert step["rewards/rejected"] == pytest.approx(beta * (step["logps/rejected"] + 2), rel=1e-5)
 
     def test_precomputed_is_the_same_training(self, script: Any) -> None:
-        """Against the reference model's own passes, bit for bit; TRL computes the columns before training."""
+        """Against the reference model's own passes; TRL computes the columns before training, in other batches.
+
+        To a hundredth of a step of Adam: some CPUs (AMX) round by the shape of a batch, so not bit for bit.
+        """
         found = []
         for precompute in (False, True):
             trainer = script("adaipo", precompute_ref_log_probs=precompute, max_steps=2)
             train(trainer)
             found.append(weights(trainer))
-        assert identical(*found)
+        assert found[0].keys() == found[1].keys()
+        for name, weight in found[0].items():
+            torch.testing.assert_close(found[1][name], weight, rtol=0, atol=1e-5, msg=name)
 
 
 def test_a_config_of_every_preset_has_its_beta(tmp_path: Path) -> None:
