@@ -77,6 +77,7 @@ class Holding:
         self.lease, self.owner, self.previous = lease, owner, previous
         self._leave = leave
         self.left = False  # interrupted because `leave` said so
+        self.taken_over = False  # interrupted because the lease is another's
         self.progress: dict[str, Any] = {}
         self._write()
         self._stop = threading.Event()
@@ -90,8 +91,8 @@ class Holding:
             KeyboardInterrupt: the owner is to leave.
         """
         self.progress = {"stage": stage, "done": done, "total": total}
-        if self._leave():
-            self.left = True
+        if self.taken_over or self._leave():
+            self.left = not self.taken_over
             raise KeyboardInterrupt
 
     def release(self) -> None:
@@ -124,8 +125,9 @@ class Holding:
                     if not lost:
                         self._write()
                 if lost or self._leave():
-                    self.left = not lost
-                    # Between steps `report` does it; a long step is cut short. And two must not write the same files.
+                    self.left, self.taken_over = not lost, lost
+                    # Between steps `report` does it; a long step is cut short, except where SIGINT is ignored (a
+                    # script's background command). And two must not write the same files.
                     _thread.interrupt_main()
                     return
             except (OSError, Timeout):

@@ -199,13 +199,44 @@ def test_an_owner_who_was_taken_for_dead_leaves(lease: Lease, monkeypatch: pytes
         with held(lease):
             with FileLock(lease.path.with_suffix(".lock")):  # as whoever takes over
                 changed(lease, host="elsewhere")
-            time.sleep(10)
+            for _ in range(500):  # one long sleep would be interrupted at its end
+                time.sleep(0.02)
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a script's background command ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
     owner = lease.read()
     assert owner is not None
     assert owner["host"] == "elsewhere"
+
+
+def test_it_leaves_between_steps_where_sigint_is_ignored(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script's background command: nothing interrupts a step, so the next report of progress does."""
+    monkeypatch.setattr(module, "REFRESH_SECONDS", 0.02)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held(lease) as holding:
+            assert holding is not None
+            with FileLock(lease.path.with_suffix(".lock")):
+                changed(lease, host="elsewhere")
+
+            def work() -> None:
+                for step in range(500):
+                    time.sleep(0.02)
+                    holding.report("train", step, 500)
+
+            with pytest.raises(KeyboardInterrupt):
+                work()
+            assert not holding.left
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_lease_is_refreshed(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
