@@ -30,6 +30,9 @@ from sweeps.sweep import Sweep
 CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
 HELDOUT_CURVES = tuple(f"heldout_{name}" for name in HELDOUT)
 SAMPLES_PER_ARM = 6
+# What the report says of every run's provenance and of its pairs.
+TRAINED = ("started", "host", "device", "python", "git", "model", "data")
+USED = ("train_pairs", "truncated_pairs", "left_out")
 
 
 def collect(sweep: Sweep) -> Results:
@@ -228,13 +231,13 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
         if added:
             found["seeds added after launch"] = ", ".join(map(str, added))
     sources = [sweep.store.run(run.run_id).path / "provenance.json" for run in sweep.job.runs]
-    trained = [read_json(path) for path in sources if path.exists()]
+    trained = [read_json(path, dict, TRAINED) for path in sources if path.exists()]
     for label, key in (("host", "host"), ("device", "device"), ("python", "python")):
         values = sorted({str(row[key]) for row in trained})
         if values:
             found[f"trained on ({label})"] = ", ".join(values)
     metrics = [sweep.store.run(run.run_id).metrics for run in sweep.job.runs]
-    used = [read_json(path) for path in metrics if path.exists()]
+    used = [read_json(path, dict, USED) for path in metrics if path.exists()]
     if used:
         first = used[0]
         found["pairs"] = (

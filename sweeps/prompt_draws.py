@@ -129,7 +129,7 @@ def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedR
     from analysis.calibration import CalibrationError, difficulty_of
 
     def annotations_of(run_id: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = read_json(_annotations_file(sweep, evaluation, run_id))
+        rows: list[dict[str, Any]] = read_json(_annotations_file(sweep, evaluation, run_id), list)
         return rows
 
     annotations = {run_id: annotations_of(run_id) for run_id in _counting(scores)}

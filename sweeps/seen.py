@@ -28,6 +28,7 @@ VERSION = 1  # of what is kept; raise it when `read_run` reads something else
 # A file may be written again within one tick of its file system's clock: what is this young is not kept.
 TICK_NS = 2_000_000_000
 
+SCORED = ("prompts", "mean_length", "win_rate", "length_controlled_win_rate", "lc_method")
 HELDOUT = ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")
 KL_ESTIMATES = [
     f"{name}{unit}{error}" for name in ("kl", "kl_k3") for unit in ("", "_per_token") for error in ("", "_se")
@@ -148,7 +149,7 @@ def read_run(folder: RunFolder, eval_id: str) -> dict[str, Any]:
     Raises:
         FailureError: one of them cannot be read.
     """
-    scores = read_json(folder.evaluation(eval_id) / "scores.json", dict)
+    scores = read_json(folder.evaluation(eval_id) / "scores.json", dict, SCORED)
     return {"scores": scores, **measured(folder, eval_id), "spent": spent(folder, eval_id)}
 
 
@@ -161,7 +162,7 @@ def measured(folder: RunFolder, eval_id: str) -> dict[str, Any]:
     values: dict[str, float | None] = {}
     wall: float | None = None
     if folder.has("train", eval_id):
-        metrics = read_json(folder.metrics, dict)
+        metrics = read_json(folder.metrics, dict, ("steps", "wall_seconds"))
         values |= {name: metrics.get(f"heldout_{name}") for name in HELDOUT}
         steps, is_whole = read_history(folder)
         if len(steps) != metrics["steps"] or not is_whole:
@@ -173,7 +174,9 @@ def measured(folder: RunFolder, eval_id: str) -> dict[str, Any]:
         values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
         wall = metrics["wall_seconds"]
     if folder.done(eval_id):
-        generation = read_json(folder.generation(eval_id) / "generation.json", dict)
+        generation = read_json(
+            folder.generation(eval_id) / "generation.json", dict, ("versions", "wall_seconds")
+        )
         values |= {name: generation.get(name) for name in KL_ESTIMATES}
         wall = (wall or 0.0) + generation["wall_seconds"]
     return {"values": values, "wall_seconds": wall}

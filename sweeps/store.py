@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,12 +77,13 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, kind: type | None = None) -> Any:
+def read_json(path: Path, kind: type | None = None, keys: Sequence[str] = ()) -> Any:
     """A JSON file's content.
 
     Args:
         path: the file.
         kind: what it has to hold, `dict` or `list`; None: anything.
+        keys: that an object has to have.
 
     Raises:
         FailureError: it cannot be read, is not whole or holds something else.
@@ -94,6 +96,9 @@ def read_json(path: Path, kind: type | None = None) -> Any:
         raise FailureError(f"{path} is damaged ({error}); delete it and the stage runs again") from error
     if kind is not None and not isinstance(content, kind):
         said = f"holds {type(content).__name__}, not {kind.__name__}"
+        raise FailureError(f"{path} is damaged ({said}); delete it and the stage runs again")
+    if missing := [key for key in keys if key not in content]:
+        said = f"has no {', '.join(missing)}"
         raise FailureError(f"{path} is damaged ({said}); delete it and the stage runs again")
     return content
 

@@ -259,6 +259,26 @@ def test_a_history_that_is_no_history(
     assert (code, None in mended.values()) == (0, False), mended
 
 
+@pytest.mark.parametrize(
+    ("pattern", "verb"),
+    [
+        ("*/train/metrics.json", "status"),
+        ("*/eval/*/generation.json", "status"),
+        ("*/eval/*/*/scores.json", "status"),
+        ("*/provenance.json", "report"),
+    ],
+)
+def test_an_object_without_its_keys(
+    places: tuple[Path, dict[str, Path]], two: Path, pattern: str, verb: str
+) -> None:
+    """Reading verbs name an empty object with code 1, without a traceback."""
+    store, _ = places
+    file = min(store.glob(pattern))
+    file.write_text("{}")
+    answer = adadpo(verb, two, "--store", store)
+    assert (answer.code, f"{file} is damaged (has no " in answer.err.replace("\n", " ")) == (1, True), answer
+
+
 @pytest.mark.parametrize("content", ['["a", 1]', "[{}]", "[null]"])
 def test_judgements_of_another_shape(places: tuple[Path, dict[str, Path]], two: Path, content: str) -> None:
     """What keeps a report from being written is found, and moved aside."""
