@@ -73,7 +73,8 @@ class RunTrainer(AdaDPOTrainer):
         """Every weight, gathered from the processes that hold shares; None where this one holds all of them."""
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             return None
-        return dict(self.accelerator.get_state_dict(self.model_wrapped))
+        # ZeRO-3 gathers them on the first process alone: the others are given None.
+        return dict(self.accelerator.get_state_dict(self.model_wrapped) or {})
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with saving(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
