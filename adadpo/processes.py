@@ -154,9 +154,8 @@ def joined(
     try:
         if meeting is None:
             if os.environ["RANK"] != "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-                _connected(
-                    host, int(os.environ["MASTER_PORT"]), MEET_TIMEOUT
-                )  # torch's own would wait for ever
+                # Torch's own would wait for ever.
+                _connected(host, int(os.environ["MASTER_PORT"]), MEET_TIMEOUT)
             dist.init_process_group(backend, timeout=COMPUTE_TIMEOUT)
         else:
             rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

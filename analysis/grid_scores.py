@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -34,9 +34,9 @@ class GridScores:
     prompts: int  # union over runs
     data: Mapping[str, LcData]
     places: Mapping[str, NDArray[np.intp]]  # of a run's annotations among the prompts
-    starts: dict[str, Array | None]  # what `_start` found so far
     calibration: Calibration | None
     drawn: Drawn | None = None
+    starts: dict[str, Array | None] = field(default_factory=dict)  # what `_start` found so far
 
     def score(self, groups: Sequence[Sequence[str]], metric: ScoredMetric) -> Score:
         """The `Score` of settings, each the mean over its runs; NaN where one of them has no value.
@@ -133,7 +133,6 @@ def grid_scores(
             name: np.array([position[row["instruction"]] for row in run], dtype=np.intp)
             for name, run in rows.items()
         },
-        starts={},
         calibration=calibration,
         drawn=drawn if drawn is not None and drawn.bootstrap.runs == tuple(runs) else None,
     )

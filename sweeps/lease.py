@@ -158,9 +158,8 @@ def holder_state(lease: Lease) -> Holder:
     if here and owner.get("boot") == _boot_id():
         return "alive" if _started(int(owner["pid"])) == owner.get("process_started") else "dead"
     silent = time.time() - float(owner.get("refreshed", 0))
-    is_ahead = (
-        silent < -SILENT_SECONDS
-    )  # a wrong clock, here or there: no refresh by it says that somebody lives
+    # A wrong clock, here or there: no refresh by it says that somebody lives.
+    is_ahead = silent < -SILENT_SECONDS
     if not is_ahead and silent < QUIET_SECONDS:
         return "alive"
     if owner.get("slurm_job_id") is not None and _slurm_ended(owner):
