@@ -174,9 +174,7 @@ def measured(folder: RunFolder, eval_id: str) -> dict[str, Any]:
         values["log_gradient_ratio"] = sum(ratios) / len(ratios) if ratios else None
         wall = metrics["wall_seconds"]
     if folder.done(eval_id):
-        generation = read_json(
-            folder.generation(eval_id) / "generation.json", dict, ("versions", "wall_seconds")
-        )
+        generation = read_json(folder.generation(eval_id) / "generation.json", dict, ("wall_seconds",))
         values |= {name: generation.get(name) for name in KL_ESTIMATES}
         wall = (wall or 0.0) + generation["wall_seconds"]
     return {"values": values, "wall_seconds": wall}
