@@ -193,14 +193,17 @@ def _to_retry(opened: Sweep, words: list[str], *, named: bool) -> list[PlannedRu
 
 
 def allow_again(opened: Sweep, run: PlannedRun) -> None:
-    """Forget why a run is not waiting; automatic retries count anew."""
+    """Forget why a run is not waiting; automatic retries count anew. Somebody who works on it goes on."""
     from sweeps.attempts import note_attempt
+    from sweeps.lease import holder_state
 
     folder = opened.store.run(run.run_id)
-    if folder.failure.exists():
-        note_attempt(folder, None)
-    folder.clear_failure()
-    folder.lease.release()
+    with folder.lease.looking():
+        if holder_state(folder.lease) != "alive":  # else another retry was faster
+            if folder.failure.exists():
+                note_attempt(folder, None)
+            folder.clear_failure()
+            folder.lease.release()
     opened.orders.allow(run.run_id)
 
 

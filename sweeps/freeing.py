@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from sweeps.errors import SweepError
 from sweeps.garbage import Garbage, Item, Kind, find_garbage, first_link, remembering, run_garbage
 from sweeps.manifests import manifest_path, read_manifest, weights_digest
@@ -75,7 +73,7 @@ def free(found: Collection, kinds: Sequence[Kind]) -> None:
             _delete(found, [(item, aside) for item in items if (aside := _aside(found, item))])
             continue
         folder = found.store.run(run_id)
-        with FileLock(folder.lease.path.with_suffix(".lock")):
+        with folder.lease.looking():
             now = Garbage()
             run_garbage(found.store.root, folder, found.plans, now, remembering(verdicts))
             still = {(item.kind, item.path) for item in now.items}

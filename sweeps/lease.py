@@ -53,10 +53,18 @@ class Lease:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One look-and-write at a time: two launchers that both see a dead owner must not both take over.
-        with FileLock(self.path.with_suffix(".lock")):
+        with self.looking():
             if holder_state(self) in ("alive", "unknown"):
                 return None
             return Holding(self, {**_me(), **(about or {})}, self.read(), leave)
+
+    def looking(self, timeout: float = -1) -> FileLock:
+        """To be held while what follows rests on who holds the lease: nobody takes it or gives it up meanwhile.
+
+        Args:
+            timeout: seconds to wait for others who look; below 0: as long as it takes.
+        """
+        return FileLock(self.path.with_suffix(".lock"), timeout=timeout)
 
     def release(self) -> None:
         """Give up somebody's lease, whoever holds it."""
@@ -99,7 +107,7 @@ class Holding:
         """Stop refreshing, and delete the file unless it is another's by now."""
         self._stop.set()
         self._thread.join()
-        with FileLock(self.lease.path.with_suffix(".lock")):
+        with self.lease.looking():
             if not self._lost():
                 self.lease.release()
 
@@ -120,7 +128,7 @@ class Holding:
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_SECONDS):
             try:
-                with FileLock(self.lease.path.with_suffix(".lock"), timeout=0):
+                with self.lease.looking(timeout=0):
                     lost = self._lost()
                     if not lost:
                         self._write()

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from analysis.results import Declared
 from sweeps.axes import parse_seeds
 from sweeps.declaration import changes, declaration, read_declaration
@@ -259,7 +261,13 @@ def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
     Raises:
         UserError: not one of these forms, or nothing new.
     """
-    have = sweep.seeds
+    with FileLock(sweep.folder / "seeds.lock"):
+        return _extend(sweep, wanted)
+
+
+def _extend(sweep: Sweep, wanted: str) -> list[int]:
+    added = extra_seeds(sweep.store, sweep.spec.name)  # also since the sweep was opened
+    have = list(dict.fromkeys([*sweep.seeds, *added]))
     try:
         if wanted.startswith("+"):
             seeds = parse_seeds(f"{max(have) + 1}..{max(have) + int(wanted)}")
@@ -274,5 +282,5 @@ def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
     new = [seed for seed in seeds if seed not in have]
     if not new:
         raise UserError(f"--seeds {wanted!r} adds nothing: the sweep has seeds {have}")
-    write_json(sweep.folder / "seeds.json", [*extra_seeds(sweep.store, sweep.spec.name), *new])
+    write_json(sweep.folder / "seeds.json", [*added, *new])
     return new

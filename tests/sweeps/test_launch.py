@@ -32,6 +32,7 @@ from reports import load_results
 from sweeps.lease import held
 from sweeps.provenance import PACKAGES
 from sweeps.store import STAGES
+from sweeps.sweep import extend_seeds
 
 HEX = r"[0-9a-f]{16}"
 
@@ -166,6 +167,15 @@ def test_extend_runs_only_the_new_seeds(store: Path, small: Path) -> None:
     again = adadpo("extend", "small", "--seeds", "2", "--store", store)
     assert again.code == 2
     assert "adds nothing" in again.err
+
+
+def test_seeds_added_at_the_same_time_are_no_seed_twice(small: Path, tmp_path: Path) -> None:
+    """Two people opened the sweep, each adds one: two seeds, every run once."""
+    sweeps = [opened(small, tmp_path / "store") for _ in range(2)]
+    assert [extend_seeds(sweep, "+1") for sweep in sweeps] == [[2], [3]]
+    after = opened(small, tmp_path / "store")
+    assert after.seeds == [0, 1, 2, 3]
+    assert len({run.run_id for run in after.job.runs}) == len(after.job.runs) == 16
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,21 @@ def test_a_worker_that_does_not_step_is_ended(tmp_path: Path, monkeypatch: pytes
     assert status(file, store)["counts"] == {"cancelled": 2}
 
 
+def test_a_second_retry_leaves_the_run_that_the_first_one_began(two: Path, tmp_path: Path) -> None:
+    """Both saw it failed; whoever works on it since keeps the lease and what it wrote."""
+    sweep = opened(two, tmp_path / "store")
+    folder = sweep.store.run(sweep.job.runs[0].run_id)
+    write_json(folder.failure, {"kind": "bug", "stage": "train", "message": "m", "time": 1.0})
+    allow_again(sweep, sweep.job.runs[0])
+    with held(folder.lease, {"sweep": "two"}) as lease:
+        assert lease is not None
+        folder.train.mkdir()
+        folder.history.write_text("{}\n")
+        allow_again(sweep, sweep.job.runs[0])
+        assert sweep.state(sweep.job.runs[0]) == "running"
+        assert folder.history.exists()
+
+
 def test_a_shared_run_goes_on_for_the_other_sweep(store: Path, small: Path, two: Path) -> None:
     """Cancelled in one sweep while another works on it: it is not interrupted, and not cancelled there."""
     sweep = opened(two, store)
