@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeps.errors import SweepError
+from sweeps.garbage import walk
 from sweeps.lease import held, holder_state
 from sweeps.manifests import BASELINE_SEAL, content_digest, read_manifest
 from sweeps.mending import mend
@@ -207,10 +209,12 @@ def _baselines(store: Store) -> Iterator[Finding]:
 
 def _temporary(store: Store, in_work: Sequence[str]) -> Iterator[Finding]:
     """What interrupted writers left."""
-    for path in sorted(store.root.rglob("*.part")):
+    for path in sorted(path for path in walk(store.root) if path.suffix == ".part"):
         parts = path.relative_to(store.root).parts
         given_up = any(part.startswith(ASIDE) for part in parts)
         if parts[0] == "quarantine" or parts[0] in in_work or given_up or not path.is_file():
             continue
-        if time.time() - path.stat().st_mtime > FRESH_SECONDS:
-            yield Finding(path, f"left by an interrupted writer ({path.stat().st_size} bytes)", "move")
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            of = path.stat()
+            if time.time() - of.st_mtime > FRESH_SECONDS:
+                yield Finding(path, f"left by an interrupted writer ({of.st_size} bytes)", "move")

@@ -77,7 +77,7 @@ def find_garbage(store: Store, plans: Plans, run_ids: Iterable[str] | None, name
             run_garbage(root, folder, plans, found, remembering(verdicts))
     elsewhere = [root / "sweeps", root / "baselines"] if everything else [root / "sweeps" / n for n in names]
     for place in elsewhere:
-        for path in _walk(place):
+        for path in walk(place):
             if path.name.startswith(ASIDE) or (path.suffix == ".part" and _is_old(path)):
                 found.add(root, "partial", path)
     if everything:
@@ -117,7 +117,7 @@ def _of_run(root: Path, folder: RunFolder, plans: Plans, found: Garbage, flaw: F
             found.add(root, "checkpoints", checkpoints, run_id)
         else:
             _resumable(root, folder, checkpoints, found, flaw)
-    for path in _walk(folder.path):
+    for path in walk(folder.path):
         if _is_left_over(path):
             found.add(root, "partial", path, run_id)
     if trained:
@@ -219,8 +219,15 @@ def first_link(root: Path, path: Path) -> Path | None:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files under a folder; links count as themselves."""
     if not path.is_dir() or path.is_symlink():
+        return _bytes(path)
+    return sum(_bytes(Path(folder) / name) for folder, _, names in os.walk(path) for name in names)
+
+
+def _bytes(path: Path) -> int:
+    try:
         return path.lstat().st_size
-    return sum((Path(folder) / name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
+    except FileNotFoundError:  # deleted since it was seen
+        return 0
 
 
 def _run_ids(root: Path) -> list[str]:
@@ -229,12 +236,18 @@ def _run_ids(root: Path) -> list[str]:
     return sorted({mark.parent.name for mark in marks} - {"sweeps", "baselines", "quarantine"})
 
 
-def _walk(place: Path) -> Iterator[Path]:
-    """Files and folders below, without following links; not into what waits for its deletion."""
+def walk(place: Path) -> Iterator[Path]:
+    """Files and folders below, without following links; not into what waits for its deletion.
+
+    What goes away meanwhile is passed over (`Path.rglob` would raise): beside a launch, checkpoints come and go.
+    """
     for folder, folders, names in os.walk(place):
         yield from (Path(folder) / name for name in (*folders, *names))
         folders[:] = [name for name in folders if not name.startswith(ASIDE)]
 
 
 def _is_old(path: Path) -> bool:
-    return time.time() - path.lstat().st_mtime > OLD_SECONDS
+    try:
+        return time.time() - path.lstat().st_mtime > OLD_SECONDS
+    except FileNotFoundError:  # a writer has just renamed it
+        return False

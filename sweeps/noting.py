@@ -23,7 +23,7 @@ from sweeps.failures import POLICIES, Cause, classify, signature, traceback_tail
 from sweeps.orders import Orders
 from sweeps.provenance import place
 from sweeps.resolve import Job
-from sweeps.store import RunFolder, Store, read_json, write_json
+from sweeps.store import RunFolder, Store, read_if_there, write_json
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def stop_if_alike(store: Store, orders: Orders, folder: RunFolder) -> None:
     Raises:
         FailureError: it is.
     """
-    failure = read_json(folder.failure) if folder.failure.exists() else {}
+    failure = read_if_there(folder.failure) or {}
     policy = POLICIES.get(failure.get("kind", ""))
     if policy is None or policy.stop_after is None or "signature" not in failure:
         return

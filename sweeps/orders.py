@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.failures import Cause
-from sweeps.store import RunFolder, Store, read_json, write_json, write_whole
+from sweeps.store import RunFolder, Store, read_if_there, write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Orders:
 
     def launched(self) -> dict[str, Any]:
         """When the last launch began, and its runs' ids; empty before the first."""
-        path = self.folder / "launched.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_if_there(self.folder / "launched.json") or {})
 
     def stop(self, cause: Cause, message: str) -> None:
         """No worker is to begin another run."""
@@ -39,8 +38,8 @@ class Orders:
 
     def stopped(self) -> dict[str, Any] | None:
         """Why, since when; None when the launch was not stopped."""
-        path = self.folder / "stopped.json"
-        return dict(read_json(path)) if path.exists() else None
+        said = read_if_there(self.folder / "stopped.json")
+        return None if said is None else dict(said)
 
     def cancel(self, run_id: str) -> None:
         """Take a run back: a worker that has it leaves it at its next step, none begins it."""
@@ -64,7 +63,7 @@ class Orders:
         found = []
         for run_id in launched.get("runs", []):
             folder: RunFolder = store.run(run_id)
-            failure = read_json(folder.failure) if folder.failure.exists() else {}
+            failure = read_if_there(folder.failure) or {}
             if failure.get("signature") == signature and failure.get("time", 0) >= launched["time"]:
                 found.append(run_id)
         return found

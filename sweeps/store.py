@@ -103,6 +103,16 @@ def read_json(path: Path, kind: type | None = None, keys: Sequence[str] = ()) ->
     return content
 
 
+def read_if_there(path: Path) -> Any:
+    """`read_json`; None where there is no such file, be it that somebody has just deleted it."""
+    try:
+        return read_json(path)
+    except FailureError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One run's files."""
@@ -205,7 +215,7 @@ class RunFolder:
 
     def failed(self, eval_id: str) -> dict[str, Any] | None:
         """Why this evaluation has no result; how another one failed says nothing about it."""
-        failure: dict[str, Any] | None = read_json(self.failure) if self.failure.exists() else None
+        failure: dict[str, Any] | None = read_if_there(self.failure)
         of = failure.get("evaluation") if failure else None  # None: training, on which every evaluation rests
         return failure if of is None or f"{eval_id}/".startswith(f"{of}/") else None
 
@@ -221,9 +231,10 @@ class RunFolder:
         """How the run ended, for whoever holds its lease; waiting: its next stages are another job's."""
         if self.done(eval_id):
             return "done"
-        if not self.failure.exists():
+        failure = read_if_there(self.failure)
+        if failure is None:
             return "waiting"
-        return "diverged" if read_json(self.failure)["kind"] == "diverged" else "failed"
+        return "diverged" if failure["kind"] == "diverged" else "failed"
 
     def clear_failure(self) -> None:
         """Forget a failure so that the run is tried again.
@@ -238,7 +249,7 @@ class RunFolder:
     @property
     def begins_anew(self) -> bool:
         """The run failed such that another try leaves nothing of its half-written training."""
-        failure = read_json(self.failure) if self.failure.exists() else None
+        failure = read_if_there(self.failure)
         unfinished = self.weights_freed or not self.metrics.exists()
         return failure is not None and unfinished and failure.get("kind") not in CUT_SHORT
 

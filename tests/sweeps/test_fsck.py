@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,10 @@ from pathlib import Path
 import pytest
 from sweep_examples import adadpo, contents, opened
 
+from sweeps.fsck import _temporary
+from sweeps.garbage import size_of
 from sweeps.lease import Lease, held
-from sweeps.store import read_json
+from sweeps.store import Store, read_json
 from sweeps.weights import safetensors_shapes
 
 # file -> the stage that is done again; None: made again from other files, or not needed
@@ -396,6 +400,40 @@ def test_baseline_leases_and_leftovers(places: tuple[Path, dict[str, Path]]) -> 
     with held(Lease(run / "lease.json")):
         answer = adadpo("fsck", "--store", store, "--json")
         assert (answer.code, answer.json["in_work"]) == (0, [run.name])
+
+
+CHURN = """
+import os, pathlib, shutil, sys
+run = pathlib.Path(sys.argv[1])
+print(flush=True)
+while True:
+    (run / "train" / "checkpoints" / "checkpoint-1" / "sub").mkdir(parents=True)
+    (run / ".failure.part").write_text('{"kind": "bug"}')
+    os.utime(run / ".failure.part", (1, 1))
+    (run / ".failure.part").replace(run / "failure.json")
+    (run / "failure.json").unlink()
+    shutil.rmtree(run / "train" / "checkpoints")
+"""
+
+
+def test_files_that_come_and_go_meanwhile(places: tuple[Path, dict[str, Path]]) -> None:
+    """Looked at while a worker renames and deletes: nobody stumbles over what was there a moment ago."""
+    store, paths = places
+    run = paths["config.json"].parent
+    shutil.rmtree(run / "eval")
+    worker = subprocess.Popen([sys.executable, "-c", CHURN, run], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    try:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            assert Store(store).run(run.name).state("-/-") in ("waiting", "failed")
+            list(_temporary(Store(store), []))
+            size_of(run)
+    finally:
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
 
 
 def test_safetensors_are_read_by_their_header_alone(
