@@ -111,17 +111,30 @@ def _below(ranks: tuple[int, ...]) -> NDArray[np.float64]:
         # int / int is correctly rounded however large the integers are.
         found = np.array([count / 2 ** len(ranks) for count in accumulate(count_patterns(ranks))])
     else:
-        half = total // 2
-        found = np.ones(total + 1)  # of no rank; each further one halves the sum of two shifted copies
-        reached = 0
-        for rank in ranks:
-            end = min(reached + rank, half + 1)  # beyond, all is 1 still, or it follows from the other half
-            found[rank:end] = (found[rank:end] + found[: end - rank]) / 2
-            found[: min(rank, end)] /= 2
-            reached += rank
-        found[half + 1 : total] = 1 - found[: total - 1 - half][::-1]
-        found[total] = 1.0
+        found = _below_in_floats(ranks, total)
     found.setflags(write=False)
+    return found
+
+
+def _below_in_floats(ranks: tuple[int, ...], total: int) -> NDArray[np.float64]:
+    half = total // 2
+    counts, spare = np.ones(half + 1), np.empty(half + 1)  # patterns with a sum of at most k: of no rank, one
+    reached, scale = 0, 1.0
+    for rank in ranks:
+        end = min(reached + rank, half) + 1  # beyond, all patterns are within, or it follows from the other half
+        counts[reached + 1 : end] = scale
+        kept = min(rank, end)
+        spare[:kept] = counts[:kept]
+        np.add(counts[kept:end], counts[: end - kept], out=spare[kept:end])  # into another array: no copy
+        counts, spare = spare, counts
+        reached = end - 1
+        scale *= 2
+        if scale == 2.0**512:  # a power of 2, so no digit changes
+            counts[:end] /= scale
+            scale = 1.0
+    found = np.ones(total + 1)
+    found[: half + 1] = counts / scale
+    found[half + 1 : total] = 1 - found[: total - 1 - half][::-1]
     return found
 
 
