@@ -1,4 +1,4 @@
-"""Many logistic fits of the same rows under different weights at once: the inner loop of the prompt bootstrap."""
+"""Many logistic fits at once, of the same rows under different weights or each of its own rows."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def fit_weighted_logits(
 
     Args:
         x: the first column of each design [fits, n].
-        shared: the other columns, the same in every fit [n, k - 1].
-        targets: [n] in [0, 1].
+        shared: the other columns, the same in every fit [n, k - 1], or each fit's own [fits, n, k - 1].
+        targets: in [0, 1], [n] or each fit's own [fits, n].
         weights: [fits, n], >= 0.
         start: coefficients to start from [k].
         fixed: design [m, k], targets [m] and weight of rows that are in every fit; None: no such rows.
@@ -38,7 +38,7 @@ def fit_weighted_logits(
     """
     n_fits, k = len(weights), len(start)
     pairs = [(i, j) for i in range(k - 1) for j in range(i, k - 1)]
-    products = np.column_stack([shared[:, i] * shared[:, j] for i, j in pairs])
+    products = np.stack([shared[..., i] * shared[..., j] for i, j in pairs], axis=-1)
     if fixed is not None:
         fixed_design, fixed_targets, fixed_weight = fixed
         fixed_columns = np.ascontiguousarray(fixed_design.T)
@@ -46,20 +46,20 @@ def fit_weighted_logits(
     coefficients = np.full((n_fits, k), np.nan)
     active = np.arange(n_fits)
     b = np.tile(start, (n_fits, 1))
-    shared_columns = np.ascontiguousarray(shared.T)
+    shared_columns = np.ascontiguousarray(shared.swapaxes(-1, -2))
     for _ in range(MAX_ITERATIONS):
-        p = sigmoid(b[:, :1] * x + b[:, 1:] @ shared_columns)
+        p = sigmoid(b[:, :1] * x + _times(b[:, 1:], shared_columns))
         w = weights * p
         residual = weights * targets - w
         w -= w * p
         wx = w * x
         gradient = np.empty((len(b), k))
         gradient[:, 0] = np.einsum("rn,rn->r", residual, x)
-        gradient[:, 1:] = residual @ shared
+        gradient[:, 1:] = _times(residual, shared)
         information = np.empty((len(b), k, k))
         information[:, 0, 0] = np.einsum("rn,rn->r", wx, x)
-        information[:, 0, 1:] = information[:, 1:, 0] = wx @ shared
-        for (i, j), sums in zip(pairs, (w @ products).T, strict=True):
+        information[:, 0, 1:] = information[:, 1:, 0] = _times(wx, shared)
+        for (i, j), sums in zip(pairs, _times(w, products).T, strict=True):
             information[:, 1 + i, 1 + j] = information[:, 1 + j, 1 + i] = sums
         if fixed is not None:
             p = sigmoid(b @ fixed_columns)
@@ -75,7 +75,18 @@ def fit_weighted_logits(
         active = active[sound]
         done = np.abs(step).max(axis=1) <= TOLERANCE * (1 + np.abs(b).max(axis=1))
         coefficients[active[done]] = b[done]
-        b, active, x, weights = b[~done], active[~done], x[sound][~done], weights[sound][~done]
+        b, active = b[~done], active[~done]
         if not len(active):
             break
+        left = np.flatnonzero(sound)[~done]
+        x, weights = x[left], weights[left]
+        if shared.ndim == 3:
+            shared, shared_columns, products = shared[left], shared_columns[left], products[left]
+        if targets.ndim == 2:
+            targets = targets[left]
     return coefficients
+
+
+def _times(rows: Array, table: Array) -> Array:
+    """Each row [fits, n] times one table [n, k], or times its own [fits, n, k]: [fits, k]."""
+    return rows @ table if table.ndim == 2 else np.matmul(rows[:, None], table)[:, 0]

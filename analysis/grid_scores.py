@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.annotations import Records, records
 from analysis.calibration import Calibration
+from analysis.each_run import length_controlled_of_each
 from analysis.length_control import LcData, fit_length_control, lc_data
 from analysis.logit import Array
 from analysis.prompt_bootstrap import BLOCK, PromptBootstrap, weighted_length_controlled, weighted_win_rates
@@ -47,36 +48,25 @@ class GridScores:
         """
 
         def score(weights: Array, wanted: NDArray[np.bool_] | None = None) -> Array:
+            if wanted is not None and metric == "length_controlled_win_rate":
+                return self._wanted(groups, weights, wanted)
             known = self._known(weights)
             columns = [
-                np.mean(
-                    [
-                        self._values(name, weights, metric, known, None if wanted is None else wanted[:, k])
-                        for name in names
-                    ],
-                    axis=0,
-                )
-                for k, names in enumerate(groups)
+                np.mean([self._values(name, weights, metric, known) for name in names], axis=0)
+                for names in groups
             ]
             return np.column_stack(columns)
 
         return score
 
     def _known(self, weights: Array) -> int:
-        """How many of the first draws are the known ones; whole blocks alone, that every digit stays what it was."""
+        """How many of the first draws are the known ones."""
         if self.drawn is None:
             return 0
-        known = min(len(weights), len(self.drawn.weights)) // BLOCK * BLOCK
+        known = min(len(weights), len(self.drawn.weights))
         return known if np.array_equal(weights[:known], self.drawn.weights[:known]) else 0
 
-    def _values(
-        self,
-        name: str,
-        weights: Array,
-        metric: ScoredMetric,
-        known: int,
-        wanted: NDArray[np.bool_] | None,
-    ) -> Array:
+    def _values(self, name: str, weights: Array, metric: ScoredMetric, known: int) -> Array:
         boot = None if self.drawn is None else self.drawn.bootstrap
         if boot is not None and len(weights) == 1 and (weights == 1).all():
             return np.array([boot.estimates[metric][boot.places[name]]])
@@ -86,17 +76,37 @@ class GridScores:
         found = np.full(len(weights), np.nan)
         if known and boot is not None:
             found[:known] = boot.replicates[metric][boot.places[name], :known]
-        blocks: list[Any] = [slice(at, at + BLOCK) for at in range(known, len(weights), BLOCK)]
-        if wanted is not None:
-            # Of a large grid each draw wants one setting: refits for the other draws would be most of the work.
-            few = known + np.flatnonzero(wanted[known:])
-            blocks = [few[at : at + BLOCK] for at in range(0, len(few), BLOCK)]
-        start = self._start(name) if blocks else None
+        start = self._start(name) if known < len(weights) else None
         if start is None:
             return found
-        for block in blocks:
+        for at in range(known, len(weights), BLOCK):
+            block = slice(at, at + BLOCK)
             found[block] = weighted_length_controlled(self.data[name], counts[block], start, self.calibration)
         return found
+
+    def _wanted(self, groups: Sequence[Sequence[str]], weights: Array, wanted: NDArray[np.bool_]) -> Array:
+        """LC where it is wanted alone: of a large grid each draw wants one setting, of a few runs."""
+        found = np.full(wanted.shape, np.nan)
+        places = np.argwhere(wanted)
+        fits = [
+            (draw, name) for draw, setting in places for name in groups[setting] if self._is_defined(name)
+        ]
+        values = length_controlled_of_each(
+            [self.data[name] for _, name in fits],
+            [weights[draw, self.places[name]] for draw, name in fits],
+            self.calibration,
+        )
+        known = dict(zip(fits, values.tolist(), strict=True))
+        for draw, setting in places:
+            found[draw, setting] = np.mean([known.get((draw, name), np.nan) for name in groups[setting]])
+        return found
+
+    def _is_defined(self, name: str) -> bool:
+        """Whether the run has an LC on all its prompts: else it has none on some of them, but by accident."""
+        if self.drawn is not None:
+            boot = self.drawn.bootstrap
+            return not np.isnan(boot.estimates["length_controlled_win_rate"][boot.places[name]])
+        return self._start(name) is not None
 
     def _start(self, name: str) -> Array | None:
         """Coefficients of the fit to all of a run's prompts, where its refits begin; None: LC is undefined."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from analysis.annotations import Records
 from analysis.calibration import Calibration, CalibrationError
 from analysis.comparison import compare_pairs
+from analysis.each_run import length_controlled_of_each
 from analysis.intervals import mean
-from analysis.length_control import LcMethod, length_controlled_win_rate
+from analysis.length_control import LcData, LcMethod, fit_length_control, lc_data
 from analysis.results import Declared, LcComparison, Metric, RunRow
 from analysis.table import index_runs, pair_by_setting
 
@@ -105,16 +109,21 @@ def _values(
     annotations: Mapping[str, Records], calibration: Calibration | None
 ) -> tuple[dict[str, float | None], str | None]:
     """Every run's LC, and why the first that has none has none."""
-    values: dict[str, float | None] = {}
-    reasons: list[str] = []
+    data: dict[str, LcData] = {}
+    reasons: dict[str, str] = {}
     for run_id, rows in annotations.items():
         try:
-            found = length_controlled_win_rate(rows, calibration)
+            data[run_id] = lc_data(rows, calibration)
         except CalibrationError as error:
-            values[run_id] = None
-            reasons.append(str(error))
-            continue
-        values[run_id] = found.length_controlled_win_rate
-        if found.reason:
-            reasons.append(found.reason)
-    return values, next(iter(reasons), None)
+            reasons[run_id] = str(error)
+    counts = [np.ones(len(one.targets)) for one in data.values()]
+    found = length_controlled_of_each(list(data.values()), counts, calibration)
+    values = {
+        run_id: None if math.isnan(value) else value
+        for run_id, value in zip(data, found.tolist(), strict=True)
+    }
+    for run_id in annotations:
+        if values.get(run_id) is None:
+            why = reasons.get(run_id) or fit_length_control(data[run_id], calibration).reason
+            return values, why
+    return values, None

@@ -121,7 +121,9 @@ def _below_in_floats(ranks: tuple[int, ...], total: int) -> NDArray[np.float64]:
     counts, spare = np.ones(half + 1), np.empty(half + 1)  # patterns with a sum of at most k: of no rank, one
     reached, scale = 0, 1.0
     for rank in ranks:
-        end = min(reached + rank, half) + 1  # beyond, all patterns are within, or it follows from the other half
+        end = (
+            min(reached + rank, half) + 1
+        )  # beyond, all patterns are within, or it follows from the other half
         counts[reached + 1 : end] = scale
         kept = min(rank, end)
         spare[:kept] = counts[:kept]

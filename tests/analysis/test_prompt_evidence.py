@@ -139,7 +139,7 @@ def best(runs: Any, rows: list[RunRow], names: list[str], metric: Metric = LC, *
 
 
 def test_draws_that_are_known_are_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the bootstrap of the same draws every digit is the same and less is fitted; other draws are no use."""
+    """With the bootstrap of the same draws the values are the same and less is fitted; other draws are no use."""
     runs, _, _ = judged(settings=2)
     groups = [["dpo-0-0", "dpo-0-1"], ["adadpo-1-1"]]
     boot = prompt_bootstrap(runs, rng=np.random.default_rng(5), replicates=200)
@@ -157,11 +157,35 @@ def test_draws_that_are_known_are_not_fitted_again(monkeypatch: pytest.MonkeyPat
         score = grid_scores(runs, drawn=drawn).score(groups, "length_controlled_win_rate")
         return score(weights).tolist(), sum(fitted)
 
-    other = Drawn(draw_prompts(60, 200, np.random.default_rng(6)), boot)
-    plain = scored(None)
-    assert plain[1] == 3 * 150
-    assert scored(Drawn(draw_prompts(60, 200, np.random.default_rng(5)), boot)) == (plain[0], 3 * (150 - 128))
-    assert scored(other) == plain
+    def same_draws(number: int) -> Drawn:
+        return Drawn(draw_prompts(60, number, np.random.default_rng(5)), boot)
+
+    plain, fits = scored(None)
+    assert fits == 3 * 150
+    values, fits = scored(same_draws(200))
+    assert fits == 0
+    np.testing.assert_allclose(values, plain, rtol=1e-9)
+    values, fits = scored(same_draws(100))
+    assert fits == 3 * 50
+    np.testing.assert_allclose(values, plain, rtol=1e-9)
+    assert scored(Drawn(draw_prompts(60, 200, np.random.default_rng(6)), boot)) == (plain, 3 * 150)
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_wanted_values_alone(is_drawn: bool) -> None:
+    """What is wanted against the same places of everything, and NaN elsewhere; a run without LC has none."""
+    runs, _, _ = judged(settings=2)
+    runs["dpo-1-1"] = [{**one, "output_2": one["output_1"]} for one in runs["dpo-1-1"]]
+    groups = [["dpo-0-0", "dpo-0-1"], ["adadpo-1-1"], ["adadpo-0-0", "dpo-1-1"]]
+    boot = prompt_bootstrap(runs, rng=np.random.default_rng(5), replicates=30)
+    drawn = Drawn(draw_prompts(60, 30, np.random.default_rng(5)), boot) if is_drawn else None
+    weights = (draw_prompts(60, 40, np.random.default_rng(7)) == 0).astype(float)
+    score = grid_scores(runs, drawn=drawn).score(groups, "length_controlled_win_rate")
+    wanted = np.random.default_rng(0).random((40, 3)) < 0.4
+    expected = np.where(wanted, score(weights), np.nan)
+    assert np.isnan(expected[:, 2]).all()
+    assert (~np.isnan(expected)).sum() > 20
+    np.testing.assert_allclose(score(weights, wanted), expected, rtol=1e-9)
 
 
 def test_the_naive_best_is_the_best_mean() -> None:
