@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from analysis.evidence import CrossedTest, Equivalence, Inference, SettingsWon
 from analysis.results import Comparison, Interval, Results, SignedRank, Value
@@ -151,7 +152,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([_field(title) for title in header])
-    writer.writerows([_field(value) for value in row] for row in rows)
+    writer.writerows(map(_field, row) for row in rows)
     return text.getvalue()
 
 
@@ -161,10 +162,13 @@ def _field(value: Value) -> str:
             return ""
         case bool():
             return "true" if value else "false"
-        case float() if math.isnan(value):
-            return ""
         case int() | float():
-            return repr(value)
+            return "" if math.isnan(value) else repr(value)
         case str():
-            # Guarded before it is cleaned: cleaning would hide a leading carriage return from the guard.
-            return ("'" if _FORMULA.match(value) else "") + clean(shorten(value))
+            return _text(value)
+
+
+@lru_cache(maxsize=4096)  # the rows of a long table have their names from few
+def _text(value: str) -> str:
+    # Guarded before it is cleaned: cleaning would hide a leading carriage return from the guard.
+    return ("'" if _FORMULA.match(value) else "") + clean(shorten(value))

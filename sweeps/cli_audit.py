@@ -126,7 +126,7 @@ def _of_sweep(target: str, words: list[str], store: Store, options: Options) -> 
     write_audit(found, sweep.folder / FILE)
     places = [sweep.folder / FILE]
     if (sweep.folder / "declared.json").exists():  # else nothing was launched: there is no report yet
-        places.append(_page(lambda: write_results(sweep)))
+        places.append(_page(lambda: write_results(sweep)[1]))
     return found, places
 
 

@@ -111,8 +111,8 @@ def collect(sweep: Sweep) -> Results:
     )
 
 
-def write_results(sweep: Sweep) -> Path:
-    """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder; returns the report's path."""
+def write_results(sweep: Sweep) -> tuple[Results, Path]:
+    """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder; what they show, the page's path."""
     from reports import write_report, write_twins
 
     results = collect(sweep)
@@ -121,7 +121,7 @@ def write_results(sweep: Sweep) -> Path:
         sweep.folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
     )
     write_twins(results, sweep.folder)
-    return write_report(results, sweep.folder / "report.html")
+    return results, write_report(results, sweep.folder / "report.html")
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:

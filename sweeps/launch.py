@@ -94,7 +94,7 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     Raises:
         FailureError: a run's files cannot be used; or, after the report is written, the study's database failed.
     """
-    from reports import ReportError, load_results
+    from reports import ReportError
     from sweeps.collect import write_results
     from sweeps.study import mirror
 
@@ -105,10 +105,9 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     except FailureError as error:  # the files are the truth: the report does not wait for a database
         unmirrored = error
     try:
-        page = write_results(sweep)
+        results, page = write_results(sweep)
     except ReportError as error:
         raise FailureError(str(error)) from error
-    results = load_results(page.with_name("results.json"))
     console.print(results.verdict, markup=False, highlight=False)
     for arm in results.other_arms:
         if arm.verdict is not None:
