@@ -112,7 +112,7 @@ def collect(sweep: Sweep) -> Results:
 
 
 def write_results(sweep: Sweep) -> tuple[Results, Path]:
-    """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder; what they show, the page's path."""
+    """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder, and the page's path."""
     from reports import write_report, write_twins
 
     results = collect(sweep)
