@@ -15,7 +15,7 @@ from sweeps.disk import disk_lines, disk_use
 from sweeps.errors import FailureError, UserError
 from sweeps.launch_spec import Local, Slurm
 from sweeps.on_finish import ending_told
-from sweeps.readiness import require_evaluation, require_strategy, require_training_packages
+from sweeps.readiness import require_evaluation, require_path, require_strategy, require_training_packages
 from sweeps.rejudge import remember
 from sweeps.resolve import PlannedRun
 from sweeps.retraining import retraining_lines
@@ -35,6 +35,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
         SweepError: the store cannot be written, the model cannot be had, or something stopped every run.
         FailureError: after the report is written, when runs failed.
     """
+    require_path(sweep.store.root, sweep.spec.launch)
     sweep.store.require_writable()
     sweep.record()
     sweep = advance(sweep)
@@ -177,6 +178,7 @@ def show_dry_run(sweep: Sweep) -> str:
         raise UserError(
             f"--dry-run prints what goes to Slurm; launch.executor is {launch.executor}: see adadpo plan"
         )
+    require_path(sweep.store.root, launch)
     return dry_run(sweep, launch) or "nothing to submit: every run is done, failed or queued"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +15,7 @@ from analysis.judges.config import AlpacaEval, RewardModel, judge_config
 from sweeps.errors import FailureError, UserError
 from sweeps.evaluation import asset, calibration_of, load_baseline, load_prompts
 from sweeps.judging import Evaluation
+from sweeps.launch_spec import Launch
 from sweeps.prompts import require_constraints
 
 TRAINING_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "safetensors")
@@ -38,6 +40,23 @@ def require_strategy(processes: int, strategy: str) -> None:
     if processes > 1 and strategy == "zero3" and find_spec("deepspeed") is None:
         raise UserError(
             "launch.strategy zero3 needs DeepSpeed: pip install deepspeed; or choose fsdp (torch's own) or ddp"
+        )
+
+
+def require_path(root: Path, launch: Launch) -> None:
+    """Fail where an executor would take a part of the store's path for something else.
+
+    Submitit and Slurm put a job's id in the place of `%j` and the like; for sbatch a backslash and the end of a line
+    have meanings of their own, and the jobs would end without a word.
+
+    Raises:
+        UserError: which characters.
+    """
+    special = {"inline": "", "local": "%", "slurm": "%\\\n\r"}[launch.executor]
+    if wrong := [character for character in special if character in str(root)]:
+        raise UserError(
+            f"store {str(root)!r}: launch.executor {launch.executor} cannot use a path with "
+            f"{', '.join(map(repr, wrong))}; choose another by --store"
         )
 
 

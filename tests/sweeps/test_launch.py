@@ -18,6 +18,7 @@ import pytest
 from sweep_examples import (
     SMALL,
     TWO,
+    TWO,
     Answer,
     adadpo,
     contents,
@@ -167,6 +168,19 @@ def test_extend_runs_only_the_new_seeds(store: Path, small: Path) -> None:
     again = adadpo("extend", "small", "--seeds", "2", "--store", store)
     assert again.code == 2
     assert "adds nothing" in again.err
+
+
+@pytest.mark.parametrize(
+    ("executor", "name"), [("local", "50%a"), ("slurm", "50%j"), ("slurm", "back\\slash"), ("slurm", "two\nlines")]
+)
+def test_a_store_whose_path_an_executor_would_misread(tmp_path: Path, executor: str, name: str) -> None:
+    """Submitit raises at %a and makes folders elsewhere at %j; Slurm's jobs end without a log. Nothing is written."""
+    file = write_sweep(tmp_path / "two.yaml", TWO.replace("inline", executor))
+    for more in ([], ["--dry-run"] if executor == "slurm" else []):
+        answer = adadpo("launch", file, *more, "--store", tmp_path / name)
+        assert answer.code == 2
+        assert f"launch.executor {executor} cannot use a path with" in answer.err
+    assert not (tmp_path / name).exists()
 
 
 def test_seeds_added_at_the_same_time_are_no_seed_twice(small: Path, tmp_path: Path) -> None:
