@@ -18,7 +18,6 @@ import pytest
 from sweep_examples import (
     SMALL,
     TWO,
-    TWO,
     Answer,
     adadpo,
     contents,
@@ -171,7 +170,8 @@ def test_extend_runs_only_the_new_seeds(store: Path, small: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("executor", "name"), [("local", "50%a"), ("slurm", "50%j"), ("slurm", "back\\slash"), ("slurm", "two\nlines")]
+    ("executor", "name"),
+    [("local", "50%a"), ("slurm", "50%j"), ("slurm", "back\\slash"), ("slurm", "two\nlines")],
 )
 def test_a_store_whose_path_an_executor_would_misread(tmp_path: Path, executor: str, name: str) -> None:
     """Submitit raises at %a and makes folders elsewhere at %j; Slurm's jobs end without a log. Nothing is written."""
