@@ -56,6 +56,9 @@ class TrainSettings(Settings):
     forward: Literal["shared_prompt", "trl"] = "shared_prompt"
     # random: TRL's order; by_length: at random too, with pairs of like length in a step, so that less is padding
     batching: Literal["random", "by_length"] = "random"
+    caches: bool = (
+        True  # token ids and reference log-probabilities of other runs serve this one; False: none do
+    )
     checkpoint_steps: int | None = Field(default=None, gt=0)  # resume point every so many steps
     checkpoint_minutes: float | None = Field(
         default=15.0, gt=0
@@ -82,6 +85,7 @@ class TrainSettings(Settings):
             "snapshot_steps": None,
             "checkpoint_minutes": 15.0,
             "batching": "random",
+            "caches": True,
         }
         return {key: v for key, v in serialize(self).items() if key not in unsaid or v != unsaid[key]}
 
@@ -142,8 +146,9 @@ class Decoding(Settings):
         return {key: v for key, v in serialize(self).items() if key != "engine" or v != "transformers"}
 
 
-# How a batch is split and when resume points are written change no result: tested to 1e-6 and bit for bit.
-HOW_NOT_WHAT = ("micro_batch_size", "checkpoint_steps", "checkpoint_minutes")
+# How a batch is split, what is computed once and when resume points are written change no result: tested to 1e-6 (the
+# first) and bit for bit.
+HOW_NOT_WHAT = ("micro_batch_size", "caches", "checkpoint_steps", "checkpoint_minutes")
 
 
 class RunConfig(Settings):

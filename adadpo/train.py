@@ -129,6 +129,8 @@ def train_run(
         # In the arithmetic of training, so that every log-ratio starts at 0: a full fine-tune's weights are float32.
         with autocast():
             untrained = base.model if settings.lora else policy
+            if not settings.caches:
+                return pair_logps(untrained, pairs, **scoring)
             return cached_pair_logps(
                 untrained, pairs, model_identity=base.source.identity, memory=base.logps, **scoring
             )

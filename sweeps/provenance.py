@@ -29,7 +29,7 @@ PACKAGES = (
     "optuna",
 )
 # What makes training faster, each to be put off in the sweep file; defaults included, which config.json leaves out.
-SPEED = ("forward", "batching", "precision", "gradient_checkpointing")
+SPEED = ("forward", "batching", "precision", "gradient_checkpointing", "caches")
 
 
 def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Workshop:
         self.processes = processes or ALONE
         self.parted = False  # one of them failed, so that they cannot go on together
         self._bases: dict[str, Base] = {}
-        self._data: dict[int, TrainingData] = {}
+        self._data: dict[tuple[int, bool], TrainingData] = {}  # by max_length and caches
 
     def base(self, run: PlannedRun) -> Base:
         """The untrained model in the run's precision."""
@@ -62,18 +62,22 @@ class Workshop:
     def data(self, run: PlannedRun) -> TrainingData:
         """Token ids of the pairs."""
         from adadpo.token_cache import cached_token_pairs
+        from adadpo.tokens import tokenize_pairs
         from adadpo.train import TrainingData
 
-        length = run.config.train.max_length
-        if length not in self._data:
+        length, caches = run.config.train.max_length, run.config.train.caches
+        if (length, caches) not in self._data:
             tokenizer = self.base(run).tokenizer
             left_out: list[str] = []
 
             def tokens(source: Source, planned: str | None) -> TokenPairs:
                 _require_same("data", source.name, source.open().identity, planned)
                 pairs = load_pairs(source.open(), self.job.bad_rows)
-                identity = run.config.model
-                found = cached_token_pairs(pairs.pairs, tokenizer, length, model_identity=identity)
+                if caches:
+                    identity = run.config.model
+                    found = cached_token_pairs(pairs.pairs, tokenizer, length, model_identity=identity)
+                else:
+                    found = tokenize_pairs(pairs.pairs, tokenizer, length)
                 left_out.extend(f"{source.name}: row {row.number}: {row.reason}" for row in pairs.bad_rows)
                 left_out.extend(
                     f"{source.name}: usable pair {row.number}: {row.reason}" for row in found.dropped
@@ -81,12 +85,12 @@ class Workshop:
                 return found
 
             heldout = self.job.heldout
-            self._data[length] = TrainingData(
+            self._data[length, caches] = TrainingData(
                 tokens(self.job.train, run.config.data),
                 None if heldout is None else tokens(heldout, run.config.heldout),
                 left_out,
             )
-        return self._data[length]
+        return self._data[length, caches]
 
     @cached_property
     def prompts(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from adadpo_examples import chats
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import adadpo.token_cache
@@ -51,6 +51,7 @@ def test_a_hit_is_the_same(base: Base, empty_cache: Path, monkeypatch: pytest.Mo
     assert len(files(empty_cache)) == 2
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of the machine, when others use it
 @given(
     st.lists(st.tuples(IDS, IDS, IDS), max_size=5), st.lists(st.tuples(st.integers(1), st.text()), max_size=3)
 )

@@ -95,6 +95,25 @@ class TestWhatIsWritten:
         plain, found = weights(whole(config_of(**FAST))[0]), weights(tmp_path)
         assert all((plain[name] - found[name]).abs().max() < 1e-6 for name in plain)
 
+    @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+    def test_without_caches(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: bool
+    ) -> None:
+        """Against runs that compute the cache's files and that read them, bit for bit; it looks at none itself."""
+        monkeypatch.setenv("ADADPO_CACHE", str(tmp_path / "cache"))
+        runs = []
+        for number, caches in enumerate([True, True, False]):
+            if not caches:
+                monkeypatch.delattr(adadpo.train, "cached_pair_logps")
+            base.logps.clear()
+            folder = tmp_path / str(number)
+            metrics = run(base, config_of(lora=lora, max_steps=2, caches=caches), data, folder)
+            runs.append((metrics, history(folder), weights(folder, lora)))
+        computed, read, own = runs
+        assert computed[:2] == read[:2] == own[:2]
+        assert identical(computed[2], read[2])
+        assert identical(computed[2], own[2])
+
     def test_a_folder_that_holds_no_policy(self, base: Base, tmp_path: Path) -> None:
         """Against one plain error that names the folder."""
         for lora in (False, True):

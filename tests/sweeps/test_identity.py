@@ -121,6 +121,7 @@ def ids(tmp_path: Path, text: str, store: str = "store") -> list[str]:
         ("warmup: 0", "warmup: 0, checkpoint_steps: 1"),
         ("warmup: 0", "warmup: 0, checkpoint_minutes: 1"),
         ("warmup: 0", "warmup: 0, batching: random"),
+        ("warmup: 0", "warmup: 0, caches: false"),
     ],
 )
 def test_what_does_not_change_a_result_does_not_change_an_id(tmp_path: Path, old: str, new: str) -> None:

@@ -107,6 +107,7 @@ def test_provenance_holds_what_the_design_lists(finished: Path, small: Path) -> 
     assert found["device"]
     assert found["speed"] == {
         "forward": "shared_prompt", "batching": "random", "precision": "float32", "gradient_checkpointing": False,
+        "caches": True,
     }  # fmt: skip
     assert found["command"][1:3] == ["launch", str(small)]
     assert found["model"]["identity"] == run.config.model == "tiny-random-llama-v1"

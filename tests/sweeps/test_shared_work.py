@@ -59,6 +59,20 @@ def test_workers_that_start_together(finished: Path, tmp_path: Path, empty_cache
     assert [logs.count(f"{part}: computed in") for part in PARTS] == [1] * 4
 
 
+def test_without_caches(finished: Path, tmp_path: Path, empty_cache: Path) -> None:
+    """`train: {caches: false}`: the bytes and names of runs that share, recorded, and nothing is left for others."""
+    text, store = SMALL.replace("warmup: 0", "warmup: 0, caches: false"), tmp_path / "store"
+    file = write_sweep(tmp_path / "small.yaml", text.replace("seeds: [0, 1]", "seeds: [0]"))
+    answer = adadpo("launch", file, "--store", store)
+    assert answer.code == 0, answer.err + answer.out
+    found = contents(store)
+    assert len(found) == 4 * 5 + 1
+    assert found.items() <= contents(finished).items()
+    assert [path.name for path in empty_cache.iterdir()] == ["models"]
+    recorded = [json.loads(path.read_text())["speed"]["caches"] for path in store.glob("*/provenance.json")]
+    assert recorded == [False] * 4
+
+
 def test_runs_of_one_process(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 runs one after another: weights are loaded once, ids and reference log-probabilities read once, then known.
 
