@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from analysis.annotations import AnnotationError, Records, records
+from analysis.annotations import AnnotationError, Records
 from analysis.calibration import Calibration, frozen
-from analysis.length_control import lc_data
+from analysis.length_control import LcData, lc_data
 from analysis.logit import Array, sigmoid
 
 # Prompt effects have the prior N(0, 1 / RIDGE), in log odds. Mean absolute error against the published LC of the 39
@@ -26,7 +26,7 @@ MAX_ITERATIONS = 100
 Effects: TypeAlias = tuple[Array, Array, Array]  # of the parameters a [runs], b [runs] and g [prompts]
 
 
-def joint_difficulty(runs: Iterable[Records], *, ridge: float = RIDGE) -> Calibration:
+def joint_difficulty(runs: Iterable[Records | LcData], *, ridge: float = RIDGE) -> Calibration:
     """Difficulty of every prompt, from many runs' annotations of the same prompts by the same judge.
 
     One logistic model of preference - 1: log odds = a_run + b_run tanh(dlen / sd_run(dlen)) + g_prompt. It maximises
@@ -56,28 +56,30 @@ def joint_difficulty(runs: Iterable[Records], *, ridge: float = RIDGE) -> Calibr
     """
     if not (np.isfinite(ridge) and ridge > 0):
         raise ValueError(f"ridge must be > 0, got {ridge}")
-    rows = [records(run, required=("instruction",)) for run in runs]
-    if len(rows) < 2:
-        raise AnnotationError(f"joint difficulty needs the annotations of at least 2 runs, got {len(rows)}")
-    for key in ("annotator", "generator_1"):
-        found = sorted({str(row[key]) for run in rows for row in run if key in row})
+    data = [lc_data(run, None) for run in runs]
+    if len(data) < 2:
+        raise AnnotationError(f"joint difficulty needs the annotations of at least 2 runs, got {len(data)}")
+    for key, of_runs in (
+        ("annotator", [run.annotators for run in data]),
+        ("generator_1", [run.baselines for run in data]),
+    ):
+        found = sorted(frozenset().union(*of_runs))
         if len(found) > 1:
             raise AnnotationError(f"annotations of several {key}s cannot be pooled: {', '.join(found)}")
-    prompts = dict.fromkeys(row["instruction"] for run in rows for row in run)
+    prompts = dict.fromkeys(text for run in data for text in run.require_instructions())
     position = {text: k for k, text in enumerate(prompts)}
-    shape = (len(rows), len(position))
+    shape = (len(data), len(position))
     x, y, weights = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for number, run in enumerate(rows):
-        data = lc_data(run, None)
-        if len(run) < 2:
+    for number, run in enumerate(data):
+        if len(run.targets) < 2:
             continue  # no sd; and one prompt says nothing of the others
-        sd = data.delta_length.std(ddof=1)
-        judged = ~np.isnan(data.targets)
-        at = np.array([position[row["instruction"]] for row in run])[judged]
-        y[number, at] = data.targets[judged]
+        sd = run.delta_length.std(ddof=1)
+        judged = ~np.isnan(run.targets)
+        at = np.array([position[text] for text in run.require_instructions()])[judged]
+        y[number, at] = run.targets[judged]
         weights[number, at] = 1
         if sd > 0:  # otherwise all lengths differ alike, which is part of the model effect
-            x[number, at] = np.tanh(data.delta_length[judged] / sd)
+            x[number, at] = np.tanh(run.delta_length[judged] / sd)
     difficulty = _fit(x, y, weights, ridge)
     digest = hashlib.sha256(json.dumps(list(position)).encode() + difficulty.tobytes())
     return Calibration(

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.annotations import Records, records
+from analysis.annotations import Records
 from analysis.calibration import Calibration
 from analysis.each_run import length_controlled_of_each
 from analysis.length_control import LcData, fit_length_control, lc_data
@@ -118,30 +118,27 @@ class GridScores:
 
 
 def grid_scores(
-    runs: Mapping[str, Records], calibration: Calibration | None = None, drawn: Drawn | None = None
+    runs: Mapping[str, Records | LcData], calibration: Calibration | None = None, drawn: Drawn | None = None
 ) -> GridScores:
     """Prepare runs for scoring; a run that lacks a prompt is scored on the others.
 
     Args:
-        runs: name -> AlpacaEval annotations.
+        runs: name -> AlpacaEval annotations, or `lc_data` of them.
         calibration: as for `prompt_bootstrap`.
         drawn: replicates of these runs, of prompts in the order of the runs; None: everything is fitted.
 
     Raises:
         AnnotationError, CalibrationError: as `length_controlled_win_rate`.
     """
-    rows = {name: records(run, required=("instruction",)) for name, run in runs.items()}
-    position = {
-        text: k
-        for k, text in enumerate(dict.fromkeys(row["instruction"] for run in rows.values() for row in run))
-    }
-    data = {name: lc_data(run, calibration) for name, run in rows.items()}
+    data = {name: lc_data(run, calibration) for name, run in runs.items()}
+    prompts = dict.fromkeys(text for run in data.values() for text in run.require_instructions())
+    position = {text: k for k, text in enumerate(prompts)}
     return GridScores(
         prompts=len(position),
         data=data,
         places={
-            name: np.array([position[row["instruction"]] for row in run], dtype=np.intp)
-            for name, run in rows.items()
+            name: np.array([position[text] for text in run.require_instructions()], dtype=np.intp)
+            for name, run in data.items()
         },
         calibration=calibration,
         drawn=drawn if drawn is not None and drawn.bootstrap.runs == tuple(runs) else None,

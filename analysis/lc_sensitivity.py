@@ -22,7 +22,7 @@ Formulas = Mapping[LcMethod, Calibration | str | None]
 
 def lc_sensitivity(
     runs: Sequence[RunRow],
-    annotations: Mapping[str, Records],
+    annotations: Mapping[str, Records | LcData],
     formulas: Formulas,
     *,
     lc: Metric,
@@ -39,7 +39,7 @@ def lc_sensitivity(
 
     Args:
         runs: the tidy table, with the sweep's own LC and the win rate among its metrics.
-        annotations: run id -> AlpacaEval annotations, of the runs that count.
+        annotations: run id -> AlpacaEval annotations, or `lc_data` of them, of the runs that count.
         formulas: every other formula.
         lc: the length-controlled win rate.
         wr: the raw win rate.
@@ -106,7 +106,7 @@ def lc_sensitivity(
 
 
 def _values(
-    annotations: Mapping[str, Records], calibration: Calibration | None
+    annotations: Mapping[str, Records | LcData], calibration: Calibration | None
 ) -> tuple[dict[str, float | None], str | None]:
     """Every run's LC, and why the first that has none has none."""
     data: dict[str, LcData] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -37,11 +37,25 @@ class LengthControlled(Frozen):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LcData:
-    """What the regression sees of one run's annotations, in their order."""
+    """One run's annotations in their order, without the answers' texts: of those only the lengths count."""
 
     targets: Array  # [n], preference - 1 in [0, 1]; NaN where the judge gave none
     delta_length: Array  # [n], characters of output_1 (baseline) minus output_2
     difficulty: Array | None  # [n], log odds; None: the formula without difficulty
+    instructions: tuple[str | None, ...] = ()  # [n]; None where the annotation has none
+    annotators: frozenset[str] = frozenset()  # that judged them
+    baselines: frozenset[str] = frozenset()  # `generator_1` of them
+
+    def require_instructions(self) -> tuple[str, ...]:
+        """The prompts.
+
+        Raises:
+            AnnotationError: an annotation without one.
+        """
+        for number, text in enumerate(self.instructions):
+            if text is None:
+                raise AnnotationError(f"annotation {number}: missing instruction")
+        return self.instructions  # type: ignore[return-value]
 
 
 def length_controlled_win_rate(
@@ -110,16 +124,24 @@ def check_method(method: LcMethod | None, calibration: Calibration | None) -> No
         raise ValueError(f"method {method!r} does not go with a calibration for {calibration.method}")
 
 
-def lc_data(annotations: Records, calibration: Calibration | None, align: Align = "instruction") -> LcData:
-    """Preferences, length differences and difficulties of a run's annotations.
+def lc_data(
+    annotations: Records | LcData, calibration: Calibration | None, align: Align = "instruction"
+) -> LcData:
+    """Preferences, length differences and difficulties of a run's annotations, or of what was made of them before.
 
     Raises:
         AnnotationError, CalibrationError, ValueError: as `length_controlled_win_rate`.
     """
-    needs_text = calibration is not None and align == "instruction"
-    rows = records(
-        annotations, required=("output_1", "output_2", "preference", *(["instruction"] if needs_text else []))
-    )
+    data = annotations if isinstance(annotations, LcData) else _without_difficulty(annotations)
+    if calibration is None:
+        return data if data.difficulty is None else replace(data, difficulty=None)
+    if align == "instruction":
+        data.require_instructions()
+    return replace(data, difficulty=difficulty_of(data.instructions, calibration, align))
+
+
+def _without_difficulty(annotations: Records) -> LcData:
+    rows = records(annotations, required=("output_1", "output_2", "preference"))
     preferences = [preference_of(row["preference"], number) for number, row in enumerate(rows)]
     return LcData(
         targets=np.array([np.nan if p is None else p - 1 for p in preferences], dtype=np.float64),
@@ -127,9 +149,10 @@ def lc_data(annotations: Records, calibration: Calibration | None, align: Align 
             [_length(row, "output_1", k) - _length(row, "output_2", k) for k, row in enumerate(rows)],
             dtype=np.float64,
         ),
-        difficulty=None
-        if calibration is None
-        else difficulty_of([row.get("instruction") for row in rows], calibration, align),
+        difficulty=None,
+        instructions=tuple(row.get("instruction") for row in rows),
+        annotators=frozenset(str(row["annotator"]) for row in rows if "annotator" in row),
+        baselines=frozenset(str(row["generator_1"]) for row in rows if "generator_1" in row),
     )
 
 

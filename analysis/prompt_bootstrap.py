@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.annotations import Records, records
+from analysis.annotations import Records
 from analysis.batched_logit import fit_weighted_logits
 from analysis.calibration import GAMED_WEIGHT, Align, Calibration
 from analysis.length_control import (
@@ -85,7 +85,7 @@ class PromptBootstrap:
 
 
 def prompt_bootstrap(
-    runs: Mapping[str, Records],
+    runs: Mapping[str, Records | LcData],
     *,
     rng: np.random.Generator,
     calibration: Calibration | None = None,
@@ -103,7 +103,8 @@ def prompt_bootstrap(
     is computed from the others; an annotation without a preference counts for sd(dlen) and the prediction alone.
 
     Args:
-        runs: name -> AlpacaEval annotations with `instruction`, `output_1`, `output_2` and `preference`.
+        runs: name -> AlpacaEval annotations with `instruction`, `output_1`, `output_2` and `preference`, or `lc_data`
+            of them.
         rng: source of the draws; the only randomness.
         calibration: as for `length_controlled_win_rate`, as are align and method.
         align: how difficulties find their annotations.
@@ -122,8 +123,8 @@ def prompt_bootstrap(
     if replicates < 2:
         raise ValueError(f"a standard error needs at least 2 replicates, got {replicates}")
     check_method(method, calibration)
-    rows = {name: records(run, required=("instruction",)) for name, run in runs.items()}
-    prompts = dict.fromkeys(row["instruction"] for run in rows.values() for row in run)
+    rows = {name: lc_data(run, calibration, align) for name, run in runs.items()}
+    prompts = dict.fromkeys(text for data in rows.values() for text in data.require_instructions())
     position = {text: k for k, text in enumerate(prompts)}
     n = len(position)
     if not n:
@@ -133,9 +134,8 @@ def prompt_bootstrap(
     wr, lc = np.full(shape, np.nan), np.full(shape, np.nan)
     wr_all, lc_all = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     reasons: dict[str, str] = {}
-    for number, (name, run) in enumerate(rows.items()):
-        data = lc_data(run, calibration, align)
-        at = np.array([position[row["instruction"]] for row in run], dtype=np.intp)
+    for number, (name, data) in enumerate(rows.items()):
+        at = np.array([position[text] for text in data.require_instructions()], dtype=np.intp)
         counts = draws[:, at]
         wr[number] = weighted_win_rates(data, counts)
         if not np.isnan(data.targets).all():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sweeps.errors import FailureError
-from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, length_controlled, quarantine_reasons
+from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, length_controlled
+from sweeps.judged_runs import annotations_of, counting, read_judged
 from sweeps.judging import Evaluation
 from sweeps.store import read_json, write_json
 from sweeps.sweep import Sweep
@@ -27,20 +28,16 @@ def with_joint_lc(sweep: Sweep, evaluation: Evaluation, scores: Mapping[str, Sco
     from analysis import joint_difficulty
     from analysis.integrity import check_integrity
 
-    annotations = {
-        run_id: read_json(sweep.store.run(run_id).evaluation(evaluation.eval_id) / "annotations.json", list)
-        for run_id, one in scores.items()
-        if one.get("win_rate") is not None and not quarantine_reasons(one)
-    }
+    judged = list(counting(scores))
     try:
-        calibration = joint_difficulty(annotations.values())
+        calibration = joint_difficulty(read_judged(sweep, evaluation, judged).values())
     except ValueError as error:  # fewer than two runs, several judges, no convergence
         return {run_id: {**one, "reason": str(error)} for run_id, one in scores.items()}
     found = dict(scores)
-    for run_id, lc in _length_controlled(sweep, evaluation, annotations, calibration).items():
+    for run_id, lc in _length_controlled(sweep, evaluation, judged, calibration).items():
         found[run_id] = {**scores[run_id], **lc}
         gate = check_integrity(
-            annotations[run_id],
+            annotations_of(sweep, evaluation, run_id),
             lc=lc["length_controlled_win_rate"],
             wr=scores[run_id]["win_rate"],
             lc_method=lc["lc_method"],
@@ -56,7 +53,7 @@ def with_joint_lc(sweep: Sweep, evaluation: Evaluation, scores: Mapping[str, Sco
 
 
 def _length_controlled(
-    sweep: Sweep, evaluation: Evaluation, annotations: Mapping[str, Any], calibration: Any
+    sweep: Sweep, evaluation: Evaluation, judged: Sequence[str], calibration: Any
 ) -> dict[str, Scores]:
     """Every run's LC. The bootstrap takes seconds at AlpacaEval's size, so status and report share a file of it."""
     path = sweep.folder / "joint" / f"{evaluation.judgement_id}.json"
@@ -64,9 +61,12 @@ def _length_controlled(
     made_by = {"calibration": calibration.fingerprint, "bootstrap": [BOOTSTRAP_SEED, REPLICATES]}
     with suppress(FailureError, KeyError, TypeError):
         known = read_json(path)
-        if known["made_by"] == made_by and set(known["runs"]) == set(annotations):
+        if known["made_by"] == made_by and set(known["runs"]) == set(judged):
             return dict(known["runs"])
-    runs = {run_id: length_controlled(rows, calibration)[0] for run_id, rows in annotations.items()}
+    runs = {
+        run_id: length_controlled(annotations_of(sweep, evaluation, run_id), calibration)[0]
+        for run_id in judged
+    }
     with suppress(FailureError):  # whoever may only read the store computes it each time
         write_json(path, {"made_by": made_by, "runs": runs})
     return runs

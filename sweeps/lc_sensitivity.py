@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from adadpo.models import cache_folder
 from analysis.results import LcComparison, RunRow
+from sweeps.judged_runs import judged_runs
 from sweeps.metrics import METRICS
-from sweeps.prompt_draws import judged_runs
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
     from analysis.calibration import Calibration
+    from analysis.length_control import LcData
 
 
 def lc_sensitivity_of(
@@ -25,17 +26,17 @@ def lc_sensitivity_of(
     """
     from analysis.lc_sensitivity import lc_sensitivity
 
-    annotations = judged_runs(sweep, sweep.job.evaluation, scores).annotations
+    data = judged_runs(sweep, sweep.job.evaluation, scores).data
     own = sweep.job.evaluation.lc_method
     formulas: dict[Any, Calibration | str | None] = {
         "length_controlled_v1": _official(),
-        "joint_difficulty": _joint(annotations),
+        "joint_difficulty": _joint(data),
         "no_difficulty": None,
     }
     by_name = {metric.name: metric for metric in METRICS}
     return lc_sensitivity(
         rows,
-        annotations,
+        data,
         {method: calibration for method, calibration in formulas.items() if method != own},
         lc=by_name["length_controlled_win_rate"],
         wr=by_name["win_rate"],
@@ -67,11 +68,11 @@ def _official() -> Calibration | str:
         return str(error)
 
 
-def _joint(annotations: Mapping[str, list[dict[str, Any]]]) -> Calibration | str:
+def _joint(data: Mapping[str, LcData]) -> Calibration | str:
     from analysis import joint_difficulty
 
     try:
-        found: Calibration = joint_difficulty(annotations.values())
+        found: Calibration = joint_difficulty(data.values())
     except ValueError as error:  # fewer than two runs, several judges, no convergence
         return str(error)
     return found

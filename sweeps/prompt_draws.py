@@ -12,34 +12,22 @@ import json
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import FailureError
-from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES, calibration_of, quarantine_reasons
+from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES
 from sweeps.identity import digest, file_digest
+from sweeps.judged_runs import JudgedRuns, Scores, annotations_file, counting, judged_runs
 from sweeps.judging import Evaluation
 from sweeps.replicates import read_replicates, same_draws
-from sweeps.store import read_json, write_whole
+from sweeps.store import write_whole
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
-    from analysis.calibration import Calibration
     from analysis.prompt_bootstrap import PromptBootstrap
 
 VERSION = 2  # of the file and of how replicates are computed; raise it when either changes
-
-Scores = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JudgedRuns:
-    """The runs that count, with all that their length-controlled win rates rest on."""
-
-    annotations: Mapping[str, list[dict[str, Any]]]  # run id -> AlpacaEval annotations
-    calibration: Calibration | None  # None: the formula without difficulty, or `reason`
-    reason: str | None  # why there is no LC, though WR is defined: prompts that the calibration does not know
 
 
 def prompt_draws(
@@ -61,10 +49,10 @@ def prompt_draws(
     Raises:
         FailureError: a file that the scores come from cannot be read any more.
     """
-    counting = _counting(scores)
-    if not counting:
+    judged = counting(scores)
+    if not judged:
         return None, "no run that counts has a judged response"
-    known = _of_runs(sweep, evaluation, counting)
+    known = _of_runs(sweep, evaluation, judged)
     if known is not None:
         return known, None
     path = sweep.folder / "prompt_draws" / f"{evaluation.judgement_id}.npz"
@@ -74,8 +62,8 @@ def prompt_draws(
             "bootstrap": [BOOTSTRAP_SEED, REPLICATES],
             "lc_method": evaluation.lc_method,
             "runs": {
-                run_id: [file_digest(_annotations_file(sweep, evaluation, run_id)), one.get("calibration")]
-                for run_id, one in counting.items()
+                run_id: [file_digest(annotations_file(sweep, evaluation, run_id)), one.get("calibration")]
+                for run_id, one in judged.items()
             },
         }
     )
@@ -123,49 +111,6 @@ def _of_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> PromptBoot
     )
 
 
-def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedRuns:
-    """Annotations and calibration of the runs that count; arguments and errors as for `prompt_draws`."""
-    from analysis import joint_difficulty
-    from analysis.calibration import CalibrationError, difficulty_of
-
-    def annotations_of(run_id: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = read_json(_annotations_file(sweep, evaluation, run_id), list)
-        return rows
-
-    annotations = {run_id: annotations_of(run_id) for run_id in _counting(scores)}
-    if evaluation.lc_method == "joint_difficulty":
-        # Also of runs that were quarantined for the LC it gave them: the difficulties are those of the scores.
-        shaped = [run_id for run_id, one in scores.items() if one.get("calibration")]
-        if not shaped:
-            reason = next((str(one.get("reason")) for one in scores.values()), "no run has a score")
-            return JudgedRuns(annotations, None, reason)
-        rows = [annotations[run_id] if run_id in annotations else annotations_of(run_id) for run_id in shaped]
-        return JudgedRuns(annotations, joint_difficulty(rows), None)
-    calibration = calibration_of(evaluation)
-    if calibration is not None:
-        try:
-            for run in annotations.values():
-                difficulty_of([row["instruction"] for row in run], calibration)
-        except CalibrationError as error:
-            return JudgedRuns(annotations, None, str(error))
-    return JudgedRuns(annotations, calibration, None)
-
-
-def _counting(scores: Scores) -> dict[str, Mapping[str, Any]]:
-    return {
-        run_id: one
-        for run_id, one in scores.items()
-        if one.get("win_rate") is not None and not quarantine_reasons(one)
-    }
-
-
-def _annotations_file(sweep: Sweep, evaluation: Evaluation, run_id: str) -> Path:
-    path: Path = sweep.store.run(run_id).evaluation(evaluation.eval_id) / "annotations.json"
-    if not path.exists():
-        raise FailureError(f"cannot read {path}: it is not there any more")
-    return path
-
-
 def _draw(judged: JudgedRuns) -> PromptBootstrap:
     from dataclasses import replace
 
@@ -174,9 +119,7 @@ def _draw(judged: JudgedRuns) -> PromptBootstrap:
     from analysis.prompt_bootstrap import prompt_bootstrap
 
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    found = prompt_bootstrap(
-        judged.annotations, rng=rng, calibration=judged.calibration, replicates=REPLICATES
-    )
+    found = prompt_bootstrap(judged.data, rng=rng, calibration=judged.calibration, replicates=REPLICATES)
     if judged.reason is None:
         return found
 

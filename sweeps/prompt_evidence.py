@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.findings import FlippedPrompts, GridBest, PromptLevel
 from analysis.results import Declared, RunRow
 from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES
+from sweeps.judged_runs import JudgedRuns, annotations_of, judged_runs
 from sweeps.metrics import METRICS
-from sweeps.prompt_draws import JudgedRuns, judged_runs
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -57,8 +57,11 @@ def prompt_evidence(
     if boot is None:
         return PromptEvidence(None, reason, _bests(sweep, rows, declared, None, None), None, reason)
     level, reason = prompt_level(boot, rows, **plan)
-    judged = judged_runs(sweep, sweep.job.evaluation, scores)
-    flips = flipped_prompts(judged.annotations, rows, **plan)
+    evaluation = sweep.job.evaluation
+    judged = judged_runs(sweep, evaluation, scores)
+    flips = flipped_prompts(
+        judged.data, rows, lambda run_id: annotations_of(sweep, evaluation, run_id), **plan
+    )
     return PromptEvidence(
         prompt_level=level,
         prompt_level_reason=reason,
@@ -86,7 +89,7 @@ def _bests(
     if judged is not None and boot is not None:
         # The same draws: what each run came to under them is known.
         drawn = Drawn(draw_prompts(boot.n, REPLICATES, np.random.default_rng(BOOTSTRAP_SEED)), boot)
-        scores = grid_scores(judged.annotations, judged.calibration, drawn)
+        scores = grid_scores(judged.data, judged.calibration, drawn)
     names = sorted(dict.fromkeys([declared.primary, *BESTS]), key=lambda name: name != declared.primary)
     by_name = {metric.name: metric for metric in METRICS}
     found = []

@@ -16,9 +16,10 @@ from rich.console import Console
 from adadpo.models import ModelError
 from analysis.results import Comparison, Judgement, RunRow
 from sweeps.errors import FailureError, UserError
+from sweeps.judged_runs import Scores
 from sweeps.judging import Evaluation, judged_by
 from sweeps.metrics import METRICS
-from sweeps.prompt_draws import Scores, prompt_draws
+from sweeps.prompt_draws import prompt_draws
 from sweeps.readiness import require_evaluation
 from sweeps.rows import failures_of, run_rows, run_scores
 from sweeps.seen import look

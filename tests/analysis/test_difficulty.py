@@ -156,4 +156,6 @@ def test_unusable_arguments() -> None:
     with pytest.raises(CalibrationError, match="align='row' is for length_controlled_v1"):
         length_controlled_win_rate(runs[0], joint_difficulty(runs), align="row")
     with pytest.raises(AnnotationError, match="missing instruction"):
-        joint_difficulty([runs[0], [{"preference": 2}]])
+        joint_difficulty(
+            [runs[0], [{key: runs[1][0][key] for key in ("output_1", "output_2", "preference")}]]
+        )

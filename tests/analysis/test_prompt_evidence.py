@@ -266,7 +266,9 @@ def flips(preferences: dict[str, list[list[float | None]]], most: int = 5) -> Fl
         )
         for arm, pair in product(preferences, pairs)
     ]
-    return flipped_prompts(runs, rows, declared=DECLARED, settings=["s"], seeds=list(pairs), most=most)
+    judged = {name: lc_data(run, None) for name, run in runs.items()}
+    plan: dict[str, Any] = {"declared": DECLARED, "settings": ["s"], "seeds": list(pairs), "most": most}
+    return flipped_prompts(judged, rows, lambda name: runs[name], **plan)
 
 
 def test_flipped_prompts_by_hand() -> None:

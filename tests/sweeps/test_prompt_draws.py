@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from sweep_examples import TWO, adadpo, opened, write_sweep
 from analysis import bootstrap_difference, bootstrap_estimate
 from analysis.evidence import Guard
 from analysis.prompt_bootstrap import PromptBootstrap
+from sweeps.errors import FailureError
 from sweeps.evaluation import length_controlled
+from sweeps.judged_runs import annotations_of, read_judged
 from sweeps.manifests import REPLICATES_FILE
 from sweeps.prompt_draws import prompt_draws
 from sweeps.replicates import replicates_file
@@ -184,3 +186,22 @@ def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
         / 4
     )
     assert enough.prompt.total == pytest.approx(float(np.var(mean, ddof=1)) * 8 / 7, rel=1e-9)
+
+
+@pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
+def test_annotations_are_held_without_their_texts(judged: Sweep) -> None:
+    """Runs share their prompts, nothing holds an answer; a file that lacks a key is named, and what to do."""
+    evaluation, runs = judged.job.evaluation, [run.run_id for run in judged.job.runs]
+    first, second = read_judged(judged, evaluation, runs).values()
+    assert first.instructions is second.instructions
+    rows = annotations_of(judged, evaluation, runs[0])
+    assert first.instructions == tuple(row["instruction"] for row in rows)
+    assert first.delta_length.tolist() == [len(row["output_1"]) - len(row["output_2"]) for row in rows]
+    held = repr([getattr(first, field.name) for field in fields(first)])
+    assert not any(row["output_1"] in held for row in rows if row["output_1"])
+    file = judged.store.run(runs[0]).evaluation(judged.eval_id) / "annotations.json"
+    file.write_text(json.dumps([{"instruction": "a", "preference": 1.0}]))
+    with pytest.raises(
+        FailureError, match=r"annotations.json is damaged \(annotation 0: missing output_1, output_2"
+    ):
+        read_judged(judged, evaluation, runs)
