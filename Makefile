@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test lint install
+.PHONY: quickstart test lint install deepspeed
 
 quickstart: install ## train DPO and AdaDPO on the embedded model, end with a report
 	$(BIN)/adadpo launch sweeps/configs/quickstart.yaml
@@ -18,6 +18,13 @@ lint: install
 	$(BIN)/lint-imports
 
 install: $(INSTALLED)
+
+deepspeed: .deepspeed/installed ## for the test of zero3: where it is installed, every test of training imports it
+
+.deepspeed/installed: .ci/deepspeed.txt $(INSTALLED)
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --upgrade --target .deepspeed -r .ci/deepspeed.txt
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "adadpo needs Python 3.11 or newer"; exit 1; }

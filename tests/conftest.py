@@ -36,6 +36,14 @@ def require(reason: str | None) -> None:
 
 
 @pytest.fixture(scope="session")
+def deepspeed() -> dict[str, str]:
+    """The variables by which a process finds DeepSpeed, and computes on the CPU."""
+    folder = Path(__file__).parents[1] / ".deepspeed"
+    require(None if (folder / "installed").exists() else "DeepSpeed is not installed: make deepspeed")
+    return {"PYTHONPATH": str(folder), "DS_ACCELERATOR": "cpu"}
+
+
+@pytest.fixture(scope="session")
 def slurm_session() -> Iterator[Cluster]:
     """The session's cluster of four nodes; tests take `slurm`."""
     require(missing())

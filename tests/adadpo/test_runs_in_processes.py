@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,11 @@ CASES: dict[str, tuple[str, RunConfig]] = {
     "ddp, adapters": ("ddp", config_of(lora=True, **PLAIN, micro_batch_size=1)),
     "ddp, by length": ("ddp", config_of(**PLAIN, micro_batch_size=1, batching="by_length")),
     "fsdp": ("fsdp", config_of(**PLAIN, micro_batch_size=1, gradient_checkpointing=True)),
-    "zero3": ("zero3", config_of(**PLAIN, micro_batch_size=1)),
 }
-needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+ZERO3 = ("zero3", config_of(**PLAIN, micro_batch_size=1))
 
 
-def torchrun(processes: int, root: Path, cases: dict[str, tuple[str, RunConfig]]) -> str:
+def torchrun(processes: int, root: Path, cases: dict[str, tuple[str, RunConfig]], **environ: str) -> str:
     """Train the cases one after another in some processes; returns what they said."""
     written = [
         {"name": name, "strategy": strategy, "config": config.model_dump(mode="json")}
@@ -50,6 +48,7 @@ def torchrun(processes: int, root: Path, cases: dict[str, tuple[str, RunConfig]]
     ]
     done = subprocess.run(
         [*launcher, str(script), str(root), str(root / "cases.json")],
+        env=os.environ | environ,
         capture_output=True,
         text=True,
         timeout=300,
@@ -72,39 +71,48 @@ def four(base: Base, cache_root: Path, tmp_path_factory: pytest.TempPathFactory)
     (cache / "models").symlink_to(cache_root / "models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADADPO_CACHE", str(cache))
-        here = {name: case for name, case in CASES.items() if case[0] != "zero3" or find_spec("deepspeed")}
-        (folder / "said").write_text(torchrun(4, folder, here))
+        (folder / "said").write_text(torchrun(4, folder, CASES))
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[needs_deepspeed] if name == "zero3" else []) for name in CASES]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_four_processes_train_what_one_does(
     base: Base, data: TrainingData, four: Path, tmp_path: Path, name: str
 ) -> None:
-    """Against one process with the whole batch in one pass, float32: weights and numbers to 1e-6.
+    """Against one process with the whole batch in one pass: see `same_as_one`."""
+    same_as_one(base, data, four / name, CASES[name][1], tmp_path)
+
+
+def test_two_processes_of_zero3(
+    base: Base, data: TrainingData, tmp_path: Path, deepspeed: dict[str, str]
+) -> None:
+    """Against one process with the whole batch in one pass: see `same_as_one`."""
+    torchrun(2, tmp_path, {"many": ZERO3}, **deepspeed)
+    same_as_one(base, data, tmp_path / "many", ZERO3[1], tmp_path / "one")
+
+
+def same_as_one(base: Base, data: TrainingData, many: Path, config: RunConfig, folder: Path) -> None:
+    """What several processes left in `many` is what one leaves in `folder`, float32: weights and numbers to 1e-6.
 
     Sums of some -100 nats agree to 1e-6 of their size. Everything is in the history that was there with one.
     """
-    config = CASES[name][1]
     plain = config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": None})})
-    metrics, lora = run(base, plain, data, tmp_path), config.train.lora is not None
-    expected, found = weights(tmp_path, lora), weights(four / name, lora)
+    metrics, lora = run(base, plain, data, folder), config.train.lora is not None
+    expected, found = weights(folder, lora), weights(many, lora)
     assert expected.keys() == found.keys()
     untrained = dict(base.model.named_parameters())
     for key, weight in expected.items():
         assert (found[key] - weight).abs().max() < 1e-6
         assert lora or (untrained[key] - weight).abs().max() > 1e-5  # they moved
-    lines = history(four / name)
-    assert [line.keys() for line in lines] == [line.keys() for line in history(tmp_path)]
-    for line, one in zip(lines, history(tmp_path), strict=True):
+    lines = history(many)
+    assert [line.keys() for line in lines] == [line.keys() for line in history(folder)]
+    for line, one in zip(lines, history(folder), strict=True):
         assert line == pytest.approx(one, rel=1e-6, abs=2e-6)
-    theirs = json.loads((four / name / "metrics.json").read_text())
+    theirs = json.loads((many / "metrics.json").read_text())
     assert theirs.pop("left_out") == metrics.pop("left_out") == []
     assert theirs == pytest.approx(metrics, rel=2e-6, abs=1e-6)
-    kept = sorted(path.name for path in (tmp_path / "snapshots").glob("*"))
-    assert sorted(path.name for path in (four / name / "snapshots").glob("*")) == kept
+    kept = sorted(path.name for path in (folder / "snapshots").glob("*"))
+    assert sorted(path.name for path in (many / "snapshots").glob("*")) == kept
 
 
 def test_the_reference_is_computed_once(four: Path) -> None:
