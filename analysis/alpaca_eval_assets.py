@@ -11,10 +11,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from analysis.calibration import Calibration, read_calibration
 from analysis.results import Frozen
+
+if TYPE_CHECKING:
+    from analysis.calibration import Calibration
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
@@ -101,6 +103,10 @@ def official_calibration(cache: Path) -> Calibration:
     Raises:
         AssetError: a file is missing or changed, or the prompts are not in the official order.
     """
+    from analysis.calibration import (
+        read_calibration,  # numpy, which whoever asks for names alone does without
+    )
+
     assets = list_assets(cache, [CALIBRATION, PROMPTS])
     if absent := [f"{asset.path} is {asset.status}" for asset in assets if asset.status != "present"]:
         raise AssetError(f"{'; '.join(absent)}: fetch AlpacaEval's files first")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.intervals import mean, sd
+from analysis.moments import mean, sd
 from analysis.results import SeedValue, SettingDifference
 from analysis.table import Pair
 

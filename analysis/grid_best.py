@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.findings import BestDifference, BestOfGrid, GridBest
-from analysis.intervals import mean
+from analysis.moments import mean
 from analysis.results import Metric, RunRow
 from analysis.search_budget import compare_search_budgets
 from analysis.selection import best_of_grid_difference

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import get_args
 
 import numpy as np
 
 from analysis.results import Alternative, Interval
 from analysis.signed_rank import finite, null_below
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Arithmetic mean [unit of the values]; None of no values."""
-    return math.fsum(values) / len(values) if values else None
-
-
-def sd(values: Sequence[float]) -> float | None:
-    """Standard deviation with ddof = 1 [unit of the values]; None of fewer than 2: undefined, not 0."""
-    return float(np.std(np.asarray(values, dtype=np.float64), ddof=1)) if len(values) > 1 else None
 
 
 def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> Interval:

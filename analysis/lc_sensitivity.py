@@ -11,8 +11,8 @@ from analysis.annotations import Records
 from analysis.calibration import Calibration, CalibrationError
 from analysis.comparison import compare_pairs
 from analysis.each_run import length_controlled_of_each
-from analysis.intervals import mean
 from analysis.length_control import LcData, LcMethod, fit_length_control, lc_data
+from analysis.moments import mean
 from analysis.results import Declared, LcComparison, Metric, RunRow
 from analysis.table import index_runs, pair_by_setting
 

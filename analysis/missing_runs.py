@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from analysis.difference_table import setting_differences
 from analysis.evidence import Failures, Rule, RuleResult
 from analysis.evidence import MissingRuns as MissingRuns
-from analysis.intervals import hodges_lehmann, mean, sign_test
+from analysis.intervals import hodges_lehmann, sign_test
+from analysis.moments import mean
 from analysis.results import Alternative, Metric, RunRow, RunState
 from analysis.signed_rank import signed_rank_test
 from analysis.table import Index, Pair, as_runs, index_runs, value_of, why_missing

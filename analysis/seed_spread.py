@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from analysis.intervals import mean, sd
+from analysis.moments import mean, sd
 from analysis.results import Frozen, Interval
 
 

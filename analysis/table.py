@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from analysis.intervals import mean, sd
+from analysis.moments import mean, sd
 from analysis.results import Cell, Metric, RunRow, SeedValue
 
 if TYPE_CHECKING:

@@ -158,7 +158,7 @@ def retry_command(sweep: str, cause: str) -> str:
 
 
 def _cells(sweep: Sweep, rows: dict[str, Any]) -> list[dict[str, Any]]:
-    from analysis.intervals import mean, sd
+    from analysis.moments import mean, sd
 
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows.values():

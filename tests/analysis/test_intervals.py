@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.intervals import clopper_pearson, hodges_lehmann, mean, rank_biserial, sd, sign_test
+from analysis.intervals import clopper_pearson, hodges_lehmann, rank_biserial, sign_test
+from analysis.moments import mean, sd
 from analysis.signed_rank import signed_rank_test
 
 # See test_signed_rank.py for where these come from.
@@ -124,6 +125,9 @@ def test_mean_and_sd() -> None:
     assert (mean([1, 2, 6]), sd([1, 2, 6])) == (3, pytest.approx(7**0.5))
     assert (mean([4]), sd([4])) == (4, None)
     assert (mean([]), sd([])) == (None, None)
+    for size in (2, 5, 1000):
+        values = (1e6 + np.random.default_rng(size).normal(size=size)).tolist()
+        assert sd(values) == pytest.approx(float(np.std(values, ddof=1)), rel=1e-9)
 
 
 @pytest.mark.parametrize(

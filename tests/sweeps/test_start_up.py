@@ -40,7 +40,7 @@ finally:
     ids=" ".join,
 )
 def test_nothing_heavy_is_imported(words: list[str], finished: Path) -> None:
-    """sys.modules of a fresh process after the command; help does without numpy, too."""
+    """sys.modules of a fresh process after the command; help and status do without numpy, too."""
     names = {
         "config": str(CONFIGS / "quickstart.yaml"),
         "slurm": str(CONFIGS / "llama3_8b_ultrafeedback.yaml"),
@@ -53,6 +53,8 @@ def test_nothing_heavy_is_imported(words: list[str], finished: Path) -> None:
     assert "optuna" not in loaded
     if "--help" in words:
         assert not {"numpy", "scipy", "ruamel.yaml"} & loaded
+    if words[0] == "status":
+        assert not {"numpy", "scipy", "pandas"} & loaded
 
 
 def test_every_command_says_what_it_does() -> None:
