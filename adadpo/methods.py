@@ -135,8 +135,8 @@ class Method(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_unused(self) -> Method:
-        loss = LOSSES[self.loss]
-        foreign = [name for name in LOSS_OPTIONS if name in self._unused() & self.model_fields_set]
+        loss, given = LOSSES[self.loss], self._unused() & self.model_fields_set
+        foreign = [name for name in LOSS_OPTIONS if name in given]
         if foreign:
             users = [name for name, row in LOSSES.items() if foreign[0] in row.hyperparameters]
             raise ValueError(
@@ -148,7 +148,7 @@ class Method(BaseModel):
                 f"balance {self.balance} is not defined for loss {self.loss}, a baseline only; "
                 f"it is for {', '.join(able)}"
             )
-        unused = [name for name in BALANCE_OPTIONS if name in self._unused() & self.model_fields_set]
+        unused = [name for name in BALANCE_OPTIONS if name in given]
         if self.balance == "none" and unused:
             raise ValueError(
                 f"{', '.join(unused)} has no effect with balance: none; remove it or choose a balance"
