@@ -7,7 +7,6 @@ parameters. These are measured once for a policy; `audit` scales them for every 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from adadpo.config import TrainSettings
 from adadpo.logprobs import backbone, pack_pairs, score_tokens, token_logits
 from adadpo.models import ModelError
-from adadpo.policy import Base, device, fresh_policy
+from adadpo.policy import Base, device, fresh_policy, twin
 from adadpo.quiet import quiet
 from adadpo.tokens import TokenPairs
 
@@ -295,7 +294,7 @@ def policy_in_training(base: Base, train: TrainSettings, seed: int, folder: Path
             else:
                 from peft import PeftModel
 
-                policy = PeftModel.from_pretrained(copy.deepcopy(base.model), str(folder), is_trainable=True)
+                policy = PeftModel.from_pretrained(twin(base), str(folder), is_trainable=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"policy in {folder.parent.name}/{folder.name} could not be loaded: {str(error).splitlines()[0]}"

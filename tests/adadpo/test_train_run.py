@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from adadpo_examples import chats
 from run_examples import Stop, config_of, history, identical, run, weights
 from safetensors.torch import load_file
+from trl.trainer import dpo_trainer
 
 import adadpo.train
 import adadpo.trainer
@@ -113,6 +115,20 @@ class TestWhatIsWritten:
         assert computed[:2] == read[:2] == own[:2]
         assert identical(computed[2], read[2])
         assert identical(computed[2], own[2])
+
+    def test_the_model_is_not_hashed(
+        self, base: Base, data: TrainingData, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against TRL's own hash, which here cannot run and is back afterwards; nothing of a run depends on it."""
+
+        def refuse(module: Any) -> str:
+            raise AssertionError("hashed")
+
+        folder, metrics = whole(config_of(**FAST))
+        monkeypatch.setattr(dpo_trainer, "hash_module", refuse)
+        assert run(base, config_of(**FAST), data, tmp_path) == metrics
+        assert identical(weights(folder), weights(tmp_path))
+        assert dpo_trainer.hash_module is refuse
 
     def test_a_folder_that_holds_no_policy(self, base: Base, tmp_path: Path) -> None:
         """Against one plain error that names the folder."""
@@ -311,6 +327,35 @@ class TestPairs:
             made.append(fresh_policy(base, settings, seed).state_dict())
         assert identical(made[0], made[1])
         assert not identical(made[0], made[2])
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_frozen_weights_are_the_base_s(
+        self, base: Base, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    ) -> None:
+        """Against runs on a copy, bit for bit; adapters are put on the base's memory, before and after training."""
+        config = config_of(lora=True, precision=precision, max_steps=2)
+        own = load_base(base.source, config.train)
+        before = copy.deepcopy(own.model.state_dict())
+        at = {weight.data_ptr() for weight in own.model.parameters()}
+
+        def frozen(policy: Any) -> set[int]:
+            return {weight.data_ptr() for weight in policy.parameters() if weight.shape in shapes}
+
+        shapes = {weight.shape for weight in own.model.parameters()}
+        run(own, config, data, tmp_path / "shared")
+        loaded = load_policy(own, tmp_path / "shared" / "adapter", config.train)
+        assert frozen(fresh_policy(own, config.train, 1)) == frozen(loaded) == at
+        assert identical(before, own.model.state_dict())
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                adadpo.train, "fresh_policy", lambda *args, **_: fresh_policy(*args, own_weights=True)
+            )
+            run(own, config, data, tmp_path / "copied")
+        assert not at & frozen(fresh_policy(own, config.train, 1, own_weights=True))
+        assert history(tmp_path / "shared") == history(tmp_path / "copied")
+        assert identical(weights(tmp_path / "shared", lora=True), weights(tmp_path / "copied", lora=True))
+        # What a full fine-tune trains is never the base's.
+        assert not at & frozen(fresh_policy(own, config.train.model_copy(update={"lora": None}), 1))
 
     def test_unknown_modules(self, base: Base) -> None:
         """Against the name in the message."""
