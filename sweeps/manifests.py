@@ -99,6 +99,20 @@ def result_digest(folder: RunFolder, stage: str, eval_id: str) -> str | None:
     return content_digest(last) if last.exists() else None
 
 
+def is_of_other_weights(folder: RunFolder, eval_id: str) -> bool:
+    """By the manifests alone: the run was trained anew since its responses were made, and not bit for bit the same."""
+    with suppress(FailureError, KeyError, TypeError):
+        trained = read_manifest(manifest_path(folder, "train", ""))
+        generated = read_manifest(manifest_path(folder, "generate", eval_id))
+        if trained is not None and generated is not None:
+            freed = folder.weights_freed
+            now = (
+                read_json(folder.freed)["digest"] if freed else weights_digest(folder.train, trained["files"])
+            )
+            return generated["made_from"] not in (None, now)
+    return False
+
+
 def weights_digest(train: Path, known: Mapping[str, str] | None = None) -> str | None:
     """What a training's weights are; None: there are none.
 

@@ -15,6 +15,9 @@ from sweeps.seen import Finished, Seen, look, measured
 from sweeps.store import STAGES, State
 from sweeps.sweep import Sweep
 
+OTHER_WEIGHTS = (
+    "its responses are of earlier weights: the run was trained anew, and not to the same bits (adadpo fsck)"
+)
 NAMES = [metric.name for metric in METRICS]
 JUDGED = [
     f"{name}{error}"
@@ -85,6 +88,8 @@ def _row(
     if finished is not None and scores is not None:
         values["mean_length"] = scores["mean_length"]
         flags = [flag["message"] for flag in scores.get("integrity", {}).get("flags", [])]
+        if finished["other_weights"]:
+            flags.append(OTHER_WEIGHTS)
         if quarantine_reasons(scores):
             shown = "quarantined"
         else:

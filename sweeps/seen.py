@@ -20,11 +20,11 @@ from sweeps.attempts import attempts
 from sweeps.errors import FailureError
 from sweeps.history import read_history
 from sweeps.judging import Evaluation
-from sweeps.manifests import stage_times
+from sweeps.manifests import is_of_other_weights, stage_times
 from sweeps.store import RunFolder, State, read_json, write_whole
 from sweeps.sweep import Sweep
 
-VERSION = 1  # of what is kept; raise it when `read_run` reads something else
+VERSION = 2  # of what is kept; raise it when `read_run` reads something else
 # A file may be written again within one tick of its file system's clock: what is this young is not kept.
 TICK_NS = 2_000_000_000
 
@@ -35,7 +35,7 @@ KL_ESTIMATES = [
 ]
 
 Finished = Mapping[str, Any]
-"""Of a run that is done: scores, and what `measured` and `spent` say."""
+"""Of a run that is done: scores, and what `measured`, `spent` and `is_of_other_weights` say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,12 @@ def read_run(folder: RunFolder, eval_id: str) -> dict[str, Any]:
         FailureError: one of them cannot be read.
     """
     scores = read_json(folder.evaluation(eval_id) / "scores.json", dict, SCORED)
-    return {"scores": scores, **measured(folder, eval_id), "spent": spent(folder, eval_id)}
+    return {
+        "scores": scores,
+        **measured(folder, eval_id),
+        "spent": spent(folder, eval_id),
+        "other_weights": is_of_other_weights(folder, eval_id),
+    }
 
 
 def measured(folder: RunFolder, eval_id: str) -> dict[str, Any]:

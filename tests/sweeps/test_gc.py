@@ -15,8 +15,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sweep_examples import TWO, adadpo, contents, files_of, opened, start, write_sweep
 
+from reports import load_results
 from sweeps import stages
 from sweeps.lease import held
+from sweeps.rows import OTHER_WEIGHTS
 from sweeps.store import read_json
 
 # As `two`, with six steps and a resume point at each.
@@ -339,6 +341,18 @@ def test_weights_that_come_back_differently_are_told(
     assert said == dict.fromkeys(
         (str(file.relative_to(done)) for file in files), "was not made from this train stage's result"
     )
+    # The report of the earlier responses says it of each run, that of the new ones of none; freed again, no less.
+    for _ in range(2):
+        for file, runs in ((two, 2), (other, 0)):
+            assert adadpo("report", file, "--store", done).code == 0
+            folder = opened(file, done).folder
+            assert (
+                sum(OTHER_WEIGHTS in run.flags for run in load_results(folder / "results.json").runs) == runs
+            )
+            assert ("its responses are of earlier weights" in (folder / "report.html").read_text()) == (
+                runs > 0
+            )
+        gc(done, "--weights", "--yes")
 
 
 @pytest.mark.parametrize(
