@@ -284,7 +284,7 @@ def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
 
 def parts(size: int) -> None:
     """The steps of a report, one by one, in this process."""
-    from reports import write_report, write_twins
+    from reports import write_report
     from sweeps import collect, study
     from sweeps.prompt_draws import prompt_draws
     from sweeps.rows import run_rows, run_scores
@@ -307,8 +307,7 @@ def parts(size: int) -> None:
         step("draws", lambda: prompt_draws(sweep, sweep.job.evaluation, scores))
         step("study", lambda: study.mirror(sweep))
         results = step("collect", lambda: collect.collect(sweep))
-        step("twins", lambda: write_twins(results, sweep.folder))
-        step("page", lambda: write_report(results, sweep.folder / "report.html"))
+        step("report", lambda: write_report(results, sweep.folder))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Everything here is a pure function of `analysis.results.Results`: no clock, no r
 """
 
 from reports.errors import ReportError
-from reports.files import load_results, write_report, write_twins
+from reports.files import load_results, write_report
 from reports.page import render_html
 
-__all__ = ["ReportError", "load_results", "render_html", "write_report", "write_twins"]
+__all__ = ["ReportError", "load_results", "render_html", "write_report"]

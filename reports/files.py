@@ -58,30 +58,24 @@ def _first_problems(error: ValidationError, limit: int = 5) -> str:
     return "; ".join(lines + more)
 
 
-def write_report(results: Results, path: str | Path) -> Path:
-    """Write the page, whole or not at all, and return where.
-
-    Raises:
-        ReportError: the file cannot be written.
-    """
-    path = Path(path)
-    write_whole(path, render_html(results))
-    return path
-
-
-def write_twins(results: Results, folder: str | Path) -> list[Path]:
-    """Write `tables/` and `figures/` into a folder, each file whole or not at all, and return their paths.
+def write_report(results: Results, folder: str | Path) -> list[Path]:
+    """Write `tables/`, `figures/` and last `report.html` into a folder, each file whole or not at all.
 
     Equal results give equal bytes.
+
+    Returns:
+        The files' paths, the page's first.
 
     Raises:
         ReportError: a file cannot be made or written.
     """
-    paths = []
-    for twin in twins_of(results, sections_of(results)):
-        paths.append(Path(folder) / twin.path)
-        write_whole(paths[-1], twin.make())
-    return paths
+    folder, sections, written = Path(folder), sections_of(results), []
+    for twin in twins_of(results, sections):
+        written.append(folder / twin.path)
+        write_whole(written[-1], twin.make())
+    page = folder / "report.html"
+    write_whole(page, render_html(results, sections))
+    return [page, *written]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

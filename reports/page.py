@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.results import Results
 from reports import declaration
-from reports.sections import sections_of
+from reports.sections import Section, sections_of
 from reports.shown import finalize
 from reports.twins import files_section
 
@@ -26,13 +27,17 @@ def environment() -> Environment:
     )
 
 
-def render_html(results: Results) -> str:
+def render_html(results: Results, sections: Sequence[Section] | None = None) -> str:
     """The report as one self-contained HTML page: no script, nothing from the network.
 
     Equal results give equal bytes. Every string is escaped; characters that hide or reorder text are shown as
     code points.
+
+    Args:
+        results: what it tells.
+        sections: of these results, where they are made already.
     """
-    sections = sections_of(results)
+    sections = sections_of(results) if sections is None else sections
     return (
         environment()
         .get_template("report.html")

@@ -26,7 +26,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
-    from reports import ReportError, load_results, write_report, write_twins
+    from reports import ReportError, load_results, write_report
     from reports.files import write_whole
     from sweeps.sweep import open_sweep
 
@@ -46,7 +46,7 @@ def export(
     try:
         if source.resolve() != (folder / "results.json").resolve():
             write_whole(folder / "results.json", source.read_bytes())
-        files = [write_report(results, folder / "report.html"), *write_twins(results, folder)]
+        files = write_report(results, folder)
     except ReportError as error:
         raise FailureError(str(error)) from error
     typer.echo(f"{results.sweep}: {len(files) + 1} files in {folder}")

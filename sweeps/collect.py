@@ -113,15 +113,14 @@ def collect(sweep: Sweep) -> Results:
 
 def write_results(sweep: Sweep) -> tuple[Results, Path]:
     """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder, and the page's path."""
-    from reports import write_report, write_twins
+    from reports import write_report
 
     results = collect(sweep)
     # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
     write_whole(
         sweep.folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
     )
-    write_twins(results, sweep.folder)
-    return results, write_report(results, sweep.folder / "report.html")
+    return results, write_report(results, sweep.folder)[0]
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:

@@ -80,7 +80,7 @@ def write_table_report(results: Results, folder: Path) -> Path:
     Raises:
         FailureError: a file cannot be written.
     """
-    from reports import ReportError, write_report, write_twins
+    from reports import ReportError, write_report
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder}: is a file; a table's report is a folder")
@@ -88,8 +88,7 @@ def write_table_report(results: Results, folder: Path) -> Path:
         folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
     )
     try:
-        write_twins(results, folder)
-        return write_report(results, folder / "report.html")
+        return write_report(results, folder)[0]
     except ReportError as error:
         raise FailureError(str(error)) from error
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import sweeps
 from analysis.results import Results
-from reports import load_results, write_report, write_twins
+from reports import load_results, write_report
 from sweeps.cli import app
 from sweeps.errors import UserError
 
@@ -33,12 +33,11 @@ def store_with(results: Results, root: Path) -> Path:
 
 
 def test_export_writes_everything_from_the_results(results: Results, tmp_path: Path) -> None:
-    """Checks the exported files against those that the report's own functions write, byte by byte."""
+    """Checks the exported files against those that the report's own function writes, byte by byte."""
     store = store_with(results, tmp_path)
     said = export(SMOKE, "-o", tmp_path / "out", "--store", store)
-    wanted = {"report.html": write_report(results, tmp_path / "own" / "report.html").read_bytes()}
-    for path in write_twins(results, tmp_path / "own"):
-        wanted[str(path.relative_to(tmp_path / "own"))] = path.read_bytes()
+    own = tmp_path / "own"
+    wanted = {str(path.relative_to(own)): path.read_bytes() for path in write_report(results, own)}
     wanted["results.json"] = (store / "sweeps" / "smoke" / "results.json").read_bytes()
     found = {
         str(path.relative_to(tmp_path / "out")): path.read_bytes()

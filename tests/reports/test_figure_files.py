@@ -14,7 +14,7 @@ from outside_tools import needed
 from sample_results import make_results
 
 from analysis.results import Results
-from reports import render_html, write_twins
+from reports import render_html, write_report
 from reports.pdf import figure_pdf
 from reports.sections import sections_of
 from reports.standalone import Picture, pictures_in, standalone_svg
@@ -95,7 +95,7 @@ def test_pdf_is_vector(pictures: list[Picture], tmp_path: Path) -> None:
 def test_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     """Checks the twins of two processes with different clocks, hash seeds and folders, byte by byte."""
     here = Path(__file__).parent
-    code = "import sys, reports, sample_results as s; reports.write_twins(s.make_results(), sys.argv[1])"
+    code = "import sys, reports, sample_results as s; reports.write_report(s.make_results(), sys.argv[1])"
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / seed)],
@@ -117,7 +117,7 @@ def test_hostile_titles_stay_words(results: Results, tmp_path: Path) -> None:
     curves = [each.model_copy(update={"arm": bad, "name": f"{bad}; }}"}) for each in results.curves[:2]]
     declared = results.declared.model_copy(update={"baseline": bad})
     nasty = results.model_copy(update={"arms": arms, "curves": curves, "declared": declared, "audit": None})
-    written = write_twins(nasty, tmp_path)
+    written = write_report(nasty, tmp_path)
     figures = [path for path in written if path.parent.name == "figures"]
     assert figures
     for path in figures:
@@ -134,7 +134,7 @@ def test_hostile_titles_stay_words(results: Results, tmp_path: Path) -> None:
 
 def test_files_are_listed_with_links(results: Results, tmp_path: Path) -> None:
     """Checks the links in the page's list of files against the files that are written beside it."""
-    written = {str(path.relative_to(tmp_path)) for path in write_twins(results, tmp_path)}
+    written = {str(path.relative_to(tmp_path)) for path in write_report(results, tmp_path)[1:]}
     html = render_html(results)
     section = html[html.index('<h2 id="files">') :]
     assert set(re.findall(r'href="([^"]+)"', section)) == written
@@ -142,7 +142,7 @@ def test_files_are_listed_with_links(results: Results, tmp_path: Path) -> None:
 
 def test_nothing_to_draw_is_no_figure(tmp_path: Path) -> None:
     """Checks results without any run: what cannot be drawn has no file, and writing works."""
-    written = write_twins(make_results(missing=True), tmp_path)
+    written = write_report(make_results(missing=True), tmp_path)
     assert all(path.exists() for path in written)
     assert [path.name for path in written if path.suffix == ".svg"] == ["differences.svg"]
 

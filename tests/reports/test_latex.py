@@ -13,7 +13,7 @@ from test_report_hostile import changed
 
 from analysis import analyse
 from analysis.results import Results
-from reports import write_twins
+from reports import write_report
 from reports.methods_paragraph import methods_paragraph
 from reports.shown import Column, Missing, Table, Whole
 from reports.tex import escape, latex_table, with_characters
@@ -60,7 +60,7 @@ def analysed() -> Results:
 
 def test_the_document_compiles_and_shows_every_number(analysed: Results, tmp_path: Path) -> None:
     """Checks the compiled tables: means, SDs, estimate, interval and p of the results, and the methods paragraph."""
-    write_twins(analysed, tmp_path)
+    write_report(analysed, tmp_path)
     text = compiled(tmp_path / "tables")
     for cell in analysed.cells:
         if cell.metric == analysed.declared.primary and cell.mean is not None and cell.sd is not None:
@@ -79,7 +79,7 @@ def test_the_document_compiles_and_shows_every_number(analysed: Results, tmp_pat
 
 def test_tables_are_booktabs_and_siunitx(results: Results, tmp_path: Path) -> None:
     """Checks the source: rules of booktabs, S columns, minus signs, undefined as a dash with a note."""
-    write_twins(results, tmp_path)
+    write_report(results, tmp_path)
     source = (tmp_path / "tables" / "cells-others.tex").read_text(encoding="ascii")
     assert source.count(r"\toprule") == source.count(r"\bottomrule") == 4
     assert r"S[retain-explicit-plus,table-format=+1.3]" in source
@@ -123,7 +123,7 @@ def test_hostile_results_compile(tmp_path: Path) -> None:
         and nasty.evaluation.model_copy(update={"model": "y" * 1_000_000})
     )
     nasty = nasty.model_copy(update={"verdict": f"{nasty.verdict} {'x' * 1_000_000}", "evaluation": made})
-    write_twins(nasty, tmp_path)
+    write_report(nasty, tmp_path)
     assert sum(path.stat().st_size for path in (tmp_path / "tables").glob("*.tex")) < 2_000_000
     text = compiled(tmp_path / "tables")
     assert squeezed(r"\input{/etc/passwd} \write18{touch hacked} } \end{document}") in text
@@ -168,5 +168,5 @@ def test_a_long_table_breaks_over_pages(tmp_path: Path) -> None:
 
 def test_nothing_has_run_yet(tmp_path: Path) -> None:
     """Checks the document of a sweep without any run: it compiles, and says that there is no value."""
-    write_twins(make_results(missing=True), tmp_path)
+    write_report(make_results(missing=True), tmp_path)
     assert "norunhasavalue" in compiled(tmp_path / "tables")

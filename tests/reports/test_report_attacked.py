@@ -68,7 +68,7 @@ def told(browser: Browser, file: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def harmless(browser: Browser, whole: Results, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return told(browser, write_report(whole, tmp_path_factory.mktemp("harmless") / "page.html"))
+    return told(browser, write_report(whole, tmp_path_factory.mktemp("harmless"))[0])
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -77,7 +77,7 @@ def test_nothing_runs_asks_or_breaks(
 ) -> None:
     """Every string of the results, names and keys included, with the attack; the page against a harmless one."""
     attacked = changed(whole, lambda text: text if text in OURS else text + ATTACKS[attack])
-    file = write_report(attacked, tmp_path / "page.html")
+    file = write_report(attacked, tmp_path)[0]
     found = told(browser, file)
     assert found["canary"] is None
     assert found["title"] != "taken"

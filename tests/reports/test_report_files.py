@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.results import Results
-from reports import ReportError, load_results, write_report
+from reports import ReportError, load_results, render_html, write_report
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
@@ -50,19 +50,20 @@ def test_folder_is_not_a_file(tmp_path: Path) -> None:
 
 def test_report_replaces_the_old_one_whole(results: Results, tmp_path: Path) -> None:
     """Checks that writing makes folders, replaces a file, and leaves nothing else behind."""
-    path = tmp_path / "deep" / "report.html"
+    folder = tmp_path / "deep"
     for _ in range(2):
-        assert write_report(results, path) == path
-    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
-    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+        written = write_report(results, folder)
+    assert written[0] == folder / "report.html"
+    assert {path for path in folder.rglob("*") if path.is_file()} == set(written)
+    assert written[0].read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_failed_write_leaves_the_old_report(results: Results, tmp_path: Path) -> None:
     """Checks that a report that cannot be put in place is an error and leaves no temporary file."""
     (tmp_path / "report.html").mkdir()
     with pytest.raises(ReportError, match="cannot be written"):
-        write_report(results, tmp_path / "report.html")
-    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+        write_report(results, tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["figures", "report.html", "tables"]
 
 
 def test_results_json_of_other_writers(results: Results, tmp_path: Path) -> None:
@@ -71,4 +72,4 @@ def test_results_json_of_other_writers(results: Results, tmp_path: Path) -> None
     content["cells"][0]["mean"] = float("nan")
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert "not a finite number" in write_report(load_results(path), tmp_path / "r.html").read_text("utf-8")
+    assert "not a finite number" in render_html(load_results(path))

@@ -53,7 +53,7 @@ def sections(html: str) -> dict[str, str]:
 
 def test_public_names() -> None:
     """Checks the package's public names against the list that the conductor imports."""
-    assert reports.__all__ == ["ReportError", "load_results", "render_html", "write_report", "write_twins"]
+    assert reports.__all__ == ["ReportError", "load_results", "render_html", "write_report"]
 
 
 def test_visible_text_is_the_golden_one(results: Results) -> None:
