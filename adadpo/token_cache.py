@@ -30,7 +30,7 @@ def cached_token_pairs(
         pairs: the usable pairs.
         tokenizer: of the model to be trained.
         max_length: as for `tokenize_pairs`.
-        model_identity: of the model whose tokenizer and chat template these are.
+        model_identity: of the model whose tokenizer this is.
 
     Raises:
         DataError: as `tokenize_pairs`.
@@ -39,7 +39,7 @@ def cached_token_pairs(
         "version": TOKENS_VERSION,
         "pairs": _content(pairs),
         "model": model_identity,
-        "template": tokenizer.chat_template,
+        "tokenizer": _tokenizer(tokenizer),
         "max_length": max_length,
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
@@ -53,6 +53,14 @@ def _content(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         digest.update(json.dumps([pair.prompt, pair.chosen, pair.rejected]).encode())
     return digest.hexdigest()
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    """Sha256 over what it does with text; a model's name may stay the same when a branch on the hub goes on."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.dumps(tokenizer.get_vocab(), sort_keys=True) if fast is None else fast.to_str()
+    parts = [rules, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _pack(pairs: TokenPairs) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "device": gpu
         or f"CPU ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads)",
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "runs_of_job": len(job.runs),
         "batch": split(job, run),
         "speed": {name: getattr(run.config.train, name) for name in SPEED},
         "python": platform.python_version(),

@@ -215,6 +215,7 @@ def _generate(
     write_json(target / "config.json", job.evaluation.model_dump(mode="json"))
     described = {
         **kl_estimates(ratios),
+        "engine": job.evaluation.decoding.engine,
         "versions": workshop.versions(),
         "mean_tokens": sum(len(response.token_ids) for response in responses) / len(responses),
         "finished_share": sum(response.finished for response in responses) / len(responses),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -62,15 +63,26 @@ def test_packing(rows: list[tuple[list[int], ...]], dropped: list[tuple[int, str
     assert _unpack(_pack(pairs)) == pairs
 
 
-def test_what_decides_the_ids(base: Base, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against one change at a time: pairs, length, model and template each have a file of their own."""
+def test_what_decides_the_ids(base: Base, empty_cache: Path) -> None:
+    """Against one change at a time: pairs, length, model, template, vocabulary and end each have their own file."""
     cached(base)
     cached(base, count=6)
     cached(base, length=63)
     cached(base, model="other")
-    monkeypatch.setattr(base.tokenizer, "chat_template", base.tokenizer.chat_template + " ")
     cached(base)
-    assert len(files(empty_cache)) == 5
+    assert len(files(empty_cache)) == 4
+    other = copy.deepcopy(base.tokenizer)
+    for number, change in enumerate(
+        [
+            lambda: setattr(other, "chat_template", other.chat_template + " "),
+            lambda: other.add_tokens(["wood"]),
+            lambda: setattr(other, "eos_token", "wood"),
+        ],
+        start=5,
+    ):
+        change()
+        cached_token_pairs(chats(7), other, 64, model_identity="m")
+        assert len(files(empty_cache)) == number
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bytes", "other tensors", "changed"])

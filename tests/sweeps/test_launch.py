@@ -109,6 +109,9 @@ def test_provenance_holds_what_the_design_lists(finished: Path, small: Path) -> 
         "forward": "shared_prompt", "batching": "random", "precision": "float32", "gradient_checkpointing": False,
         "caches": True,
     }  # fmt: skip
+    assert found["runs_of_job"] == 8
+    (generation,) = folder.path.glob("eval/*/generation.json")
+    assert json.loads(generation.read_text())["engine"] == "transformers"
     assert found["command"][1:3] == ["launch", str(small)]
     assert found["model"]["identity"] == run.config.model == "tiny-random-llama-v1"
     assert found["data"]["identity"] == run.config.data
