@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,36 @@ def test_nothing_heavy_is_imported(words: list[str], finished: Path) -> None:
         assert not {"numpy", "scipy", "ruamel.yaml"} & loaded
     if words[0] == "status":
         assert not {"numpy", "scipy", "pandas"} & loaded
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.05, 0.1, 0.2, 0.3, 0.5])
+def test_interrupted_while_it_starts(seconds: float) -> None:
+    """Exit code 130 and one line, whatever is being imported; later, the command may have ended before."""
+    code = "from sweeps.entry import main; print('up', flush=True); main()"
+    command = [sys.executable, "-c", code, "check", str(CONFIGS / "quickstart.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert (process.returncode, len(said.splitlines())) in (
+        [(130, 1)] if seconds < 0.2 else [(130, 1), (0, 0)]
+    )
+    assert said.startswith("adadpo: interrupted") or not said
+
+
+def test_the_program_starts_there() -> None:
+    """pyproject.toml names the entry that the test above interrupts; where SIGINT is ignored (nohup), it stays so."""
+    project = tomllib.loads((CONFIGS.parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["adadpo"] == "sweeps.entry:main"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.argv = ['adadpo', '--help']\n"
+        "from sweeps.entry import main\ntry:\n    main()\nfinally:\n"
+        "    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "True\n"
 
 
 def test_every_command_says_what_it_does() -> None:
