@@ -46,16 +46,18 @@ class DesignCheck(Frozen):
     reasons: dict[str, str]  # field -> why it is None
 
 
-def measured_spreads(crossed: CrossedTest, source: str) -> Spreads | None:
-    """SDs from the variance components of finished runs; None without them, or when no run differs from another.
+def measured_spreads(crossed: CrossedTest, source: str) -> Spreads | str:
+    """SDs from the variance components of finished runs, or in words why they give none.
 
     Components that came out negative count as 0.
     """
     if crossed.components is None:
-        return None
+        return f"{source} give no SDs: they need 2 settings and 2 seeds without a missing pair"
     parts = crossed.components
     run, setting, seed = (math.sqrt(max(0.0, part)) for part in (parts.run, parts.setting, parts.seed))
-    return Spreads(run=run, setting=setting, seed=seed, source=source) if run + setting > 0 else None
+    if run + setting == 0:
+        return f"the differences of {source} are the same at every setting: SDs of 0 say nothing about further runs"
+    return Spreads(run=run, setting=setting, seed=seed, source=source)
 
 
 def check_design(
@@ -66,7 +68,7 @@ def check_design(
     alternative: Alternative,
     family: int = 1,
     effect: float | None = None,
-    spreads: Spreads | None = None,
+    spreads: Spreads | str | None = None,
     rng_seed: int = 0,
 ) -> DesignCheck:
     """What a sweep of so many settings and seeds can show about its primary metric.
@@ -78,7 +80,7 @@ def check_design(
         alternative: of the test.
         family: declared candidates, each with a test of its own.
         effect: true mean difference to find, in the metric's unit; None: not declared.
-        spreads: SDs, stated or measured; None: not known.
+        spreads: SDs, stated or measured; why finished runs give none; None: there are none.
         rng_seed: of the simulations.
 
     Raises:
@@ -87,9 +89,11 @@ def check_design(
     level = alpha / family
     fewest = fewest_settings(level, alternative)
     power, enough, detectable, reasons = None, None, None, {}
-    if spreads is None:
+    if not isinstance(spreads, Spreads):
         unknown = (
-            "SDs are not known: state compare.run_sd and compare.setting_sd, or measure them by finished runs"
+            f"{spreads}; state compare.run_sd and compare.setting_sd"
+            if spreads
+            else "SDs are not known: state compare.run_sd and compare.setting_sd, or measure them by finished runs"
         )
         reasons = dict.fromkeys(("spreads", "power", "enough_settings", "detectable"), unknown)
     else:
@@ -137,7 +141,7 @@ def check_design(
         smallest_p=smallest_p(settings, alternative),
         testable=settings >= fewest,
         fewest_settings=fewest,
-        spreads=spreads,
+        spreads=spreads if isinstance(spreads, Spreads) else None,
         power=power,
         enough_settings=enough,
         detectable=detectable,

@@ -92,17 +92,13 @@ def assets(
 
 def _given(text: str) -> tuple[Any, Path]:
     """A judge from the command line (a name, YAML, or a file of YAML), and where relative paths in it start."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from sweeps.yamlfile import load_yaml, read_yaml
 
-    file = None
     if not text.lstrip().startswith("{") and Path(text).suffix in (".yaml", ".yml", ".json"):
-        file = Path(text).expanduser().absolute()
-    try:
-        content = text if file is None else file.read_text(encoding="utf-8")
-        return YAML(typ="safe", pure=True).load(content), Path.cwd() if file is None else file.parent
-    except (YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"--judge {text!r}: {(str(error).splitlines() or [''])[0]}") from error
+        file = load_yaml(Path(text).expanduser().absolute())
+    else:
+        file = read_yaml(text, Path("--judge"), Path.cwd())
+    return file.data, file.folder
 
 
 def _judging(raw: dict[str, Any]) -> Judging:

@@ -56,8 +56,8 @@ def check_sweep(
     from analysis.comparison import compare
     from analysis.design import check_design, measured_spreads
 
-    def so_far(of: Sweep, seen: Seen) -> tuple[Spreads | None, NextSteps | None]:
-        """Of the finished runs: SDs of the primary metric's differences, and what to add."""
+    def so_far(of: Sweep, seen: Seen) -> tuple[Spreads | str | None, NextSteps | None]:
+        """Of the finished runs: SDs of the primary metric's differences or why there are none, and what to add."""
         if not seen.finished:
             return None, None
         declared = of.declared().model_copy(update={"primary": sweep.spec.compare.primary})
@@ -71,13 +71,12 @@ def check_sweep(
         return spreads, advise(found, runs=rows, declared=declared)[0]
 
     own, steps = so_far(sweep, seen or look(sweep))
-    spreads = _stated(sweep)
+    spreads: Spreads | str | None = _stated(sweep)
     if spreads is None and spreads_from is not None:
         spreads = so_far(spreads_from, look(spreads_from))[0]
-        if spreads is None:
-            raise UserError(
-                f"--sds-from {spreads_from.spec.name}: SDs need 2 settings and 2 seeds without a missing pair"
-            )
+        if spreads is None or isinstance(spreads, str):
+            why = spreads or "SDs need 2 settings and 2 seeds without a missing pair"
+            raise UserError(f"--sds-from {spreads_from.spec.name}: {why}")
     declared = sweep.spec.compare
     found = check_design(
         settings=sweep.settings_in_all,

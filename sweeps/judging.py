@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from adadpo.config import Decoding
 from adadpo.models import resolve_model
 from analysis.judges.config import AlpacaEval, Import, RewardModel, Rubric
+from sweeps.errors import UserError
 from sweeps.identity import digest, file_digest
 from sweeps.spec import Judging
 from sweeps.yamlfile import in_folder
@@ -66,7 +67,8 @@ def judged_by(evaluation: Evaluation, evaluate: Judging, folder: Path) -> Evalua
     """The same responses under another judge or another formula for LC.
 
     Raises:
-        JudgeError, ModelError, OSError: the judge or the calibration cannot be used; the message says why.
+        JudgeError, ModelError, OSError: the judge cannot be used; the message says why.
+        UserError: the calibration cannot be read.
     """
     config = None if evaluate.judge.kind == "none" else evaluate.judge
     if config is not None:
@@ -92,7 +94,7 @@ def judgement_id(evaluation: Evaluation, config: Rubric | AlpacaEval | RewardMod
     """The id of what turns responses into scores, as the judge's files and packages are now.
 
     Raises:
-        JudgeError, ModelError, OSError: they cannot be read.
+        JudgeError, ModelError, OSError, UserError: they cannot be read.
     """
     from analysis.judges.factory import judge_identity
 
@@ -102,9 +104,18 @@ def judgement_id(evaluation: Evaluation, config: Rubric | AlpacaEval | RewardMod
         if config is None
         else judge_identity(config, lambda name: resolve_model(name).identity),
         "lc_method": evaluation.lc_method,
-        "calibration": None if evaluation.calibration is None else file_digest(Path(evaluation.calibration)),
+        "calibration": None
+        if evaluation.calibration is None
+        else _calibration_digest(evaluation.calibration),
     }
     return digest(described)
+
+
+def _calibration_digest(path: str) -> str:
+    try:
+        return file_digest(Path(path))
+    except OSError as error:
+        raise UserError(f"cannot read calibration {path}: {error.strerror}") from error
 
 
 def _located(config: BaseModel, folder: Path) -> dict[str, str]:

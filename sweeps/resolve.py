@@ -127,6 +127,9 @@ def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[
     except (JudgeError, ModelError, OSError) as error:
         file.raise_if([Problem(("evaluate", "judge"), str(error))])
         raise
+    except UserError as error:
+        file.raise_if([Problem(("evaluate", "calibration"), str(error))])
+        raise
     seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
     runs = list(_runs(spec, seeds, model.identity, identities))
     file.raise_if(batch_problems(spec, runs))

@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -309,5 +310,20 @@ class Store:
 
 
 def open_store(chosen: Path | None) -> Store:
-    """`--store`, else ADADPO_STORE, else ./runs."""
-    return Store((chosen or Path(os.environ.get("ADADPO_STORE") or "runs")).expanduser().absolute())
+    """`--store`, else ADADPO_STORE, else ./runs.
+
+    Raises:
+        UserError: it cannot be a path.
+    """
+    given = chosen or Path(os.environ.get("ADADPO_STORE") or "runs")
+    try:
+        root = given.expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            root.stat()
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # too long, closed to this user, or ~somebody who is not a user here
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"store {str(given)!r}: {said}; choose another by --store") from error
+    return Store(root)

@@ -47,7 +47,13 @@ def mirror(sweep: Sweep) -> int:
         except Exception as error:
             if not in_journal(sweep):
                 raise FailureError(f"study.storage failed: {reason(sweep, error)}") from None
-            journal(sweep).unlink(missing_ok=True)  # damaged; it is only a mirror
+            try:
+                journal(sweep).unlink(missing_ok=True)  # damaged; it is only a mirror
+            except OSError as kept:
+                raise FailureError(
+                    f"the study is not written: {journal(sweep)} cannot be replaced ({kept.strerror}); "
+                    f"adadpo fsck {sweep.spec.name} --repair moves it aside"
+                ) from error
             return _mirror(sweep)
 
 

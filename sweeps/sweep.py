@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -194,10 +195,16 @@ def open_sweep(target: str, store: Store) -> Sweep:
     Raises:
         UserError: neither, or the file has problems.
     """
-    path = Path(target).expanduser()
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    try:
+        path = Path(target).expanduser()
+        is_file = path.suffix in (".yaml", ".yml") or path.is_file()
+        is_name = not is_file and (store.sweep(target) / "spec.yaml").is_file()
+    except (OSError, RuntimeError) as error:  # too long for a path, or ~somebody who is not a user here
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"no sweep {target!r}: {said}") from error
+    if is_file:
         file = load_yaml(path)
-    elif (store.sweep(target) / "spec.yaml").is_file():
+    elif is_name:
         folder = store.sweep(target)
         file = load_yaml(folder / "spec.yaml", origin_of(folder))
     else:
@@ -270,11 +277,11 @@ def _extend(sweep: Sweep, wanted: str) -> list[int]:
     have = list(dict.fromkeys([*sweep.seeds, *added]))
     try:
         if wanted.startswith("+"):
-            seeds = parse_seeds(f"{max(have) + 1}..{max(have) + int(wanted)}")
+            seeds = parse_seeds(f"{max(have) + 1}..{max(have) + _whole(wanted[1:])}")
         elif ".." in wanted:
             seeds = parse_seeds(wanted)
         else:
-            seeds = parse_seeds([int(word) for word in wanted.split(",")])
+            seeds = parse_seeds([_whole(word) for word in wanted.split(",")])
     except ValueError as error:
         raise UserError(
             f"--seeds {wanted!r}: give +N, a list such as 3,4 or a range such as 3..5 ({error})"
@@ -284,3 +291,9 @@ def _extend(sweep: Sweep, wanted: str) -> list[int]:
         raise UserError(f"--seeds {wanted!r} adds nothing: the sweep has seeds {have}")
     write_json(sweep.folder / "seeds.json", [*added, *new])
     return new
+
+
+def _whole(word: str) -> int:
+    if not re.fullmatch(r"\s*[0-9]{1,10}\s*", word):
+        raise ValueError(f"{word!r} is no whole number below 2^32")
+    return int(word)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from sweeps.declaration import read_declaration
 from sweeps.errors import FailureError
 from sweeps.identity import digest
 from sweeps.run_checks import Finding, json_flaw
 from sweeps.seen import kept_at, misremembered
+from sweeps.study_storage import in_journal, journal
 from sweeps.sweep import Sweep
 
 DERIVED = ("results.json", "launched.json", "stopped.json", "finished.json")  # written again when needed
@@ -50,6 +53,8 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             load_results(results)
         except (ReportError, ValueError) as error:
             yield Finding(results, f"cannot be read: {str(error).splitlines()[0]}", "move")
+    if in_journal(sweep) and (said := _unusable(journal(sweep))):
+        yield Finding(journal(sweep), said, "move")
     declared = folder / "declared.json"
     if not declared.exists():
         if (folder / "launched.json").exists():
@@ -63,3 +68,12 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         return
     if content["digest"] != digest(content["compare"]):
         yield Finding(declared, "does not match its digest: it was changed after launch", "none")
+
+
+def _unusable(path: Path) -> str | None:
+    """Why a file cannot be written again in its place; what is in it does not matter."""
+    if path.exists() and not path.is_file():
+        return "is a folder" if path.is_dir() else "is no file"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "cannot be read and written by this user"
+    return None

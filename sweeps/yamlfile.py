@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from sweeps.errors import UserError
 
@@ -70,17 +71,31 @@ def load_yaml(path: Path, folder: Path | None = None) -> YamlFile:
         UserError: unreadable or not YAML, with line and column.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise UserError(f"no such file: {path}{hint}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = _place(content[: error.start].decode("utf-8"))
+        raise UserError(f"{path}:{place}: not UTF-8: byte 0x{content[error.start]:02x}") from error
+    return read_yaml(text.replace("\r\n", "\n"), path, folder or path.absolute().parent)
+
+
+def read_yaml(text: str, path: Path, folder: Path) -> YamlFile:
+    """`load_yaml` of text; `path`: what messages call it.
+
+    Raises:
+        UserError: not YAML, with line and column.
+    """
     if directive := re.search(r"^%YAML.*", text, re.MULTILINE):
         line = text[: directive.start()].count("\n") + 1
         raise UserError(f"{path}:{line}:1: {directive[0].strip()!r}: remove it, sweeps are read as YAML 1.2")
-    file = YamlFile(path, None, folder or path.absolute().parent)
+    file = YamlFile(path, None, folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ruamel's, on how to write it otherwise
@@ -95,12 +110,23 @@ def load_yaml(path: Path, folder: Path | None = None) -> YamlFile:
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         # The first line says it; ruamel's further lines explain how to switch the check off.
         raise UserError(f"{place}: {str(error.problem or error.context).splitlines()[0]}") from error
+    except ReaderError as error:
+        character = text[error.position]
+        raise UserError(
+            f"{path}:{_place(text[: error.position])}: {character!r} (U+{ord(character):04X}) is no character of YAML"
+        ) from error
     except (
         Exception
     ) as error:  # a scalar that does not fit its tag (!!bool abc) raises whatever ruamel trips over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not YAML: {reason}") from error
     return file
+
+
+def _place(before: str) -> str:
+    """Line and column of what comes after some text."""
+    line = before.count("\n") + 1
+    return f"{line}:{len(before) - (before.rfind(chr(10)) + 1) + 1}"
 
 
 def _plain(node: Any, location: Location, file: YamlFile) -> Any:

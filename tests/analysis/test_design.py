@@ -58,10 +58,26 @@ def test_measured() -> None:
     """SDs of a table of settings by seeds without interaction, by hand: settings differ, seeds do, runs do not."""
     table = [[0.0, 2.0], [1.0, 3.0], [2.0, 4.0]]
     found = measured_spreads(crossed_test(table), "this sweep")
-    assert found is not None
+    assert isinstance(found, Spreads)
     assert (found.run, found.setting, found.seed) == pytest.approx((0, 1, 2**0.5), abs=1e-7)
-    assert measured_spreads(crossed_test([[1.0], [2.0]]), "one seed") is None
-    assert measured_spreads(crossed_test([[1.0, 1.0], [1.0, 1.0]]), "no spread") is None
+    assert measured_spreads(crossed_test([[1.0], [2.0]]), "one seed's runs") == (
+        "one seed's runs give no SDs: they need 2 settings and 2 seeds without a missing pair"
+    )
+
+
+@pytest.mark.parametrize(
+    "table", [[[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [[1.0, 2.0], [1.0, 2.0]]]
+)
+def test_measured_without_spread(table: list[list[float]]) -> None:
+    """Differences that are the same at every setting: known, but of no use; not called unknown."""
+    why = measured_spreads(crossed_test(table), "the finished runs of x")
+    assert isinstance(why, str)
+    found = check_design(settings=9, seeds=2, alpha=0.05, alternative="two-sided", spreads=why)
+    assert found.spreads is found.power is found.detectable is None
+    assert found.reasons["power"] == (
+        "the differences of the finished runs of x are the same at every setting: SDs of 0 say nothing about further "
+        "runs; state compare.run_sd and compare.setting_sd"
+    )
 
 
 def test_nothing_known() -> None:

@@ -84,6 +84,7 @@ BAD_INPUT: dict[str, tuple[tuple[str, str], str | bytes | None, str]] = {
         json.dumps([PROMPT | {"weight": float("nan")}]),
         "NaN is not a number in JSON",
     ),
+    "calibration missing": (("limit: 8\n", "calibration: file.csv\n"), None, "cannot read calibration"),
     "baseline missing": (("limit: 8\n", "baseline: file.json\n"), None, "cannot read baseline outputs"),
     "baseline for other prompts": (
         ("limit: 8\n", "limit: 8\n  baseline: file.json\n"),
@@ -125,13 +126,32 @@ def test_bad_input_is_told_before_anything_is_spent(tmp_path: Path, case: str, c
         (["logs", "small", "arm=nobody"], "no run of small fits 'arm=nobody'"),
         (["retry", "small"], "nothing to retry in small"),
         (["extend", "small", "--seeds", "0"], "adds nothing: the sweep has seeds [0, 1]"),
+        (["extend", "small", "--seeds", "+1e9"], "'1e9' is no whole number below 2^32"),
+        (["judge", "small", "--judge", "{kind: "], "--judge:1:8: expected the node content, but found"),
+        (["judge", "small", "--judge", "no.yaml"], "no such file: "),
+        (["judge", "small", "--calibration", "no.csv"], "no.csv: No such file or directory"),
+        (["status", "s" * 300], "sss': File name too long"),
+        (["status", "~nobody-here/x"], "no sweep '~nobody-here/x': "),
     ],
 )
 def test_wrong_words_on_the_command_line(finished: Path, words: list[str], message: str) -> None:
     """Exit code 2 and a message that names the word."""
     answer = adadpo(*words, "--store", finished)
-    assert answer.code == 2
+    assert answer.code == 2, answer
     assert message in answer.err
+    assert "Errno" not in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("store", "why"), [("s" * 300, "File name too long"), ("~nobody-here/x", "home directory")]
+)
+def test_a_store_that_is_no_path(small: Path, store: str, why: str) -> None:
+    """Exit code 2, the option's value and why."""
+    answer = adadpo("status", small, "--store", store)
+    assert answer.code == 2, answer
+    assert answer.err.startswith(f"adadpo: store '{store}': ")
+    assert why in answer.err
 
 
 @pytest.mark.parametrize(

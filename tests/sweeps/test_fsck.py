@@ -206,6 +206,26 @@ def test_what_the_sweep_holds(places: tuple[Path, dict[str, Path]], two: Path) -
     assert mended["sweeps/two/declared.json"] is None
 
 
+def test_a_folder_in_place_of_the_study(places: tuple[Path, dict[str, Path]], two: Path) -> None:
+    """The report is written, then what is in the way is named, and by fsck; moved aside, the study is made again."""
+    store, _ = places
+    folder = store / "sweeps" / "two"
+    (folder / "study.journal").unlink()
+    (folder / "study.journal").mkdir()
+    (folder / "report.html").unlink()
+    answer = adadpo("report", two, "--store", store)
+    assert answer.code == 1
+    assert answer.err == (
+        f"adadpo: the study is not written: {folder / 'study.journal'} cannot be replaced (Is a directory); "
+        "adadpo fsck two --repair moves it aside\n"
+    )
+    assert (folder / "report.html").exists()
+    assert fsck(store)[:2] == (1, {"sweeps/two/study.journal": "is a folder"})
+    assert fsck(store, "--repair")[0] == 0
+    assert adadpo("report", two, "--store", store).code == 0
+    assert (folder / "study.journal").is_file()
+
+
 def confirmatory(store: Path) -> list[str]:
     """What stands against it, by the report."""
     return list(read_json(store / "sweeps" / "two" / "results.json")["declaration_changed"])

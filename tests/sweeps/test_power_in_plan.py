@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up_results import make_up
 from sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
 
 from sweeps.identity import digest
@@ -75,6 +76,23 @@ def test_sds_of_finished_runs(finished: Path, small: Path, tmp_path: Path) -> No
     missing = adadpo("plan", small, "--sds-from", file, "--store", finished)
     assert missing.code == 2
     assert "--sds-from nine" in missing.err
+
+
+def test_runs_that_do_not_differ(tmp_path: Path) -> None:
+    """Every difference 0: that they are finished and give no SDs is said, not that runs have to finish."""
+    file = write_sweep(tmp_path / "nine.yaml", NINE.replace("name: small", "name: nine"))
+    sweep = opened(file, tmp_path)
+    for run in sweep.job.runs:
+        make_up(sweep, run, 50.0)
+    why = (
+        "the differences of the finished runs of nine are the same at every setting: SDs of 0 say nothing about "
+        "further runs"
+    )
+    said = adadpo("plan", file, "--store", tmp_path).out
+    assert f"  power: not known: {why}; state compare.run_sd and compare.setting_sd\n" in said
+    other = write_sweep(tmp_path / "other.yaml", NINE.replace("name: small", "name: other"))
+    answer = adadpo("plan", other, "--sds-from", file, "--store", tmp_path)
+    assert (answer.code, answer.err) == (2, f"adadpo: --sds-from nine: {why}\n")
 
 
 def test_sds_are_stated_together(tmp_path: Path) -> None:

@@ -341,9 +341,9 @@ HOSTILE = {
     "{kind: alpaca_eval, base_url: 'http://me:sk-0123456789@h/v1'}": "--judge: base_url must hold no user, password",
     "{kind: import, path: ../../nowhere}": "--judge: no annotations to import: there is no file",
     "{kind: reward_model, model: '<b>'}": "--judge: unknown model '<b>'",
-    "nowhere.yaml": "--judge 'nowhere.yaml': [Errno 2] No such file",
-    "{kind: rubric": "--judge '{kind: rubric'",
-    "!!python/object/apply:os.system [ls]": "could not determine a constructor for the tag",
+    "nowhere.yaml": "no such file: ",
+    "{kind: rubric": "--judge:1:",
+    "!!python/object/apply:os.system [ls]": "--judge: ",
     "{kind: alpaca_eval, config: ../../nowhere, max_cost: 1}": "--judge: no annotators configuration '",
 }  # fmt: skip
 

@@ -325,9 +325,16 @@ def test_problems_are_told_at_their_place(tmp_path: Path, case: str) -> None:
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     """Bytes, a missing file, a folder: each a message."""
     file = tmp_path / "sweep.yaml"
-    file.write_bytes(b"name: \xff\xfe\n")
-    with pytest.raises(UserError, match=r"cannot read .*sweep\.yaml: 'utf-8' codec can't decode byte 0xff"):
-        load_yaml(file)
+    for content, said in (
+        (b"name: \xff\xfe\n", "1:7: not UTF-8: byte 0xff"),
+        ("a: é\r\nbé: ".encode() + b"\xe9\n", "2:5: not UTF-8: byte 0xe9"),
+        ("a: é\nbé: x\0y\n".encode(), r"2:6: '\x00' (U+0000) is no character of YAML"),
+        (b"a: b\r\nc: d\r\n\x07: 1", r"3:1: '\x07' (U+0007) is no character of YAML"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            load_yaml(file)
+        assert str(caught.value) == f"{file}:{said}"
     with pytest.raises(UserError, match=r"no such file: .*swep\.yaml; did you mean .*sweep\.yaml\?"):
         load_yaml(tmp_path / "swep.yaml")
     with pytest.raises(UserError, match="Is a directory"):
