@@ -46,7 +46,7 @@ def device() -> torch.device:
 def twin(base: Base) -> Any:
     """The base's modules once more, on its own weights: what adapters are put on, and leaves those as they are.
 
-    A copy of the weights is half a second of a run of SmolLM2-135M, and as much memory as the model.
+    A copy of the weights takes as much memory as the model, and of SmolLM2-135M 0.2 s twice in a run.
     """
     return copy.deepcopy(base.model, {id(weight): weight for weight in base.model.parameters()})
 
