@@ -17,7 +17,8 @@ Value = float | int | str | bool | None
 class Frozen(BaseModel):
     """A value: immutable, and every unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built at first use: most commands import these models and use few.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class SignedRank(Frozen):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sweeps.resolve import PlannedRun
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 # What the stages of a run cost, roughly, as shares; measured on the quickstart.
 SHARES = {"baseline": (0.0, 0.0), "train": (0.0, 0.55), "generate": (0.55, 0.35), "KL": (0.9, 0.1)}
@@ -26,6 +28,8 @@ class SweepProgress:
     """Shows how far a sweep is; `finished` may start above 0 when earlier launches did some of the runs."""
 
     def __init__(self, console: Console, total: int, finished: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn  # `status` wants the names of runs alone
+
         self.console, self.total, self.finished = console, total, finished
         self.first = finished
         self.started = time.monotonic()

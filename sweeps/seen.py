@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from sweeps.attempts import attempts
 from sweeps.errors import FailureError
 from sweeps.history import read_history
@@ -112,11 +114,8 @@ def misremembered(sweep: Sweep) -> list[str]:
 
 def _kept(path: Path, eval_id: str) -> dict[str, Any]:
     """Run id -> what was kept of it; empty where nothing is, or it is of something else or damaged."""
-    with (
-        suppress(OSError, ValueError, KeyError, TypeError, RecursionError),
-        path.open(encoding="utf-8") as stream,
-    ):
-        content = json.load(stream)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = from_json(path.read_bytes())  # as json.loads, in half the time
         if content["version"] == VERSION and content["evaluation"] == eval_id:
             return dict(content["runs"])
     return {}
