@@ -91,11 +91,18 @@ class Cluster:
     def kill_node(self, name: str) -> None:
         """A power cut: the daemon and everything that runs on the node, at once."""
         self.kill_slurmd(name)
-        gone = [pid for pid in self._processes() if self.node_of(pid) == name]
-        # slurmstepd first: it would tell slurmctld that its job ended, which a node without power does not.
-        for pid in sorted(gone, key=lambda pid: "SLURM_JOB_ID" in _environ(pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for _ in range(
+            200
+        ):  # one may be born while others are killed, and a dead one takes a moment to be gone
+            gone = [pid for pid in self._processes() if self.node_of(pid) == name]
+            if not gone:
+                return
+            # slurmstepd first: it would tell slurmctld that its job ended, which a node without power does not.
+            for pid in sorted(gone, key=lambda pid: "SLURM_JOB_ID" in _environ(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        raise TimeoutError(f"processes of {name} outlive SIGKILL: {gone}")
 
     def workers(self) -> list[int]:
         """Processes that jobs started, on any node."""
