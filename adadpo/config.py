@@ -56,9 +56,8 @@ class TrainSettings(Settings):
     forward: Literal["shared_prompt", "trl"] = "shared_prompt"
     # random: TRL's order; by_length: at random too, with pairs of like length in a step, so that less is padding
     batching: Literal["random", "by_length"] = "random"
-    caches: bool = (
-        True  # token ids and reference log-probabilities of other runs serve this one; False: none do
-    )
+    # Token ids and reference log-probabilities of other runs serve this one; False: none do.
+    caches: bool = True
     checkpoint_steps: int | None = Field(default=None, gt=0)  # resume point every so many steps
     checkpoint_minutes: float | None = Field(
         default=15.0, gt=0

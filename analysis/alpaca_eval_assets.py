@@ -103,9 +103,8 @@ def official_calibration(cache: Path) -> Calibration:
     Raises:
         AssetError: a file is missing or changed, or the prompts are not in the official order.
     """
-    from analysis.calibration import (
-        read_calibration,  # numpy, which whoever asks for names alone does without
-    )
+    # It imports numpy, which whoever asks for names alone does without.
+    from analysis.calibration import read_calibration
 
     assets = list_assets(cache, [CALIBRATION, PROMPTS])
     if absent := [f"{asset.path} is {asset.status}" for asset in assets if asset.status != "present"]:

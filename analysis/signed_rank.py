@@ -121,9 +121,8 @@ def _below_in_floats(ranks: tuple[int, ...], total: int) -> NDArray[np.float64]:
     counts, spare = np.ones(half + 1), np.empty(half + 1)  # patterns with a sum of at most k: of no rank, one
     reached, scale = 0, 1.0
     for rank in ranks:
-        end = (
-            min(reached + rank, half) + 1
-        )  # beyond, all patterns are within, or it follows from the other half
+        # Beyond, all patterns are within, or it follows from the other half.
+        end = min(reached + rank, half) + 1
         counts[reached + 1 : end] = scale
         kept = min(rank, end)
         spare[:kept] = counts[:kept]

@@ -9,9 +9,8 @@ from types import FrameType
 
 def main() -> None:
     """The command line, `sweeps.cli`."""
-    heeded = (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )  # ignored under nohup, and so it stays
+    # Ignored under nohup, and so it stays.
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, _leave)
     from sweeps.cli import main as command
