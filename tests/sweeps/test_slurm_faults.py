@@ -56,16 +56,25 @@ class Running:
         return dict(self.command("status", "--json").json)
 
     def wait_for_steps(self) -> None:
-        """Until two more steps were made, with checkpoints."""
+        """Until two more steps were made, with checkpoints, and nothing but their job runs.
+
+        (What waited for a cancelled job, its judging and its report, runs for a moment beside the next one.)
+        """
 
         def steps() -> int:
             return sum(
                 len(file.read_text().splitlines()) for file in self.store.glob("*/train/history.jsonl")
             )
 
-        self.slurm.wait(lambda: steps() >= self.steps + 2 and any(self.owners()), 180, "steps")
+        def alone() -> bool:
+            running = [job for job, state in self.slurm.queue().items() if state == "RUNNING"]
+            self.job = running[0] if len(running) == 1 else ""
+            return bool(self.job)
+
+        self.slurm.wait(
+            lambda: steps() >= self.steps + 2 and any(self.owners()) and alone(), 180, "steps of one job"
+        )
         self.steps = steps()
-        [self.job] = [job for job, state in self.slurm.queue().items() if state == "RUNNING"]
 
     def owners(self) -> list[dict[str, Any]]:
         return [read_json(file) for file in self.store.glob("*/lease.json")]
