@@ -14,6 +14,7 @@ from analysis.results import Comparison, Curve, Evaluation, Results, RunRow, Sam
 from sweeps.audit import read_audit
 from sweeps.declaration import declaration_line, read_declaration
 from sweeps.history import load_history
+from sweeps.judged_runs import judged_runs
 from sweeps.lc_sensitivity import lc_sensitivity_of
 from sweeps.metrics import METRICS
 from sweeps.prompt_draws import prompt_draws
@@ -63,7 +64,8 @@ def collect(sweep: Sweep) -> Results:
         prompts=evaluation.n_prompts,
     )
     audit, not_shown = read_audit(sweep)
-    of_prompts = prompt_evidence(sweep, rows, scores, declared, draws)
+    judged = judged_runs(sweep, sweep.job.evaluation, scores)
+    of_prompts = prompt_evidence(sweep, rows, judged, declared, draws)
     return Results(
         sweep=sweep.spec.name,
         declared=declared,
@@ -86,7 +88,7 @@ def collect(sweep: Sweep) -> Results:
         curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
         samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
         judgements=judgements_of(sweep, rows, scores, found.comparisons[0]),
-        lc_sensitivity=lc_sensitivity_of(sweep, rows, scores),
+        lc_sensitivity=lc_sensitivity_of(sweep, rows, judged.data),
         search=search,
         audit=audit,
         next_steps=found.next_steps,

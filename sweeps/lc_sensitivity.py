@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from adadpo.models import cache_folder
 from analysis.results import LcComparison, RunRow
-from sweeps.judged_runs import judged_runs
 from sweeps.metrics import METRICS
 from sweeps.sweep import Sweep
 
@@ -16,17 +15,10 @@ if TYPE_CHECKING:
     from analysis.length_control import LcData
 
 
-def lc_sensitivity_of(
-    sweep: Sweep, rows: Sequence[RunRow], scores: Mapping[str, Mapping[str, Any]]
-) -> list[LcComparison]:
-    """Of `run_rows` and `run_scores` under the sweep's own evaluation; empty where nothing was judged.
-
-    Raises:
-        FailureError: annotations that the scores come from cannot be read any more.
-    """
+def lc_sensitivity_of(sweep: Sweep, rows: Sequence[RunRow], data: Mapping[str, LcData]) -> list[LcComparison]:
+    """Of `run_rows` and the data of `judged_runs`, by the sweep's own evaluation; empty where nothing was judged."""
     from analysis.lc_sensitivity import lc_sensitivity
 
-    data = judged_runs(sweep, sweep.job.evaluation, scores).data
     own = sweep.job.evaluation.lc_method
     formulas: dict[Any, Calibration | str | None] = {
         "length_controlled_v1": _official(),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.findings import FlippedPrompts, GridBest, PromptLevel
 from analysis.results import Declared, RunRow
 from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES
-from sweeps.judged_runs import JudgedRuns, annotations_of, judged_runs
+from sweeps.judged_runs import JudgedRuns, annotations_of
 from sweeps.metrics import METRICS
 from sweeps.sweep import Sweep
 
@@ -33,7 +33,7 @@ class PromptEvidence:
 def prompt_evidence(
     sweep: Sweep,
     rows: Sequence[RunRow],
-    scores: Mapping[str, Mapping[str, Any]],
+    judged: JudgedRuns,
     declared: Declared,
     draws: tuple[PromptBootstrap | None, str | None],
 ) -> PromptEvidence:
@@ -42,12 +42,12 @@ def prompt_evidence(
     Args:
         sweep: whose runs.
         rows: of `run_rows`.
-        scores: of `run_scores`.
+        judged: of `judged_runs`.
         declared: the comparison.
         draws: of `prompt_draws`.
 
     Raises:
-        FailureError: a file that the scores come from cannot be read any more.
+        FailureError: annotations cannot be read any more.
     """
     from analysis.flipped_prompts import flipped_prompts
     from analysis.prompt_level import prompt_level
@@ -57,10 +57,8 @@ def prompt_evidence(
     if boot is None:
         return PromptEvidence(None, reason, _bests(sweep, rows, declared, None, None), None, reason)
     level, reason = prompt_level(boot, rows, **plan)
-    evaluation = sweep.job.evaluation
-    judged = judged_runs(sweep, evaluation, scores)
     flips = flipped_prompts(
-        judged.data, rows, lambda run_id: annotations_of(sweep, evaluation, run_id), **plan
+        judged.data, rows, lambda run_id: annotations_of(sweep, sweep.job.evaluation, run_id), **plan
     )
     return PromptEvidence(
         prompt_level=level,
