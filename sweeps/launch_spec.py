@@ -48,6 +48,7 @@ class Local(Section):
     runs_per_gpu: int | None = Field(default=None, gt=0)
     runs_per_job: int | None = Field(default=None, gt=0)  # None: an equal share for each worker
     timeout_min: int = Field(default=24 * 60, gt=0)
+    huge_pages: bool = True  # of workers on a CPU, see `sweeps.allocator`
     tasks_per_node: int = Field(default=1, gt=0)  # processes that train one run together, one per GPU
     strategy: Strategy = "ddp"
     retries: Retries = {}

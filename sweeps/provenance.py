@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sweeps.allocator import allocator
 from sweeps.resolve import Job, PlannedRun
 
 SHARERS = "ADADPO_SHARERS"  # set for workers that share a GPU: how many they are
@@ -46,6 +47,7 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "runs_of_job": len(job.runs),
         "batch": split(job, run),
         "speed": {name: getattr(run.config.train, name) for name in SPEED},
+        "allocator": allocator(),
         "python": platform.python_version(),
         "packages": versions(),
         "git": git_state(),

@@ -6,13 +6,14 @@ import os
 
 
 def wait_briefly() -> None:
-    """Let OpenMP's threads spin for microseconds, then sleep; before torch is loaded, and unless the user says else.
+    """Let OpenMP's threads spin for a moment, then sleep; before torch is loaded, and unless the user says else.
 
-    Threads that spin long make torch 2.5 times slower on a machine that does something else too; threads that do not
-    spin at all make a training step a fifth slower and generation a third on one that does not.
+    Training of SmolLM2-135M (8 steps, two threads on two cores) took 11.2 s with a count of 1,000, 9.2 with 5,000 and 8.6
+    with 10,000 where nothing else ran; 14.4, 17.7 and some 24 where another process kept one core busy, and 2.5 times
+    as long with the library's own 300,000.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def threads_each(workers: int) -> int:

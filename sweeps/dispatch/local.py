@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sweeps.allocator import kept_memory
 from sweeps.attempts import needs_a_gpu_alone
 from sweeps.errors import FailureError
 from sweeps.launch_spec import Local
@@ -155,9 +156,11 @@ class _Workers:
         # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self.slots[slot] = executor.submit(
-                local_work, str(file), threads, ",".join(mine) or None, sharers
-            )
+            # Not beside a GPU: there, memory of the CPU that was taken once to load a model would never be given back.
+            with kept_memory(huge_pages=self.launch.huge_pages and not mine):
+                self.slots[slot] = executor.submit(
+                    local_work, str(file), threads, ",".join(mine) or None, sharers
+                )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
