@@ -8,9 +8,9 @@ import os
 def wait_briefly() -> None:
     """Let OpenMP's threads spin for a moment, then sleep; before torch is loaded, and unless the user says else.
 
-    Training of SmolLM2-135M (8 steps, two threads on two cores) took 11.2 s with a count of 1,000, 9.2 with 5,000 and 8.6
-    with 10,000 where nothing else ran; 14.4, 17.7 and some 24 where another process kept one core busy, and 2.5 times
-    as long with the library's own 300,000.
+    Training of SmolLM2-135M (8 steps, two threads on two cores) took 11.2 s with a count of 1,000, 9.2 with 5,000 and
+    8.6 with 10,000 where nothing else ran; 14.4, 17.7 and some 24 where another process kept one core busy, and 2.5
+    times as long with the library's own 300,000.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
