@@ -91,9 +91,8 @@ class Cluster:
     def kill_node(self, name: str) -> None:
         """A power cut: the daemon and everything that runs on the node, at once."""
         self.kill_slurmd(name)
-        for _ in range(
-            200
-        ):  # one may be born while others are killed, and a dead one takes a moment to be gone
+        # One may be born while others are killed, and a dead one takes a moment to be gone.
+        for _ in range(200):
             gone = [pid for pid in self._processes() if self.node_of(pid) == name]
             if not gone:
                 return
