@@ -8,8 +8,10 @@ import numpy as np
 
 from analysis.evidence import Equivalence as Equivalence
 from analysis.intervals import hodges_lehmann
-from analysis.signed_rank import finite, null_below
+from analysis.rank_sums import at_most
+from analysis.signed_rank import finite
 from analysis.values import Interval
+from analysis.walsh import WalshAverages
 
 
 def within_margin(interval: Interval, margin: float) -> bool | None:
@@ -54,10 +56,9 @@ def equivalence_test(differences: Iterable[float], margin: float, alpha: float =
     d = finite(differences)
     interval = hodges_lehmann(d, 1 - 2 * alpha)
     equivalent = within_margin(interval, margin)
-    first, second = np.triu_indices(len(d))
-    walsh = d[first] / 2 + d[second] / 2
-    below, _ = null_below(range(1, len(d) + 1))
-    p_above, p_below = (float(below[int(wrong.sum())]) for wrong in (walsh <= -margin, walsh >= margin))
+    ranks = np.arange(1, len(d) + 1)
+    # Walsh averages >= margin are those of -d that are <= -margin.
+    p_above, p_below = (at_most(ranks, WalshAverages(side).at_most(-margin)) for side in (d, -d))
     return Equivalence(
         margin=margin,
         alpha=alpha,

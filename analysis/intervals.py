@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import get_args
 
-import numpy as np
-
+from analysis.rank_sums import critical_sum
 from analysis.results import Alternative, Interval
-from analysis.signed_rank import finite, null_below
+from analysis.signed_rank import finite
+from analysis.walsh import WalshAverages
 
 
 def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> Interval:
@@ -36,13 +35,11 @@ def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> In
     _check_level(confidence)
     d = finite(differences)
     n = len(d)
-    first, second = np.triu_indices(n)
-    # Halves are added, since the sum of two large values may overflow.
-    walsh = np.sort(d[first] / 2 + d[second] / 2)
-    estimate = float(np.median(walsh))
+    walsh, pairs = WalshAverages(d), n * (n + 1) // 2
+    estimate = walsh.smallest((pairs + 1) // 2) / 2 + walsh.smallest(pairs // 2 + 1) / 2
     method = "Hodges-Lehmann, order statistics of the Walsh averages"
 
-    q, below = _quantile(n, (1 - confidence) / 2)
+    q, below = critical_sum(n, (1 - confidence) / 2)
     if q == 0:
         widest = f"{100 * (1 - 2 * 0.5**n):.4g}%"
         return Interval(
@@ -56,8 +53,8 @@ def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> In
         )
     return Interval(
         estimate=estimate,
-        low=float(walsh[q - 1]),
-        high=float(walsh[len(walsh) - q]),
+        low=walsh.smallest(q),
+        high=walsh.smallest(pairs + 1 - q),
         confidence=confidence,
         achieved=1 - 2 * below,
         method=method,
@@ -121,7 +118,11 @@ def sign_test(won: int, lost: int, alternative: Alternative = "two-sided") -> fl
     n = won + lost
 
     def at_most(k: int) -> float:
-        return float(sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+        ways = patterns = 1  # math.comb(n, 0), and the sum so far
+        for i in range(k):
+            ways = ways * (n - i) // (i + 1)
+            patterns += ways
+        return float(patterns / 2**n)
 
     if alternative == "greater":
         return at_most(lost)
@@ -137,13 +138,6 @@ def rank_biserial(w_plus: float, w_minus: float) -> float | None:
     """
     total = w_plus + w_minus
     return (w_plus - w_minus) / total if total else None
-
-
-def _quantile(n: int, tail: float) -> tuple[int, float]:
-    """The largest q with P(T <= q - 1) <= tail, and that P; T is the statistic of n untied differences."""
-    below, _ = null_below(range(1, n + 1))
-    q = int(np.searchsorted(below, tail, side="right"))
-    return q, float(below[q - 1]) if q else 0.0
 
 
 def _check_level(confidence: float) -> None:

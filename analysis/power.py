@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.evidence import Power
 from analysis.guard import guard_rejects
+from analysis.rank_sums import critical_sum
 from analysis.results import Alternative
-from analysis.signed_rank import null_below
 
 
 def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:
@@ -136,8 +136,7 @@ def rejects(
     w_minus = n * (n + 1) // 2 - w_plus
     statistic = {"two-sided": np.minimum(w_plus, w_minus), "greater": w_minus, "less": w_plus}[alternative]
     tail = alpha / 2 if alternative == "two-sided" else alpha
-    below, _ = null_below(range(1, n + 1))
-    critical = int(np.searchsorted(below, tail, side="right"))  # the smallest sum that does not reject
+    critical, _ = critical_sum(n, tail)  # the smallest sum that does not reject
     return np.asarray(statistic < critical)
 
 

@@ -1,22 +1,15 @@
-"""Wilcoxon's signed-rank test, exact for any ties and zeros."""
+"""Wilcoxon's signed-rank test, with ties and zeros, given their places."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import accumulate
+from collections.abc import Iterable
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.rank_sums import APPROXIMATE, EXACT, MOST_EXACT, at_most
 from analysis.results import Alternative, SignedRank, ZeroMethod
-
-# Sums of ranks up to this are counted in integers. Beyond it (some 300 differences with ties, 440 without) that would
-# take minutes and gigabytes; in floating point the probabilities are off by less than 1 part in 10^12.
-MOST_COUNTED = 100_000
-METHOD = "exact (dynamic programming over mid-ranks)"
 
 
 def signed_rank_test(
@@ -28,9 +21,9 @@ def signed_rank_test(
 ) -> SignedRank:
     """Test that differences are symmetric about 0, conditionally on their absolute values.
 
-    The null distribution of W+ puts 1/2^m on each sign pattern of the m non-zero differences. It is
-    enumerated exactly, so p is exact with ties and zeros too, where `scipy.stats.wilcoxon(method="exact")` is
-    not.
+    The null distribution of W+ puts 1/2^m on each sign pattern of the m non-zero differences. Up to 2,000 of them it
+    is enumerated, so p is exact with ties and zeros too, where `scipy.stats.wilcoxon(method="exact")` is not; beyond,
+    it is approximated as `rank_sums` says.
 
     Args:
         differences: paired differences [n], one per unit, in the metric's unit.
@@ -70,9 +63,8 @@ def signed_rank_test(
     total = int(doubled.sum())
 
     m = len(nonzero)
-    below, unit = null_below([int(r) for r in doubled])
-    lower = float(below[observed // unit])
-    upper = float(below[(total - observed) // unit])  # the distribution is symmetric
+    lower = at_most(doubled, observed)
+    upper = at_most(doubled, total - observed)  # the distribution is symmetric
     p_value = {"two-sided": min(1.0, 2 * min(lower, upper)), "greater": upper, "less": lower}[alternative]
     # Signs of zeros are not random, so their share moves both sums and no probability.
     split = n_zeros * (n_zeros + 1) / 4 if zero_method == "zsplit" else 0.0
@@ -86,75 +78,8 @@ def signed_rank_test(
         smallest_p=min(1.0, (2 if alternative == "two-sided" else 1) / 2**m),
         alternative=alternative,
         zero_method=zero_method,
-        method=METHOD,
+        method=EXACT if m <= MOST_EXACT else APPROXIMATE,
     )
-
-
-def null_below(ranks: Sequence[int]) -> tuple[NDArray[np.float64], int]:
-    """Distribution of the sum of positive ranks where each sign is as likely as the other.
-
-    Args:
-        ranks: positive integers [m]: ranks, or twice the mid-ranks where ties make halves.
-
-    Returns:
-        P(T <= k u) for k = 0, 1, ... up to sum(ranks) / u, and u, the ranks' greatest common divisor.
-    """
-    unit = math.gcd(*ranks) or 1
-    return _below(tuple(sorted(rank // unit for rank in ranks))), unit
-
-
-# The tests around one comparison ask for the same distribution again and again.
-@lru_cache(maxsize=8)
-def _below(ranks: tuple[int, ...]) -> NDArray[np.float64]:
-    total = sum(ranks)
-    if total <= MOST_COUNTED:
-        # int / int is correctly rounded however large the integers are.
-        found = np.array([count / 2 ** len(ranks) for count in accumulate(count_patterns(ranks))])
-    else:
-        found = _below_in_floats(ranks, total)
-    found.setflags(write=False)
-    return found
-
-
-def _below_in_floats(ranks: tuple[int, ...], total: int) -> NDArray[np.float64]:
-    half = total // 2
-    counts, spare = np.ones(half + 1), np.empty(half + 1)  # patterns with a sum of at most k: of no rank, one
-    reached, scale = 0, 1.0
-    for rank in ranks:
-        # Beyond, all patterns are within, or it follows from the other half.
-        end = min(reached + rank, half) + 1
-        counts[reached + 1 : end] = scale
-        kept = min(rank, end)
-        spare[:kept] = counts[:kept]
-        np.add(counts[kept:end], counts[: end - kept], out=spare[kept:end])  # into another array: no copy
-        counts, spare = spare, counts
-        reached = end - 1
-        scale *= 2
-        if scale == 2.0**512:  # a power of 2, so no digit changes
-            counts[:end] /= scale
-            scale = 1.0
-    found = np.ones(total + 1)
-    found[: half + 1] = counts / scale
-    found[half + 1 : total] = 1 - found[: total - 1 - half][::-1]
-    return found
-
-
-def count_patterns(ranks: Sequence[int]) -> list[int]:
-    """Number of sign patterns that give each sum of positive ranks: the coefficients of prod_i (1 + x^rank_i).
-
-    Args:
-        ranks: positive integers [m].
-
-    Returns:
-        Counts [sum(ranks) + 1] that add up to 2^m.
-    """
-    # All coefficients side by side in one integer, each in as many bytes as 2^m needs.
-    width = len(ranks) // 8 + 1
-    polynomial = 1
-    for rank in ranks:
-        polynomial += polynomial << (8 * width * rank)
-    written = polynomial.to_bytes(width * (sum(ranks) + 1), "little")
-    return [int.from_bytes(written[at : at + width], "little") for at in range(0, len(written), width)]
 
 
 def finite(differences: Iterable[float]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ class Frozen(BaseModel):
 
 
 class SignedRank(Frozen):
-    """Wilcoxon's signed-rank test, exact by dynamic programming."""
+    """Wilcoxon's signed-rank test, exact up to 2,000 differences; `method` says how its p was found."""
 
     n: int  # differences tested, zeros included
     zeros: int
@@ -33,7 +33,7 @@ class SignedRank(Frozen):
     smallest_p: float  # the smallest p this n can reach with this alternative
     alternative: Alternative
     zero_method: ZeroMethod
-    method: str  # "exact (dynamic programming over mid-ranks)"
+    method: str  # of the null distribution: "exact (dynamic programming over mid-ranks)", beyond 2,000 "saddlepoint …"
 
 
 class Interval(Frozen):
