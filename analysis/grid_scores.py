@@ -75,7 +75,7 @@ class GridScores:
             return weighted_win_rates(self.data[name], counts)
         found = np.full(len(weights), np.nan)
         if known and boot is not None:
-            found[:known] = boot.replicates[metric][boot.places[name], :known]
+            found[:known] = boot.drawn(metric, [boot.places[name]])[0, :known]
         start = self._start(name) if known < len(weights) else None
         if start is None:
             return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ SMALLEST_TAIL = 1e-12  # p-values below are given as this
 class DifferenceDraws:
     """Differences between the arms under the same draws of prompts for every run."""
 
-    values: Array  # [settings, seeds, replicates], the metric's unit; NaN: no value
+    values: Sequence[Array] | Array  # of each setting [seeds, replicates], the metric's unit; NaN: no value
     prompts: int  # drawn in each replicate
 
 
@@ -96,10 +97,9 @@ def guard_test(
     n_settings, n_seeds = table.shape
     prompt, reason = None, draws_reason
     if draws is not None:
-        if draws.values.shape[:2] != everything.shape:
-            raise ValueError(f"draws of {draws.values.shape[:2]} for a table of {everything.shape}")
-        kept = np.delete(np.delete(draws.values, without_settings, axis=0), without_seeds, axis=1)
-        prompt, reason = prompt_part(kept, draws.prompts, reach)
+        if (shape := (len(draws.values), len(draws.values[0]))) != everything.shape:
+            raise ValueError(f"draws of {shape} for a table of {everything.shape}")
+        prompt, reason = prompt_part(draws, reach, without_settings, without_seeds)
         prompts = draws.prompts
     common: dict[str, Any] = {
         "alternative": alternative,
@@ -161,14 +161,18 @@ def guard_test(
 
 
 def prompt_part(
-    values: Array, prompts: int, reach: float | None = None
+    draws: DifferenceDraws,
+    reach: float | None = None,
+    without_settings: Sequence[int] = (),
+    without_seeds: Sequence[int] = (),
 ) -> tuple[PromptPart | None, str | None]:
     """Variances of the mean difference over prompts, from differences under common draws.
 
     Args:
-        values: [settings K, seeds S, replicates].
-        prompts: drawn in each replicate.
+        draws: of K settings and S seeds; those of one setting are in memory at a time.
         reach: as for `guard_test`.
+        without_settings: numbers of those that are left out.
+        without_seeds: the same of seeds.
 
     Returns:
         The variances (with P / (P - 1), since draws are from the sample), or None and why there are none.
@@ -176,22 +180,24 @@ def prompt_part(
     Source: in a balanced design with as many replicates as one likes, `shared` is (MS_P - MS_KP - MS_SP + MS_KSP) /
     (K S P) of the three-way table, the estimate of the variance between prompts over P.
     """
-    n_settings, n_seeds, replicates = values.shape
+    settings = [k for k in range(len(draws.values)) if k not in set(without_settings)]
+    seeds = [s for s in range(len(draws.values[0])) if s not in set(without_seeds)]
+    n_settings, n_seeds, prompts = len(settings), len(seeds), draws.prompts
     if min(n_settings, n_seeds) < 2:
         return None, "needs 2 settings and 2 seeds"
     if prompts < 2:
         return None, f"needs 2 prompts, has {prompts}"
-    defined = values[:, :, ~np.isnan(values).any(axis=(0, 1))]
-    if (undefined := replicates - defined.shape[2]) > MAX_UNDEFINED * replicates or defined.shape[2] < 2:
+    replicates = draws.values[0].shape[1]
+    parts = _variances(draws.values, settings, seeds, np.ones(replicates, dtype=bool))
+    # A draw in which some run has no value is left out of all: only then a second look is needed.
+    defined = ~np.isnan(parts.sums)
+    if (undefined := int((~defined).sum())) > MAX_UNDEFINED * replicates or replicates - undefined < 2:
         return None, f"{undefined} of {replicates} draws of prompts have no value for some run"
+    if undefined:
+        parts = _variances(draws.values, settings, seeds, defined)
     scale = prompts / (prompts - 1)
-
-    def variance(of: Array) -> float:
-        """Sum over the leading axes of variances over draws."""
-        return float(of.var(axis=-1, ddof=1).sum()) * scale
-
-    everything = variance(defined.sum(axis=(0, 1)))
-    apart = everything - variance(defined.sum(axis=1)) - variance(defined.sum(axis=0)) + variance(defined)
+    everything = scale * float(parts.sums.var(ddof=1))
+    apart = everything + scale * (parts.of_pairs - parts.of_settings - parts.of_seeds)
     pairs = n_settings * (n_settings - 1) * n_seeds * (n_seeds - 1)
     return PromptPart(
         prompts=prompts,
@@ -200,6 +206,29 @@ def prompt_part(
         draws=replicates,
         reach=reach,
     ), None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Variances:
+    """Variances over draws, added up, and the sum of all differences in each draw."""
+
+    sums: Array
+    of_settings: float  # of the sum over each setting's seeds
+    of_seeds: float  # of the sum over each seed's settings
+    of_pairs: float
+
+
+def _variances(
+    values: Sequence[Array] | Array, settings: Sequence[int], seeds: Sequence[int], draws: NDArray[np.bool_]
+) -> _Variances:
+    by_seed = np.zeros((len(seeds), int(draws.sum())))
+    of_settings = of_pairs = 0.0
+    for k in settings:
+        of_setting = values[k][list(seeds)][:, draws]
+        by_seed += of_setting
+        of_settings += float(of_setting.sum(axis=0).var(ddof=1))
+        of_pairs += float(of_setting.var(axis=1, ddof=1).sum())
+    return _Variances(by_seed.sum(axis=0), of_settings, float(by_seed.var(axis=1, ddof=1).sum()), of_pairs)
 
 
 def squared_half_width(
@@ -294,14 +323,32 @@ def difference_draws(
         metric: one that it has.
         runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
     """
-    (size,) = {table.shape[1] for table in bootstrap.replicates.values()}
-    values = np.full((len(runs), len(runs[0]), size), np.nan)
-    for k, of_setting in enumerate(runs):
-        for s, pair in enumerate(of_setting):
-            if pair is not None and all(run in bootstrap.places for run in pair):
-                candidate, baseline = bootstrap.drawn(metric, [bootstrap.places[run] for run in pair])
-                values[k, s] = candidate - baseline
-    return None if np.isnan(values).all() else DifferenceDraws(values, bootstrap.n)
+    known = any(
+        pair is not None and all(run in bootstrap.places for run in pair) for row in runs for pair in row
+    )
+    return DifferenceDraws(_PairDraws(bootstrap, metric, runs), bootstrap.n) if known else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PairDraws(Sequence[Array]):
+    """Differences of one setting at a time: those of all settings of a large sweep are gigabytes."""
+
+    bootstrap: PromptBootstrap
+    metric: BootstrapMetric
+    runs: list[list[tuple[str, str] | None]]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, setting: Any) -> Any:
+        places = self.bootstrap.places
+        (size,) = {table.shape[1] for table in self.bootstrap.replicates.values()}
+        values = np.full((len(self.runs[setting]), size), np.nan)
+        for s, pair in enumerate(self.runs[setting]):
+            if pair is not None and all(run in places for run in pair):
+                candidate, baseline = self.bootstrap.drawn(self.metric, [places[run] for run in pair])
+                values[s] = candidate - baseline
+        return values
 
 
 def _tail(distance: float, half_width: Any) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class BootstrapDifference(BootstrapEstimate):
     p_value: float | None  # two-sided, from the percentile intervals; at least 2 / (replicates + 1)
 
 
+class Rows(Protocol):
+    """A row per run: an array, or what reads rows when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Runs and replicates."""
+
+    def __getitem__(self, at: list[int], /) -> Array:
+        """These rows [len(at), replicates]."""
+
+
 @dataclass(frozen=True, eq=False)
 class PromptBootstrap:
     """Replicates of every run under the same draws of prompts."""
@@ -69,7 +80,7 @@ class PromptBootstrap:
     calibration: str | None  # fingerprint
     n: int  # prompts drawn in each replicate: those that any run has
     estimates: Mapping[BootstrapMetric, Array]  # [runs], percent; NaN: undefined
-    replicates: Mapping[WinRate, Array]  # [runs, replicates], percent; NaN: undefined
+    replicates: Mapping[WinRate, Rows]  # [runs, replicates], percent; NaN: undefined
     reasons: Mapping[str, str]  # run -> why its length-controlled win rate is undefined
 
     def drawn(self, metric: BootstrapMetric, at: Sequence[int]) -> Array:

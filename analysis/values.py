@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,17 @@ class Frozen(BaseModel):
 
     # Built at first use: most commands import these models and use few.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Let values that were given the same fields share the set of their names.
+
+        It takes 728 bytes beyond 4 names, more than the rest of a value, and results hold hundreds of thousands.
+        """
+        given = self.__pydantic_fields_set__
+        object.__setattr__(self, "__pydantic_fields_set__", _GIVEN.setdefault(frozenset(given), given))
+
+
+_GIVEN: dict[frozenset[str], set[str]] = {}
 
 
 class SignedRank(Frozen):

@@ -81,7 +81,7 @@ def _numbers(results: Results) -> list[Fact]:
     return [
         Fact(f"Difference in {metric.label}", with_unit(difference, metric), "Hodges–Lehmann estimate"),
         Fact(f"{confidence} interval", interval(estimate, metric.decimals), metric.unit),
-        Fact("Exact Wilcoxon test", tested, f"over {plural(units, 'setting')}" if units else ""),
+        Fact("Wilcoxon signed-rank test", tested, f"over {plural(units, 'setting')}" if units else ""),
         Fact("Design", f"{len(results.settings)} × {len(results.seeds)}", "settings × seeds per arm"),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -78,8 +79,8 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
     return [page, *written]
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) under a temporary name, then give it its own; folders are made.
+def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file (text as UTF-8, or its pieces) under a temporary name, then give it its own; folders are made.
 
     Raises:
         ReportError: the file cannot be written.
@@ -89,7 +90,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                for piece in [content] if isinstance(content, str | bytes) else content:
+                    file.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -141,7 +141,7 @@ def primary_table(results: Results) -> Table:
         "confirmatory" if first and first.confirmatory and not results.declaration_changed else "exploratory"
     )
     caption = (
-        f"{titled(metric)}, minus {declared.baseline}: Hodges–Lehmann estimate and exact Wilcoxon signed-rank test "
+        f"{titled(metric)}, minus {declared.baseline}: Hodges–Lehmann estimate and Wilcoxon signed-rank test "
         f"over settings, averaged over seeds ({declared.alternative}, α = {exact_p(declared.alpha)}, {status})"
     )
     return Table(caption, [Column("Arm"), *(Column(title, True) for title in titles)], rows)

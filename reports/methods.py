@@ -49,7 +49,8 @@ def notes_of(results: Results) -> list[Fact]:
         ),
         Fact(
             "The test",
-            "Wilcoxon's signed-rank test with its exact null distribution, ties and zeros included. "
+            "Wilcoxon's signed-rank test with its exact null distribution, ties and zeros included (of more than 2,000 "
+            "settings an approximation, which the test then names). "
             f"Differences are rounded to {rounding} before ranking; numbers on this page are rounded "
             "afterwards, for display only. The interval inverts the test, so it has one of the few levels "
             "that a discrete distribution allows.",

@@ -110,7 +110,7 @@ def _power(found: list[Power], metric: Metric) -> Table:
     ]
     first = found[0]
     note = (
-        f"By simulation ({first.simulations:,} sweeps): exact signed-rank test at α = {exact_p(first.alpha)}, and the "
+        f"By simulation ({first.simulations:,} sweeps): signed-rank test at α = {exact_p(first.alpha)}, and the "
         "verdict, which needs the guard of settings and seeds too (what prompts share is not in it), with the "
         f"SDs measured here: run {decimal(first.run_sd, metric.decimals + 1)}, "
         f"setting {decimal(first.setting_sd, metric.decimals + 1)}, "

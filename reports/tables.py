@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 
 from analysis.evidence import CrossedTest, Equivalence, Inference, SettingsWon
 from analysis.results import Comparison, Interval, Results, SignedRank, Value
@@ -19,6 +20,7 @@ from reports.text import clean, shorten
 
 # What a spreadsheet would run as a formula when a cell begins with it (OWASP, "CSV injection").
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+PIECE = 5000  # rows that are in memory as text at once
 _TEST = ("alternative", "n", "zeros", "ties", "w_plus", "w_minus", "p_value", "smallest_p")
 _COUNTS = ("rank_biserial", "won", "tied", "lost", "sign_p_value")
 _KEY = ("metric", "candidate", "baseline", "confirmatory")
@@ -27,7 +29,7 @@ _RUN_NOTES = ("flags", "reason")
 _RUN_COLUMNS = ("run_id", "arm", "setting", "seed", "state", "wall_seconds")
 
 
-def runs_csv(results: Results) -> str:
+def runs_csv(results: Results) -> Iterator[str]:
     """One row per run: identity, state, wall time in seconds, hyperparameters, every metric, notes."""
     axes = list(
         dict.fromkeys([*results.axes, *(axis for run in results.runs for axis in run.hyperparameters)])
@@ -47,13 +49,13 @@ def runs_csv(results: Results) -> str:
     return _csv([*_RUN_COLUMNS, *titles, *metrics, *_RUN_NOTES], rows)
 
 
-def cells_csv(results: Results) -> str:
+def cells_csv(results: Results) -> Iterator[str]:
     """One row per arm, setting and metric: number of runs, mean and SD over seeds (ddof = 1)."""
     rows = ([each.metric, each.setting, each.arm, each.n, each.mean, each.sd] for each in results.cells)
     return _csv(["metric", "setting", "arm", "n", "mean", "sd"], rows)
 
 
-def differences_csv(results: Results) -> str:
+def differences_csv(results: Results) -> Iterator[str]:
     """One row per comparison, setting and seed: candidate minus baseline, beside the setting's n, mean and SD."""
     header = [*_KEY, "setting", "seed", "difference", "setting_n", "setting_mean", "setting_sd"]
     rows: Iterable[Sequence[Value]] = (
@@ -65,7 +67,7 @@ def differences_csv(results: Results) -> str:
     return _csv(header, rows)
 
 
-def comparisons_csv(results: Results) -> str:
+def comparisons_csv(results: Results) -> Iterator[str]:
     """One row per comparison: the signed-rank test over settings, the estimate with its interval, counts."""
     header = [*_KEY, *_TEST, "adjusted_p", "family", *_INTERVAL, *_COUNTS, "missing_pairs", "reason"]
     rows: Iterable[Sequence[Value]] = (
@@ -84,7 +86,7 @@ def comparisons_csv(results: Results) -> str:
     return _csv(header, rows)
 
 
-def sensitivity_csv(results: Results) -> str:
+def sensitivity_csv(results: Results) -> Iterator[str]:
     """One row per other test of the same differences, and per rule for missing runs."""
     header = [*_KEY, "test", *_TEST, *_INTERVAL, "reason"]
     rows: Iterable[Sequence[Value]] = (
@@ -96,7 +98,7 @@ def sensitivity_csv(results: Results) -> str:
     return _csv(header, rows)
 
 
-def curves_csv(results: Results) -> str:
+def curves_csv(results: Results) -> Iterator[str]:
     """One row per logged value: quantity, run and step."""
     rows: Iterable[Sequence[Value]] = (
         [each.name, each.arm, each.setting, each.seed, step, value]
@@ -106,7 +108,7 @@ def curves_csv(results: Results) -> str:
     return _csv(["name", "arm", "setting", "seed", "step", "value"], rows)
 
 
-CSV_TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
+CSV_TABLES: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
     "runs.csv": ("Every run: hyperparameters, state, every metric", runs_csv),
     "cells.csv": ("Mean and SD per cell", cells_csv),
     "differences.csv": ("Paired differences per setting and seed", differences_csv),
@@ -148,12 +150,13 @@ def _fields(value: _Test | Interval | Comparison | None, names: Sequence[str]) -
     return [getattr(value, name, None) for name in names]
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_field(title) for title in header])
-    writer.writerows(map(_field, row) for row in rows)
-    return text.getvalue()
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[str]:
+    """The text in pieces of a few thousand rows: curves of many runs are many megabytes."""
+    everything = chain([header], rows)
+    while piece := list(islice(everything, PIECE)):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(map(_field, row) for row in piece)
+        yield text.getvalue()
 
 
 def _field(value: Value) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ class Twin:
 
     path: str
     holds: str
-    make: Callable[[], str | bytes]
+    make: Callable[[], str | bytes | Iterable[str]]
 
 
 def twins_of(results: Results, sections: Sequence[Section]) -> Iterator[Twin]:

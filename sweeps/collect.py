@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from sweeps.sweep import Sweep
 CURVES = ("reward_margin", "gradient_ratio", "loss", "chosen_logps", "rejected_logps")
 HELDOUT_CURVES = tuple(f"heldout_{name}" for name in HELDOUT)
 SAMPLES_PER_ARM = 6
+PIECE = 1000  # values of a list that are written at once
 # What the report says of every run's provenance and of its pairs.
 TRAINED = ("started", "host", "device", "python", "git", "model", "data")
 USED = ("train_pairs", "truncated_pairs", "left_out")
@@ -118,11 +119,29 @@ def write_results(sweep: Sweep) -> tuple[Results, Path]:
     from reports import write_report
 
     results = collect(sweep)
-    # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
-    write_whole(
-        sweep.folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
-    )
+    write_whole(sweep.folder / "results.json", results_json(results))
     return results, write_report(results, sweep.folder)[0]
+
+
+def results_json(results: Results) -> Iterator[str]:
+    """Results as they are kept, in pieces: as dictionaries and text they take more memory than they do."""
+    for place, name in enumerate(type(results).model_fields):
+        yield f"{', ' if place else '{'}{json.dumps(name)}: "
+        value = getattr(results, name)
+        if not isinstance(value, list):
+            yield _json(results, name)
+            continue
+        yield "["
+        for begin in range(0, len(value), PIECE):
+            piece = results.model_copy(update={name: value[begin : begin + PIECE]})
+            yield (", " if begin else "") + _json(piece, name)[1:-1]
+        yield "]"
+    yield "}\n"
+
+
+def _json(results: Results, name: str) -> str:
+    # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
+    return json.dumps(results.model_dump(include={name})[name], allow_nan=False)
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
@@ -231,33 +250,40 @@ def _provenance(sweep: Sweep) -> dict[str, str]:
         added = [seed for seed in sweep.seeds if seed not in content["seeds"]]
         if added:
             found["seeds added after launch"] = ", ".join(map(str, added))
-    sources = [sweep.store.run(run.run_id).path / "provenance.json" for run in sweep.job.runs]
-    trained = [read_json(path, dict, TRAINED) for path in sources if path.exists()]
-    for label, key in (("host", "host"), ("device", "device"), ("python", "python")):
-        values = sorted({str(row[key]) for row in trained})
-        if values:
-            found[f"trained on ({label})"] = ", ".join(values)
-    metrics = [sweep.store.run(run.run_id).metrics for run in sweep.job.runs]
-    used = [read_json(path, dict, USED) for path in metrics if path.exists()]
-    if used:
-        first = used[0]
+    return found | _trained(sweep)
+
+
+def _trained(sweep: Sweep) -> dict[str, str]:
+    """What the runs say of how they were trained; read one after the other, since all of them take 3 kB a run."""
+    found: dict[str, str] = {}
+    first: dict[str, Any] | None = None
+    different: dict[str, set[str]] = {key: set() for key in ("host", "device", "python", "commit")}
+    started: set[str] = set()
+    for run in sweep.job.runs:
+        path = sweep.store.run(run.run_id).path / "provenance.json"
+        if not path.exists():
+            continue
+        said = read_json(path, dict, TRAINED)
+        first = first or said
+        started = {min(started | {said["started"]}), max(started | {said["started"]})}
+        for key in ("host", "device", "python"):
+            different[key].add(str(said[key]))
+        if said["git"]:
+            different["commit"].add(said["git"]["commit"][:12] + ("+changes" if said["git"]["diff"] else ""))
+    for key in ("host", "device", "python"):
+        if different[key]:
+            found[f"trained on ({key})"] = ", ".join(sorted(different[key]))
+    metrics = (sweep.store.run(run.run_id).metrics for run in sweep.job.runs)
+    used = next((read_json(path, dict, USED) for path in metrics if path.exists()), None)
+    if used is not None:
         found["pairs"] = (
-            f"{first['train_pairs']} for training, {first.get('heldout_pairs', 0)} held out; "
-            f"{len(first['left_out'])} left out (named in each run's metrics.json), "
-            f"{first['truncated_pairs']} cut at max_length"
+            f"{used['train_pairs']} for training, {used.get('heldout_pairs', 0)} held out; "
+            f"{len(used['left_out'])} left out (named in each run's metrics.json), "
+            f"{used['truncated_pairs']} cut at max_length"
         )
-    if trained:
-        found["trained from"] = (
-            f"{min(r['started'] for r in trained)} to {max(r['started'] for r in trained)}"
-        )
-        commits = sorted(
-            {
-                row["git"]["commit"][:12] + ("+changes" if row["git"]["diff"] else "")
-                for row in trained
-                if row["git"]
-            }
-        )
-        found["trained at commit"] = ", ".join(commits) or "not a git checkout"
-        found["model"] = trained[0]["model"]["identity"]
-        found["training data"] = trained[0]["data"]["identity"]
+    if first is not None:
+        found["trained from"] = f"{min(started)} to {max(started)}"
+        found["trained at commit"] = ", ".join(sorted(different["commit"])) or "not a git checkout"
+        found["model"] = first["model"]["identity"]
+        found["training data"] = first["data"]["identity"]
     return found

@@ -80,17 +80,14 @@ def _of_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> PromptBoot
     """From what lies beside the scores of the runs that count; None: of other prompts, or not of all of them."""
     if not same_draws(scores):
         return None
-    import numpy as np
-
     from analysis.prompt_bootstrap import PromptBootstrap
 
-    shape = (len(scores), 1 + REPLICATES)
-    wr, lc = np.empty(shape), np.empty(shape)
-    for place, (run_id, one) in enumerate(scores.items()):
-        values = read_replicates(sweep.store.run(run_id).evaluation(evaluation.eval_id), one["replicates"])
-        if values is None:
-            return None
-        wr[place], lc[place] = values
+    homes = [sweep.store.run(run_id).evaluation(evaluation.eval_id) for run_id in scores]
+    kept = read_replicates(homes, [one["replicates"] for one in scores.values()])
+    if kept is None:
+        return None
+    estimates, replicates = kept
+    wr, lc = estimates["win_rate"], estimates["length_controlled_win_rate"]
     first = next(iter(scores.values()))
     return PromptBootstrap(
         runs=tuple(scores),
@@ -98,11 +95,11 @@ def _of_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> PromptBoot
         calibration=first["calibration"],
         n=first["replicates"]["prompts"],
         estimates={
-            "win_rate": wr[:, 0],
-            "length_controlled_win_rate": lc[:, 0],
-            "lc_minus_wr": lc[:, 0] - wr[:, 0],
+            "win_rate": wr,
+            "length_controlled_win_rate": lc,
+            "lc_minus_wr": lc - wr,
         },
-        replicates={"win_rate": wr[:, 1:], "length_controlled_win_rate": lc[:, 1:]},
+        replicates=replicates,
         reasons={
             run_id: one["reason"]
             for run_id, one in scores.items()
@@ -147,7 +144,7 @@ def _write(path: Path, made_by: str, found: PromptBootstrap) -> None:
         "reasons": dict(found.reasons),
     }
     stream = io.BytesIO()
-    arrays = {f"replicates_{name}": values for name, values in found.replicates.items()}
+    arrays = {f"replicates_{name}": found.drawn(name, range(len(found.runs))) for name in found.replicates}
     arrays |= {f"estimates_{name}": values for name, values in found.estimates.items()}
     np.savez(stream, allow_pickle=False, told=np.array(json.dumps(told)), **arrays)
     write_whole(path, stream.getvalue())

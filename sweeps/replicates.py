@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.errors import FailureError
 from sweeps.evaluation import BOOTSTRAP_SEED, REPLICATES
 from sweeps.identity import digest
 from sweeps.manifests import REPLICATES_FILE
@@ -40,7 +42,7 @@ def replicates_file(
     import numpy as np
 
     # The value of all prompts first.
-    rows = [np.concatenate([found.estimates[name], found.replicates[name][0]]) for name in KEPT]
+    rows = [np.concatenate([found.estimates[name], found.drawn(name, [0])[0]]) for name in KEPT]
     stream = io.BytesIO()
     np.save(stream, np.array(rows), allow_pickle=False)
     content = stream.getvalue()
@@ -65,18 +67,71 @@ def same_draws(scores: Mapping[str, Mapping[str, Any]]) -> bool:
     return len(of) == 1 and None not in of
 
 
-def read_replicates(home: Path, said: Mapping[str, Any]) -> Array | None:
-    """A run's values [2 (`KEPT`), 1 + replicates], those of all prompts first; None: not there, or not as written.
+def read_replicates(
+    homes: Sequence[Path], said: Sequence[Mapping[str, Any]]
+) -> tuple[dict[WinRate, Array], dict[WinRate, KeptRows]] | None:
+    """Values of all prompts [runs], and the replicates, which stay in their files; None: not there, or not as written.
 
     Args:
-        home: folder of the run's evaluation.
-        said: of `replicates_file`.
+        homes: folder of each run's evaluation.
+        said: of each, by `replicates_file`.
     """
     import numpy as np
 
-    with suppress(OSError, ValueError, EOFError):
-        content = (home / REPLICATES_FILE).read_bytes()
-        if hashlib.sha256(content).hexdigest() == said["sha256"]:
+    estimates = {name: np.empty(len(homes)) for name in KEPT}
+    files = []
+    for place, home in enumerate(homes):
+        path = home / REPLICATES_FILE
+        try:
+            with path.open("rb") as stream:
+                written = os.fstat(stream.fileno()).st_mtime_ns
+                content = stream.read()
+            if hashlib.sha256(content).hexdigest() != said[place]["sha256"]:
+                return None
             found: Array = np.load(io.BytesIO(content), allow_pickle=False)
-            return found if found.shape == (len(KEPT), 1 + REPLICATES) else None
-    return None
+        except (OSError, ValueError, EOFError):
+            return None
+        if found.shape != (len(KEPT), 1 + REPLICATES) or found.dtype != np.float64:
+            return None
+        files.append((str(path), written, len(content) - found.nbytes))
+        for name, row in zip(KEPT, found, strict=True):
+            estimates[name][place] = row[0]
+    return estimates, {name: KeptRows(files, row) for row, name in enumerate(KEPT)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptRows:
+    """One metric's replicates, read from the runs' files whenever they are asked for: 16 kB a run are not held."""
+
+    files: Sequence[tuple[str, int, int]]  # path, time of writing, bytes before the numbers
+    row: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Runs and replicates."""
+        return len(self.files), REPLICATES
+
+    def __getitem__(self, at: list[int]) -> Array:
+        """These runs' replicates [len(at), replicates].
+
+        Raises:
+            FailureError: a file is not as it was when it was verified.
+        """
+        import numpy as np
+
+        found, size = np.empty((len(at), REPLICATES)), 8 * REPLICATES
+        for place, run in enumerate(at):
+            path, written, start = self.files[run]
+            try:
+                file = os.open(path, os.O_RDONLY)
+                try:
+                    as_verified = os.fstat(file).st_mtime_ns == written
+                    content = os.pread(file, size, start + self.row * (8 + size) + 8)
+                finally:
+                    os.close(file)
+            except OSError as error:
+                raise FailureError(f"{path} went away while it was read: {error}") from None
+            if not as_verified or len(content) != size:
+                raise FailureError(f"{path} was written anew while it was read: try again")
+            found[place] = np.frombuffer(content)
+        return found

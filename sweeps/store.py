@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,12 @@ FILES = {
 }
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
     """Write a file so that it is there whole or not at all: unique temporary name, fsync, rename.
+
+    Args:
+        path: of the file.
+        content: or its pieces, of which one at a time is in memory.
 
     Raises:
         FailureError: the disk is full or the folder cannot be written.
@@ -49,10 +53,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        # surrogatepass would write broken UTF-8; a replaced character shows that something was wrong
-        data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            for piece in [content] if isinstance(content, str | bytes) else content:
+                # surrogatepass would write broken UTF-8; a replaced character shows that something was wrong
+                stream.write(piece.encode("utf-8", errors="replace") if isinstance(piece, str) else piece)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)

@@ -91,7 +91,7 @@ def test_prompts_against_a_three_way_analysis_of_variance() -> None:
     centred = y - y.mean(axis=2, keepdims=True)
     # n "draws" whose covariances are exactly those of the bootstrap over prompts, sum of products / n^2
     exact = y.mean(axis=2, keepdims=True) + centred * np.sqrt((n - 1) / n**2)
-    found, reason = prompt_part(exact, n)
+    found, reason = prompt_part(DifferenceDraws(exact, n))
     assert reason is None
     assert found is not None
 
@@ -154,7 +154,7 @@ def test_draws_of_the_real_bootstrap() -> None:
         names = (f"adadpo {place}", f"dpo {place}")
         ours, theirs = (boot.replicates["win_rate"][at[name]] for name in names)
         draws[place] = ours - theirs
-    found, _ = prompt_part(draws, n)
+    found, _ = prompt_part(DifferenceDraws(draws, n))
     assert found is not None
     assert found.total == pytest.approx(y.mean(axis=(0, 1)).var(ddof=1) / n, rel=0.1)
     covariances = np.cov(y.reshape(k * s, n)) / n
@@ -185,6 +185,22 @@ def test_one_prompt_and_undefined_draws() -> None:
     assert found.prompt is not None
     with pytest.raises(ValueError, match=r"draws of \(9, 3\) for a table of \(9, 2\)"):
         guard_test(table[:, :2], DifferenceDraws(values, 805))
+
+
+def test_draws_without_a_value_are_left_out_of_every_run() -> None:
+    """A few draws that some pair lacks, and a setting and a seed left out, against an array without them."""
+    values = RNG.standard_normal((6, 4, 300)) + RNG.standard_normal(300)
+    values[2, 1, 7] = values[5, 3, 200] = np.nan
+    kept = np.delete(values, [7, 200], axis=2)
+    found, _ = prompt_part(DifferenceDraws(values, 50))
+    expected, _ = prompt_part(DifferenceDraws(kept, 50))
+    assert found is not None
+    assert expected is not None
+    assert (found.shared, found.total) == pytest.approx((expected.shared, expected.total), rel=1e-12)
+    assert (found.draws, expected.draws) == (300, 298)
+    part, _ = prompt_part(DifferenceDraws(kept, 50), without_settings=[0, 4], without_seeds=[2])
+    cut, _ = prompt_part(DifferenceDraws(np.delete(np.delete(kept, [0, 4], axis=0), 2, axis=1), 50))
+    assert part == cut
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (6, 1)])

@@ -14,7 +14,7 @@ from reports.tables import CSV_TABLES
 
 
 def read(results: Results, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(CSV_TABLES[name][1](results), newline="")))
+    return list(csv.DictReader(io.StringIO("".join(CSV_TABLES[name][1](results)), newline="")))
 
 
 def written(value: object) -> str:

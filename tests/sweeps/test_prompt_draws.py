@@ -16,7 +16,7 @@ from analysis import bootstrap_difference, bootstrap_estimate
 from analysis.evidence import Guard
 from analysis.prompt_bootstrap import PromptBootstrap
 from sweeps.errors import FailureError
-from sweeps.evaluation import length_controlled
+from sweeps.evaluation import REPLICATES, length_controlled
 from sweeps.judged_runs import annotations_of, read_judged
 from sweeps.manifests import REPLICATES_FILE
 from sweeps.prompt_draws import prompt_draws
@@ -89,7 +89,10 @@ def test_what_lies_beside_the_scores(judged: Sweep, monkeypatch: pytest.MonkeyPa
         forbid_drawing(patch)
         of_runs = drawn(judged)
     together = drawn(judged, older(run_scores(judged)))
+    assert of_runs.replicates["win_rate"].shape == (2, REPLICATES)
+    assert not isinstance(of_runs.replicates["win_rate"], np.ndarray)  # they stay in their files
     for name in METRICS:
+        np.testing.assert_array_equal(of_runs.drawn(name, [1, 0]), together.drawn(name, [1, 0]))
         np.testing.assert_array_equal(of_runs.drawn(name, [0, 1]), together.drawn(name, [0, 1]))
         np.testing.assert_allclose(of_runs.estimates[name], together.estimates[name], rtol=0, atol=0)
     said = [
@@ -101,11 +104,18 @@ def test_what_lies_beside_the_scores(judged: Sweep, monkeypatch: pytest.MonkeyPa
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
+    # What was verified before is not mixed with what was written since, nor with what is gone.
+    with pytest.raises(FailureError, match="written anew while it was read: try again"):
+        of_runs.drawn("win_rate", [0])
+    file.rename(aside := file.with_name("aside"))
+    with pytest.raises(FailureError, match="went away while it was read"):
+        of_runs.drawn("win_rate", [0])
+    aside.rename(file)
     with monkeypatch.context() as patch:
         forbid_drawing(patch)
         with pytest.raises(AssertionError, match="computed again"):
             drawn(judged)
-    np.testing.assert_array_equal(drawn(judged).replicates["win_rate"], together.replicates["win_rate"])
+    np.testing.assert_array_equal(drawn(judged).drawn("win_rate", [0, 1]), together.drawn("win_rate", [0, 1]))
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
@@ -122,7 +132,7 @@ def test_other_prompts_are_other_draws(judged: Sweep) -> None:
     file.with_name(REPLICATES_FILE).write_bytes(content)
     found = drawn(judged, {first: scores[first], second: scores[second] | {"replicates": said}})
     assert found.n == len(rows) + 1
-    assert (found.replicates["win_rate"][1] != alone.replicates["win_rate"][0]).any()
+    assert (found.drawn("win_rate", [1]) != alone.drawn("win_rate", [0])).any()
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
@@ -138,18 +148,18 @@ def test_kept_until_something_changes(judged: Sweep, monkeypatch: pytest.MonkeyP
     drawn(judged, older(run_scores(judged)))
     kept.write_bytes(kept.read_bytes()[:-100])
     again = drawn(judged, older(run_scores(judged)))
-    np.testing.assert_array_equal(again.replicates["win_rate"], first.replicates["win_rate"])
+    np.testing.assert_array_equal(again.drawn("win_rate", [0, 1]), first.drawn("win_rate", [0, 1]))
     file = judged.store.run(other).evaluation(judged.eval_id) / "annotations.json"
     rows = read(file)
     rows[0]["preference"] = 3 - rows[0]["preference"]
     file.write_text(json.dumps(rows))
     changed = drawn(judged, older(run_scores(judged)))
-    assert (changed.replicates["win_rate"][1] != first.replicates["win_rate"][1]).any()
-    np.testing.assert_array_equal(changed.replicates["win_rate"][0], first.replicates["win_rate"][0])
+    assert (changed.drawn("win_rate", [1]) != first.drawn("win_rate", [1])).any()
+    np.testing.assert_array_equal(changed.drawn("win_rate", [0]), first.drawn("win_rate", [0]))
     with monkeypatch.context() as patch:
         forbid_drawing(patch)
         again = drawn(judged, older(run_scores(judged)))
-    np.testing.assert_array_equal(again.replicates["win_rate"], changed.replicates["win_rate"])
+    np.testing.assert_array_equal(again.drawn("win_rate", [0, 1]), changed.drawn("win_rate", [0, 1]))
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty"], indirect=True)
@@ -181,10 +191,8 @@ def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
     assert enough.prompt is not None
     found = drawn(sweep)
     signs = {run.run_id: 1 if run.arm == "adadpo" else -1 for run in sweep.job.runs}
-    mean = (
-        sum(signs[run] * values for run, values in zip(found.runs, found.replicates["win_rate"], strict=True))
-        / 4
-    )
+    values = found.drawn("win_rate", range(len(found.runs)))
+    mean = np.array([signs[run] for run in found.runs]) @ values / 4
     assert enough.prompt.total == pytest.approx(float(np.var(mean, ddof=1)) * 8 / 7, rel=1e-9)
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_half_a_surrogate_is_written_as_a_mark(tmp_path: Path) -> None:
     """A model may produce half of a surrogate pair, which UTF-8 cannot hold."""
     write_whole(tmp_path / "file", "a\ud800b")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "a?b"
+
+
+def test_pieces_are_one_file(tmp_path: Path) -> None:
+    """Pieces against the whole; one that cannot be made leaves the old file and nothing beside it."""
+    file = tmp_path / "file"
+    write_whole(file, iter(["é", "\ud800", "b"]))
+    assert file.read_text(encoding="utf-8") == "é?b"
+
+    def pieces() -> Iterator[str]:
+        yield "new"
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_whole(file, pieces())
+    assert file.read_text(encoding="utf-8") == "é?b"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("content", ["", '{"a": 1', "\x00\x00", "[" * 100_000, "[]", "null"])
