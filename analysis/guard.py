@@ -180,8 +180,8 @@ def prompt_part(
     Source: in a balanced design with as many replicates as one likes, `shared` is (MS_P - MS_KP - MS_SP + MS_KSP) /
     (K S P) of the three-way table, the estimate of the variance between prompts over P.
     """
-    settings = [k for k in range(len(draws.values)) if k not in set(without_settings)]
-    seeds = [s for s in range(len(draws.values[0])) if s not in set(without_seeds)]
+    settings = np.delete(np.arange(len(draws.values)), without_settings).tolist()
+    seeds = np.delete(np.arange(len(draws.values[0])), without_seeds).tolist()
     n_settings, n_seeds, prompts = len(settings), len(seeds), draws.prompts
     if min(n_settings, n_seeds) < 2:
         return None, "needs 2 settings and 2 seeds"
