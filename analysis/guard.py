@@ -323,10 +323,17 @@ def difference_draws(
         metric: one that it has.
         runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
     """
-    known = any(
-        pair is not None and all(run in bootstrap.places for run in pair) for row in runs for pair in row
-    )
-    return DifferenceDraws(_PairDraws(bootstrap, metric, runs), bootstrap.n) if known else None
+    at = bootstrap.places
+    places = [
+        [
+            (at[pair[0]], at[pair[1]]) if pair and pair[0] in at and pair[1] in at else None
+            for pair in of_setting
+        ]
+        for of_setting in runs
+    ]
+    if not any(pair for of_setting in places for pair in of_setting):
+        return None
+    return DifferenceDraws(_PairDraws(bootstrap, metric, places), bootstrap.n)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,18 +342,20 @@ class _PairDraws(Sequence[Array]):
 
     bootstrap: PromptBootstrap
     metric: BootstrapMetric
-    runs: list[list[tuple[str, str] | None]]
+    places: list[
+        list[tuple[int, int] | None]
+    ]  # [settings][seeds] candidate's and baseline's row; None: no pair
 
     def __len__(self) -> int:
-        return len(self.runs)
+        return len(self.places)
 
     def __getitem__(self, setting: Any) -> Any:
-        places = self.bootstrap.places
+        pairs = self.places[setting]
         (size,) = {table.shape[1] for table in self.bootstrap.replicates.values()}
-        values = np.full((len(self.runs[setting]), size), np.nan)
-        for s, pair in enumerate(self.runs[setting]):
-            if pair is not None and all(run in places for run in pair):
-                candidate, baseline = self.bootstrap.drawn(self.metric, [places[run] for run in pair])
+        values = np.full((len(pairs), size), np.nan)
+        for s, pair in enumerate(pairs):
+            if pair is not None:
+                candidate, baseline = self.bootstrap.drawn(self.metric, pair)
                 values[s] = candidate - baseline
         return values
 

@@ -29,6 +29,11 @@ APPROXIMATE = (
 )
 
 
+def method_of(n: int) -> str:
+    """How the probabilities of sums of n ranks are found, for people."""
+    return EXACT if n <= MOST_EXACT else APPROXIMATE
+
+
 def at_most(ranks: ArrayLike, k: int) -> float:
     """P(T <= k), T the sum of positive ranks.
 

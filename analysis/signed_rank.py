@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.rank_sums import APPROXIMATE, EXACT, MOST_EXACT, at_most
+from analysis.rank_sums import at_most, method_of
 from analysis.results import Alternative, SignedRank, ZeroMethod
 
 
@@ -78,7 +78,7 @@ def signed_rank_test(
         smallest_p=min(1.0, (2 if alternative == "two-sided" else 1) / 2**m),
         alternative=alternative,
         zero_method=zero_method,
-        method=EXACT if m <= MOST_EXACT else APPROXIMATE,
+        method=method_of(m),
     )
 
 

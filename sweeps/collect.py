@@ -257,16 +257,14 @@ def _trained(sweep: Sweep) -> dict[str, str]:
     """What the runs say of how they were trained; read one after the other, since all of them take 3 kB a run."""
     found: dict[str, str] = {}
     first: dict[str, Any] | None = None
-    different: dict[str, set[str]] = {key: set() for key in ("host", "device", "python", "commit")}
-    started: set[str] = set()
+    different: dict[str, set[str]] = {key: set() for key in ("started", "host", "device", "python", "commit")}
     for run in sweep.job.runs:
         path = sweep.store.run(run.run_id).path / "provenance.json"
         if not path.exists():
             continue
         said = read_json(path, dict, TRAINED)
         first = first or said
-        started = {min(started | {said["started"]}), max(started | {said["started"]})}
-        for key in ("host", "device", "python"):
+        for key in ("started", "host", "device", "python"):
             different[key].add(str(said[key]))
         if said["git"]:
             different["commit"].add(said["git"]["commit"][:12] + ("+changes" if said["git"]["diff"] else ""))
@@ -282,7 +280,7 @@ def _trained(sweep: Sweep) -> dict[str, str]:
             f"{used['truncated_pairs']} cut at max_length"
         )
     if first is not None:
-        found["trained from"] = f"{min(started)} to {max(started)}"
+        found["trained from"] = f"{min(different['started'])} to {max(different['started'])}"
         found["trained at commit"] = ", ".join(sorted(different["commit"])) or "not a git checkout"
         found["model"] = first["model"]["identity"]
         found["training data"] = first["data"]["identity"]

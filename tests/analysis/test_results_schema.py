@@ -12,6 +12,7 @@ from analysis_examples import DECLARED, LC, sweep
 from analysis import analyse_runs
 from analysis.results import SCHEMA_VERSION, Results
 from analysis.schema import described, models_of, results_page, results_schema
+from analysis.values import Interval
 from reports import ReportError, load_results
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,6 +62,17 @@ def test_results_fit_the_schema() -> None:
         Results.model_validate(json.loads(json.dumps(content, allow_nan=False))).schema_version
         == SCHEMA_VERSION
     )
+
+
+def test_a_changed_copy_leaves_the_others_as_they_are() -> None:
+    """Values share the set of the fields that they were given: a copy with one more has a set of its own."""
+    one, other = (
+        Interval(estimate=each, low=0, high=2, confidence=0.9, achieved=None, method="m") for each in (1, 1.5)
+    )
+    assert one.model_fields_set is other.model_fields_set
+    copy = one.model_copy(update={"reason": "why"})
+    assert copy.model_fields_set == other.model_fields_set | {"reason"}
+    assert "reason" not in other.model_fields_set
 
 
 @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, "1", None])
