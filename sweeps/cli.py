@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from rich.console import Console
 from sweeps import cli_audit, cli_export, cli_judge, cli_runs, cli_scores, cli_store
 from sweeps.cli_runs import JsonOption, StoreOption, SweepArgument, UntestableOption
 from sweeps.errors import FailureError, SweepError, UserError
+from sweeps.interrupting import interrupt
 from sweeps.store import open_store
 from sweeps.threads import wait_briefly
 
@@ -198,13 +198,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
-def _terminate(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # a polite kill leaves as Ctrl-C does: leases released, nothing half-written
-
-
 def main() -> None:
     """Run a command; errors that a user can mend are one message, without a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # A polite kill leaves as Ctrl-C does: leases released, nothing half-written.
+    signal.signal(signal.SIGTERM, interrupt)
     wait_briefly()  # workers inherit it
     # A large sweep is a million objects that live to the end; to look at them again and again is a fifth of `status`.
     gc.set_threshold(100_000, 50, 50)

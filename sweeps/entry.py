@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from types import FrameType
+
+from sweeps.interrupting import interrupt, leave
 
 
 def main() -> None:
@@ -12,21 +12,15 @@ def main() -> None:
     # Ignored under nohup, and so it stays.
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, leave)
     from sweeps.cli import main as command
 
     if heeded:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         command()
     except KeyboardInterrupt:  # between two statements of the command line's own
-        _leave(signal.SIGINT, None)
+        leave(signal.SIGINT, None)
     finally:
         if heeded:
-            signal.signal(signal.SIGINT, _leave)
-
-
-def _leave(signal_number: int, frame: FrameType | None) -> None:
-    # Without unwinding: C code that is being imported makes an ImportError of the exception, in many lines.
-    os.write(2, b"adadpo: interrupted\n")
-    os._exit(130)
+            signal.signal(signal.SIGINT, leave)

@@ -18,6 +18,7 @@ from rich.console import Console
 from sweeps.allocator import kept_memory
 from sweeps.attempts import needs_a_gpu_alone
 from sweeps.errors import FailureError
+from sweeps.interrupting import held_back, interrupt, postponed
 from sweeps.launch_spec import Local
 from sweeps.progress import SweepProgress
 from sweeps.provenance import SHARERS
@@ -34,6 +35,7 @@ PATIENCE_SECONDS = 3.0  # for a worker to leave in order
 
 def local_work(job_file: str, threads: int, gpu: str | None, sharers: int = 1) -> dict[str, str]:
     """`work` in a worker of `launch_local`; submitit hides every GPU from it, `gpu` is the one it may use."""
+    signal.signal(signal.SIGINT, interrupt)  # as a lease does it; the launcher sends the other
     signal.signal(signal.SIGTERM, _leave)
     os.environ[SHARERS] = str(sharers)
     if gpu is not None:
@@ -42,6 +44,8 @@ def local_work(job_file: str, threads: int, gpu: str | None, sharers: int = 1) -
 
 
 def _leave(signal_number: int, frame: FrameType | None) -> None:
+    if postponed(signal_number, frame):
+        return
     signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # asked twice: whatever it is doing
     raise KeyboardInterrupt
 
@@ -153,11 +157,13 @@ class _Workers:
         sharers = 1 if self.sharing is None else self.sharing.wanted
         executor = LocalExecutor(folder=file.parent)
         executor.update_parameters(timeout_min=self.launch.timeout_min, tasks_per_node=size)
-        # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone.
+        # Ctrl-C reaches everything that a terminal runs; workers are to be ended by the launcher alone, and it must
+        # know them for that: one whose submission is broken off would go on, or wait for its job for a minute.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             # Not beside a GPU: there, memory of the CPU that was taken once to load a model would never be given back.
-            with kept_memory(huge_pages=self.launch.huge_pages and not mine):
+            huge = self.launch.huge_pages and not mine
+            with held_back(signal.SIGTERM), kept_memory(huge_pages=huge):
                 self.slots[slot] = executor.submit(
                     local_work, str(file), threads, ",".join(mine) or None, sharers
                 )

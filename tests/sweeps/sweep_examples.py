@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.interrupting import interrupt
 from sweeps.spec import load_spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep
@@ -183,7 +184,7 @@ def _child(log: str, words: list[str], interruption: Interruption | None, enviro
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)  # as `sweeps.entry` does
     sys.argv = ["adadpo", *words]
     if interruption is not None:
         _arrange(*interruption)
@@ -218,6 +219,10 @@ def _arrange(place: str, times: int, number: int) -> None:
         from sweeps.lease import Holding
 
         Holding.report = passing(Holding.report)  # type: ignore[method-assign]
+    elif place == "worker":
+        from submitit.local.local import LocalJob
+
+        LocalJob.__init__ = passing(LocalJob.__init__)  # type: ignore[method-assign]
     else:
         name = {"rename": "replace", "move": "rename"}.get(place, place)
         setattr(os, name, passing(getattr(os, name)))

@@ -278,16 +278,12 @@ def test_two_launchers_do_each_run_once(two: Path, undisturbed: Path, tmp_path: 
     assert {path: what for path, what in contents(store).items() if path in expected} == expected
 
 
-def _workers(store: Path) -> list[int]:
-    """Processes whose command line names the store."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if (
-            "submitit.core._submit" in (line := " ".join(process.info["cmdline"] or []))
-            and str(store) in line
-        ):
-            found.append(process.pid)
-    return found
+def _workers(store: Path, module: str = "submitit.core._submit") -> list[int]:
+    """Processes of submitit whose command line names the store."""
+    lines = {
+        process.pid: " ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])
+    }
+    return [pid for pid, line in lines.items() if module in line and str(store) in line]
 
 
 def test_ctrl_c_leaves_no_worker_behind(tmp_path: Path, undisturbed: Path) -> None:
@@ -309,3 +305,16 @@ def test_ctrl_c_leaves_no_worker_behind(tmp_path: Path, undisturbed: Path) -> No
     inline = write_sweep(tmp_path / "two.yaml", TWO)
     assert adadpo("launch", inline, "--store", store).code == 0
     assert contents(store) == contents(undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_worker_is_not_forgotten_while_it_starts(number: signal.Signals, tmp_path: Path) -> None:
+    """Signalled when the second worker's process is there, but submitit has not handed its job over yet."""
+    store = tmp_path / "store"
+    file = write_sweep(tmp_path / "two.yaml", TWO.replace("executor: inline", "executor: local, workers: 2"))
+    answer = start(
+        tmp_path / "log", "launch", file, "--store", store, interruption=("worker", 2, number)
+    ).wait()
+    assert answer.code == 130, answer.out
+    assert _workers(store, "submitit.") == []
+    assert not list(store.rglob("lease.json"))

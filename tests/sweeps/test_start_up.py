@@ -72,7 +72,7 @@ def test_interrupted_while_it_starts(seconds: float) -> None:
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
     ended = [(0, 0), (-signal.SIGINT, 0)]  # the latter while the interpreter takes its handlers down
-    assert (process.returncode, len(said.splitlines())) in [(130, 1), *(ended if seconds >= 0.2 else [])]
+    assert (process.returncode, len(said.splitlines())) in [(130, 1), *(ended if seconds >= 0.1 else [])]
     assert said.startswith("adadpo: interrupted") or not said
 
 
