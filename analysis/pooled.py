@@ -53,8 +53,8 @@ def pooled_signed_rank(
         over_settings=valid,
         over_settings_unit=unit_of_test("setting", settings=settings, seeds=seeds, prompts=prompts),
         warning=f"descriptive: the {pairs} pairs are not independent, they share {settings} settings and {seeds} "
-        f"seeds, so p {format_p(pooled.p_value)} is too small where either matters; over the settings, "
-        f"p {format_p(valid.p_value)}",
+        f"seeds, and where either matters p comes out too small (here {format_p(pooled.p_value).removeprefix('= ')}); "
+        f"over the settings, p {format_p(valid.p_value)}",
     )
 
 

@@ -155,7 +155,11 @@ def _interval(interval: Interval, metric: Metric) -> str:
     if interval.low is None or interval.high is None or interval.achieved is None:
         return interval.reason or f"no {level} interval"
     low, high = (format_amount(x, metric, unit=False) for x in (interval.low, interval.high))
-    return f"{level} CI {low} to {high}, exact {100 * interval.achieved:.1f}%"
+    achieved = f"{100 * interval.achieved:.1f}%"
+    same = (
+        achieved == f"{100 * interval.confidence:.1f}%"
+    )  # of many settings; it may then be an approximation, too
+    return f"{level} CI {low} to {high}" + ("" if same else f", exact {achieved}")
 
 
 def _test(test: SignedRank, comparison: Comparison, alpha: float) -> str:

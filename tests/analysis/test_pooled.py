@@ -24,8 +24,8 @@ def test_pooled_is_descriptive() -> None:
     assert (pooled.over_settings_unit.n, pooled.over_settings_unit.independent) == (3, True)
     # Ranks are 1 and, three times, 3 before 5.5: sums of at most W- = 3 have 5 of 256 patterns.
     assert pooled.warning == (
-        "descriptive: the 8 pairs are not independent, they share 3 settings and 3 seeds, so p = .039 is too small "
-        "where either matters; over the settings, p = .250"
+        "descriptive: the 8 pairs are not independent, they share 3 settings and 3 seeds, and where either matters "
+        "p comes out too small (here .039); over the settings, p = .250"
     )
     assert PooledTest.model_validate_json(pooled.model_dump_json()) == pooled
     with pytest.raises(ValueError, match="at least one difference"):

@@ -195,6 +195,14 @@ def test_no_difference_at_all_is_no_equivalence() -> None:
     )
 
 
+def test_an_interval_that_has_its_level() -> None:
+    """Of 30 settings: 2 P(W <= 137) is .0497 (tables of the signed-rank test), so that "exact 95.0%" says nothing."""
+    _, sentence = verdict([[k - 9] for k in range(1, 31)])
+    assert re.search(r"points \(95% CI \S+ to \S+\), Wilcoxon signed-rank over 30 settings", sentence), (
+        sentence
+    )
+
+
 def test_inconclusive() -> None:
     """Settings that disagree against a sentence that decides nothing and claims no absence of an effect."""
     kind, sentence = verdict([[3, 3], [-2, -2], [4, 4], [1, 1], [-1, -1.5], [2, 2.5]])
