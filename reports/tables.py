@@ -155,8 +155,16 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Iterator[str
     everything = chain([header], rows)
     while piece := list(islice(everything, PIECE)):
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(map(_field, row) for row in piece)
+        csv.writer(text, lineterminator="\n").writerows(map(_fields_of, piece))
         yield text.getvalue()
+
+
+def _fields_of(row: Sequence[Value]) -> list[str | float]:
+    # Millions of them are numbers, which csv writes as `repr` does.
+    return [
+        value if type(value) is int or (type(value) is float and value == value) else _field(value)
+        for value in row
+    ]
 
 
 def _field(value: Value) -> str:

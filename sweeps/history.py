@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from sweeps.store import RunFolder, read_json, write_whole
+from sweeps.store import RunFolder, parse_json, read_json, write_whole
 
 
 def note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def _lines(folder: RunFolder) -> list[dict[str, Any] | None]:
         history.read_text(encoding="utf-8", errors="replace").splitlines() if history.exists() else ()
     ):
         try:
-            line = json.loads(text)
+            line = parse_json(text.encode())
         except (ValueError, RecursionError):
             line = None
         lines.append(line if isinstance(line, dict) else None)

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from sweeps.attempts import attempts
 from sweeps.errors import FailureError
 from sweeps.history import read_history
 from sweeps.judging import Evaluation
 from sweeps.manifests import is_of_other_weights, stage_times
-from sweeps.store import RunFolder, State, read_json, write_whole
+from sweeps.store import RunFolder, State, parse_json, read_json, write_whole
 from sweeps.sweep import Sweep
 
 VERSION = 2  # of what is kept; raise it when `read_run` reads something else
@@ -114,8 +112,8 @@ def misremembered(sweep: Sweep) -> list[str]:
 
 def _kept(path: Path, eval_id: str) -> dict[str, Any]:
     """Run id -> what was kept of it; empty where nothing is, or it is of something else or damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = from_json(path.read_bytes())  # as json.loads, in half the time
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        content = parse_json(path.read_bytes())
         if content["version"] == VERSION and content["evaluation"] == eval_id:
             return dict(content["runs"])
     return {}

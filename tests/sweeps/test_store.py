@@ -13,10 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sweep_examples import tiny_disk
 
 from sweeps.errors import FailureError, UserError
-from sweeps.store import FILES, STAGES, RunFolder, Store, open_store, read_json, write_json, write_whole
+from sweeps.store import (
+    FILES,
+    STAGES,
+    RunFolder,
+    Store,
+    open_store,
+    parse_json,
+    read_json,
+    write_json,
+    write_whole,
+)
 
 EVAL = "0123456789abcdef"
 
@@ -192,3 +204,64 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=r"cannot be written: .*; choose another by --store"):
             Store(root).require_writable()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON_VALUES, st.booleans(), st.integers(0, 400), st.binary(max_size=3))
+@settings(max_examples=400)
+def test_parse_json_is_json_loads(value: Any, escaped: bool, place: int, damage: bytes) -> None:
+    """Against the standard library, on JSON as it is and with bytes written over it."""
+    whole = json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+    for content in (whole, whole[:place] + damage + whole[place + len(damage) :]):
+        try:
+            expected = json.loads(content.decode("utf-8"))
+        except ValueError:
+            with pytest.raises(ValueError):  # noqa: PT011 -- of whatever kind: readers catch all
+                parse_json(content)
+        else:
+            assert repr(parse_json(content)) == repr(expected)  # NaN is itself, and -0.0 not 0.0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a": 1, "a": 2}',
+        b'"\\ud800"',
+        b'"\\ud83d\\ude00"',
+        b"[" * 500 + b"]" * 500,
+        b"\xef\xbb\xbf1",
+        b"1e999",
+        b"123456789012345678901234567890",
+        b"-NaN",
+        b"+1",
+        b"01",
+        b"1.",
+        b"nul",
+        b'"\t"',
+        b"",
+        b" 1 ",
+        b"1 2",
+        b"[1,]",
+    ],
+)
+def test_parse_json_at_the_edges(content: bytes) -> None:
+    """What parsers differ about."""
+    try:
+        expected = repr(json.loads(content.decode("utf-8")))
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011
+            parse_json(content)
+    else:
+        assert repr(parse_json(content)) == expected
+
+
+def test_a_heap_of_brackets() -> None:
+    """As json.loads: beyond what Python can nest."""
+    with pytest.raises(RecursionError):
+        parse_json(b"[" * 100_000)
