@@ -86,7 +86,7 @@ def analyse(
         rng_seed=rng_seed,
         around=around,
     )
-    next_steps, reason = advise(comparisons[0], runs=rows, declared=declared, prompts=prompts)
+    next_steps, reason = _next_steps(comparisons[0], rows, declared, prompts)
     diverged = Counter(run.arm for run in rows if run.state == "diverged")
     verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
     index = index_runs(rows)
@@ -102,4 +102,21 @@ def analyse(
         next_steps=next_steps,
         next_steps_reason=reason,
         power=measured_power(comparisons[0], declared=declared, rng_seed=rng_seed) if around else [],
+    )
+
+
+def _next_steps(
+    comparison: Comparison, runs: Sequence[RunRow], declared: Declared, prompts: int | None
+) -> tuple[NextSteps | None, str | None]:
+    inference = comparison.inference
+    if inference is None or comparison.test is None:
+        return None, comparison.test_reason
+    part = None if inference.guard is None else inference.guard.prompt
+    return advise(
+        inference.crossed,
+        settings=comparison.test.n,
+        runs=runs,
+        declared=declared,
+        prompts=prompts,
+        part=part,
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeps.errors import UserError
-from sweeps.metrics import METRICS
 from sweeps.rows import run_rows
 from sweeps.seen import Seen, look
 from sweeps.sweep import Sweep
@@ -52,28 +51,13 @@ def check_sweep(
     Raises:
         UserError: the other sweep's finished runs do not give SDs.
     """
-    from analysis.advice import advise
-    from analysis.comparison import compare
-    from analysis.design import check_design, measured_spreads
+    from analysis.design import check_design
 
-    def so_far(of: Sweep, seen: Seen) -> tuple[Spreads | str | None, NextSteps | None]:
-        """Of the finished runs: SDs of the primary metric's differences or why there are none, and what to add."""
-        if not seen.finished:
-            return None, None
-        declared = of.declared().model_copy(update={"primary": sweep.spec.compare.primary})
-        rows = run_rows(of, seen=seen)
-        metric = next(metric for metric in METRICS if metric.name == declared.primary)
-        planned: dict[str, Any] = {"settings": of.settings, "seeds": of.seeds, "arms": list(of.spec.arms)}
-        (found,) = compare(runs=rows, declared=declared, metrics=[metric], around=False, **planned)
-        if found.inference is None:
-            return None, None
-        spreads = measured_spreads(found.inference.crossed, f"the finished runs of {of.spec.name}")
-        return spreads, advise(found, runs=rows, declared=declared)[0]
-
-    own, steps = so_far(sweep, seen or look(sweep))
+    metric = sweep.spec.compare.primary
+    own, steps = _so_far(sweep, metric, seen or look(sweep))
     spreads: Spreads | str | None = _stated(sweep)
     if spreads is None and spreads_from is not None:
-        spreads = so_far(spreads_from, look(spreads_from))[0]
+        spreads = _so_far(spreads_from, metric, look(spreads_from))[0]
         if spreads is None or isinstance(spreads, str):
             why = spreads or "SDs need 2 settings and 2 seeds without a missing pair"
             raise UserError(f"--sds-from {spreads_from.spec.name}: {why}")
@@ -88,6 +72,30 @@ def check_sweep(
         spreads=spreads or own,
     )
     return found, steps
+
+
+def _so_far(of: Sweep, metric: str, seen: Seen) -> tuple[Spreads | str | None, NextSteps | None]:
+    """Of the finished runs: SDs of a metric's differences or why there are none, and what to add."""
+    if not seen.finished:
+        return None, None
+    import numpy as np
+
+    from analysis.advice import advise
+    from analysis.crossed import crossed_test
+    from analysis.design import measured_spreads
+    from analysis.difference_table import difference_table, setting_differences
+    from analysis.table import pair_by_setting
+
+    declared, rows = of.declared(), run_rows(of, seen=seen)
+    arms = {"baseline": declared.baseline, "candidate": declared.candidate}
+    pairs = pair_by_setting(rows, metric=metric, **arms, settings=of.settings, seeds=of.seeds)
+    table = difference_table(setting_differences(pairs))
+    settings = int((~np.isnan(table)).any(axis=1).sum())
+    if not settings:
+        return None, None
+    crossed = crossed_test(table, alternative=declared.alternative, confidence=1 - declared.alpha)
+    spreads = measured_spreads(crossed, f"the finished runs of {of.spec.name}")
+    return spreads, advise(crossed, settings=settings, runs=rows, declared=declared)[0]
 
 
 def design_lines(check: DesignCheck, steps: NextSteps | None, unit: str) -> list[str]:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from analysis.prompt_bootstrap import PromptBootstrap
 from analysis.results import Declared, Metric, RunRow
 
 LC = Metric(
@@ -46,3 +49,20 @@ def sweep(differences: Sequence[Sequence[float | str]], metric: str = LC.name) -
         "seeds": list(range(len(differences[0]))),
         "arms": ["dpo", "adadpo"],
     }
+
+
+def drawn(spread: float, prompts: int = 400) -> PromptBootstrap:
+    """Draws in which the prompts move all of adadpo's runs of `sweep` alike, by this much."""
+    rng = np.random.default_rng(0)
+    ids = [f"{arm}-beta={k}-{seed}" for arm in ("dpo", "adadpo") for k in range(6) for seed in range(2)]
+    moved = spread * rng.standard_normal(2000)
+    values = np.array([moved if run.startswith("adadpo") else np.zeros(2000) for run in ids])
+    return PromptBootstrap(
+        runs=tuple(ids),
+        lc_method="no_difficulty",
+        calibration=None,
+        n=prompts,
+        estimates={LC.name: values.mean(axis=1)},
+        replicates={LC.name: values},
+        reasons={},
+    )

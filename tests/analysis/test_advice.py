@@ -1,19 +1,27 @@
+from typing import Any
+
 import pytest
-from analysis_examples import DECLARED, LC, sweep
+from analysis_examples import DECLARED, LC, drawn, sweep
 
 from analysis.advice import advise
 from analysis.comparison import compare
 from analysis.evidence import PromptPart
-from analysis.results import Comparison, RunRow
+from analysis.summary import analyse
 
 
-def example(
-    differences: list[list[float]], seconds: dict[str, float | None]
-) -> tuple[Comparison, list[RunRow]]:
+def example(differences: list[list[float]], seconds: dict[str, float | None]) -> dict[str, Any]:
+    """What `advise` is told of a sweep with these differences and wall times."""
     given = sweep(differences)
     runs = [run.model_copy(update={"wall_seconds": seconds[run.arm]}) for run in given["runs"]]
     (found,) = compare(**{**given, "runs": runs}, declared=DECLARED, metrics=[LC])
-    return found, runs
+    assert found.inference is not None
+    assert found.test is not None
+    return {
+        "crossed": found.inference.crossed,
+        "settings": found.test.n,
+        "runs": runs,
+        "declared": DECLARED,
+    }
 
 
 # Between settings the variance is 1 and between seeds 8, nothing is left for the runs (by hand: rows 0 1 2 + 0 4).
@@ -22,8 +30,8 @@ ADDITIVE = [[0.0, 4.0], [1.0, 5.0], [2.0, 6.0]]
 
 def test_the_dominating_component_leads() -> None:
     """Seeds differ most, so a seed comes first; errors and costs by hand."""
-    found, runs = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
-    steps, reason = advise(found, runs=runs, declared=DECLARED, prompts=100)
+    told = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
+    steps, reason = advise(**told, prompts=100)
     assert reason is None
     assert steps is not None
     assert steps.standard_error == pytest.approx((1 / 3 + 8 / 2) ** 0.5)
@@ -35,8 +43,8 @@ def test_the_dominating_component_leads() -> None:
 
 def test_costs_that_are_not_known() -> None:
     """Runs without wall times against steps without a cost, with the reason."""
-    found, runs = example(ADDITIVE, {"dpo": None, "adadpo": 5400.0})
-    steps, _ = advise(found, runs=runs, declared=DECLARED)
+    told = example(ADDITIVE, {"dpo": None, "adadpo": 5400.0})
+    steps, _ = advise(**told)
     assert steps is not None
     assert steps.steps[0].cost is None
     assert steps.steps[0].reason == "its cost is not known"
@@ -44,8 +52,8 @@ def test_costs_that_are_not_known() -> None:
 
 def test_one_seed_tells_nothing() -> None:
     """A single seed against no advice and the reason."""
-    found, runs = example([[1.0], [2.0]], {"dpo": 1.0, "adadpo": 1.0})
-    steps, reason = advise(found, runs=runs, declared=DECLARED)
+    told = example([[1.0], [2.0]], {"dpo": 1.0, "adadpo": 1.0})
+    steps, reason = advise(**told)
     assert steps is None
     assert reason == "needs 2 settings and 2 seeds without a missing pair, has 2 and 1"
 
@@ -60,10 +68,9 @@ def test_a_setting_with_a_gap_counts_as_the_test_counts_it() -> None:
         [1.0, 0.5],
         [2.0, "failed"],
     ]
-    found, runs = example(rows, {"dpo": 1.0, "adadpo": 1.0})
-    steps, _ = advise(found, runs=runs, declared=DECLARED)
-    assert found.test is not None
-    assert found.test.n == 6
+    told = example(rows, {"dpo": 1.0, "adadpo": 1.0})
+    steps, _ = advise(**told)
+    assert told["settings"] == 6
     assert steps is not None
     assert steps.warning is None
 
@@ -71,15 +78,31 @@ def test_a_setting_with_a_gap_counts_as_the_test_counts_it() -> None:
 @pytest.mark.parametrize(("shared", "part"), [(0.5, 0.5), (-0.1, 0.0)])
 def test_prompts_count_where_their_part_is_known(shared: float, part: float) -> None:
     """The guard's part of 50 prompts, by hand: it is in the error now, and 100 more prompts leave a third of it."""
-    found, runs = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
-    assert found.inference is not None
-    assert found.inference.guard is not None
+    told = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
     prompts = PromptPart(prompts=50, shared=shared, total=2.0, draws=2000)
-    guard = found.inference.guard.model_copy(update={"prompt": prompts})
-    known = found.model_copy(update={"inference": found.inference.model_copy(update={"guard": guard})})
-    steps, _ = advise(known, runs=runs, declared=DECLARED)
+    steps, _ = advise(**told, part=prompts)
     assert steps is not None
     assert steps.standard_error == pytest.approx((1 / 3 + 8 / 2 + part) ** 0.5)
     (more,) = [step for step in steps.steps if step.action == "prompts"]
     assert more.amount == 100
     assert more.standard_error == pytest.approx((1 / 3 + 8 / 2 + part / 3) ** 0.5)
+
+
+def test_a_report_knows_the_part_of_its_prompts() -> None:
+    """`analyse` with draws of prompts against `advise` with the part that its guard found; without, no such step."""
+    given: dict[str, Any] = {
+        **sweep([[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]),
+        "declared": DECLARED,
+        "metrics": [LC],
+    }
+    found = analyse(**given, bootstrap=drawn(2.0))
+    inference = found.comparisons[0].inference
+    assert inference is not None
+    assert inference.guard is not None
+    assert (part := inference.guard.prompt) is not None
+    assert part.shared > 1
+    told: dict[str, Any] = {"settings": 6, "runs": given["runs"], "declared": DECLARED}
+    assert found.next_steps == advise(inference.crossed, **told, part=part)[0]
+    alone = analyse(**given).next_steps
+    assert alone == advise(inference.crossed, **told)[0]
+    assert alone != found.next_steps

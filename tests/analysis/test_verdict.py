@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
+from analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,23 +122,6 @@ def test_a_guard_that_does_not_reject() -> None:
 def test_of_which_prompts_it_speaks(prompts: int | None, said: str) -> None:
     """Without prompt-level data against a sentence that claims no other prompts."""
     assert said in verdict([[1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4], [5, 5]], prompts=prompts)[1]
-
-
-def drawn(spread: float, prompts: int = 400) -> PromptBootstrap:
-    """Draws in which the prompts move all of adadpo's runs of `sweep` alike, by this much."""
-    rng = np.random.default_rng(0)
-    ids = [f"{arm}-beta={k}-{seed}" for arm in ("dpo", "adadpo") for k in range(6) for seed in range(2)]
-    moved = spread * rng.standard_normal(2000)
-    values = np.array([moved if run.startswith("adadpo") else np.zeros(2000) for run in ids])
-    return PromptBootstrap(
-        runs=tuple(ids),
-        lc_method="no_difficulty",
-        calibration=None,
-        n=prompts,
-        estimates={LC.name: values.mean(axis=1)},
-        replicates={LC.name: values},
-        reasons={},
-    )
 
 
 def test_prompts_are_a_sample() -> None:

@@ -1,12 +1,16 @@
 """What a sweep can show, before and after it is run."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 from made_up_results import make_up
 from sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
 
+from analysis.design import measured_spreads
+from sweeps.collect import collect
+from sweeps.design import check_sweep
 from sweeps.identity import digest
 
 NINE = SMALL.replace("[0.05, 0.1]", "[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]").replace(
@@ -76,6 +80,22 @@ def test_sds_of_finished_runs(finished: Path, small: Path, tmp_path: Path) -> No
     missing = adadpo("plan", small, "--sds-from", file, "--store", finished)
     assert missing.code == 2
     assert "--sds-from nine" in missing.err
+
+
+def test_plan_and_report_say_the_same(tmp_path: Path) -> None:
+    """SDs and next steps of finished runs, one of which is missing, against those of the whole analysis."""
+    sweep = opened(write_sweep(tmp_path / "nine.yaml", NINE.replace("name: small", "name: nine")), tmp_path)
+    draw = random.Random(1)
+    for run in sweep.job.runs[:-1]:
+        make_up(sweep, run, round(50 + draw.gauss(0, 5), 2))
+    check, steps = check_sweep(sweep)
+    found = collect(sweep)
+    inference = found.comparisons[0].inference
+    assert inference is not None
+    assert inference.crossed.left_out_settings == [8]
+    assert check.spreads == measured_spreads(inference.crossed, "the finished runs of nine")
+    assert steps is not None
+    assert steps == found.next_steps
 
 
 def test_runs_that_do_not_differ(tmp_path: Path) -> None:
