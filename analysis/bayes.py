@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from analysis.evidence import BayesianSignedRank as BayesianSignedRank
 from analysis.signed_rank import finite
 
+CHUNK = 2**18  # weights at a time
+
 
 def bayesian_signed_rank(
     differences: Iterable[float],
@@ -78,10 +80,32 @@ def posterior_shares(
     if not prior_strength > 0 or draws < 1:
         raise ValueError(f"need a prior strength above 0 and a draw, got {prior_strength} and {draws}")
     z = np.concatenate(([0.0], d))
-    sums = z[:, None] + z
-    weights = rng.dirichlet(np.concatenate(([prior_strength], np.ones(len(d)))), size=draws)
-    below, above = (
-        np.einsum("bi,bi->b", weights @ np.heaviside(np.round(side - 2 * rope, decimals), 0.5), weights)
-        for side in (-sums, sums)
-    )
-    return np.stack([below, 1 - below - above, above], axis=1)
+    prior = np.concatenate(([prior_strength], np.ones(len(d))))
+    sides = [_beyond(side, 2 * rope, decimals) for side in (-z, z)]
+    shares = np.empty((draws, 3))
+    size = max(1, CHUNK // len(z))
+    for begin in range(0, draws, size):
+        part = shares[begin : begin + size]
+        weights = rng.dirichlet(prior, size=len(part))
+        for column, (order, nearer, at_most) in zip((0, 2), sides, strict=True):
+            ours = weights[:, order]
+            up_to = np.zeros((len(ours), len(z) + 1))  # the weight of the first k in order
+            ours.cumsum(axis=1, out=up_to[:, 1:])
+            within = (up_to[:, nearer] + up_to[:, at_most]) / 2  # half where they are equal
+            part[:, column] = np.einsum("bi,bi->b", ours, up_to[:, -1:] - within)
+    shares[:, 1] = 1 - shares[:, 0] - shares[:, 2]
+    return shares
+
+
+def _beyond(
+    z: NDArray[np.float64], limit: float, decimals: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """An order of z, and for each z_i in it how many z_j, in it, have z_i + z_j below the limit, and at most there.
+
+    A table of all sums would take gigabytes of ten thousand differences.
+    """
+    order = z.argsort()
+    ordered = z[order]
+    rows = (np.round(one + ordered - limit, decimals) for one in ordered)
+    found = np.array([(row.searchsorted(0.0, "left"), row.searchsorted(0.0, "right")) for row in rows])
+    return order, found[:, 0], found[:, 1]
