@@ -38,6 +38,9 @@ def mirror(sweep: Sweep) -> int:
     Raises:
         FailureError: the database failed, or its study of this name is somebody else's.
     """
+    # What optuna cannot import it remembers, with the frames of its first import and all that is in them: not the study.
+    import optuna  # noqa: F401
+
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / "study.lock"):  # launchers that end together must not both add a trial
         try:
