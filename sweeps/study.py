@@ -38,7 +38,7 @@ def mirror(sweep: Sweep) -> int:
     Raises:
         FailureError: the database failed, or its study of this name is somebody else's.
     """
-    # What optuna cannot import it remembers, with the frames of its first import and all that is in them: not the study.
+    # What optuna cannot import it remembers, with the frames of its first import and all in them: here, nothing large.
     import optuna  # noqa: F401
 
     sweep.folder.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,24 @@ def test_every_run_is_a_trial(sweep: Sweep) -> None:
         }  # fmt: skip
 
 
+KEPT = """
+import gc, sys
+from pathlib import Path
+from sweeps.store import Store
+from sweeps.study import mirror
+from sweeps.sweep import open_sweep
+mirror(open_sweep("small", Store(Path(sys.argv[1]))))
+gc.collect()
+print(sum(type(one).__name__ == "FrozenTrial" for one in gc.get_objects()))
+"""
+
+
+def test_no_trial_is_kept_in_memory(store: Path) -> None:
+    """Of a process in which the mirror imports optuna: they were in a frame that an ImportError of optuna held."""
+    command = [sys.executable, "-c", KEPT, str(store)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
+
+
 def test_mirroring_again_adds_nothing(sweep: Sweep) -> None:
     """Idempotent: the same trials with the same numbers."""
     mirror(sweep)
