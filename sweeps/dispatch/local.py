@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 3.0  # for a worker to leave in order
 
 def local_work(job_file: str, threads: int, gpu: str | None, sharers: int = 1) -> dict[str, str]:
     """`work` in a worker of `launch_local`; submitit hides every GPU from it, `gpu` is the one it may use."""
-    signal.signal(signal.SIGINT, interrupt)  # as a lease does it; the launcher sends the other
+    signal.signal(signal.SIGINT, interrupt)  # by a lease, when its run is cancelled or another's by now
     signal.signal(signal.SIGTERM, _leave)
     os.environ[SHARERS] = str(sharers)
     if gpu is not None:
@@ -57,11 +57,11 @@ def work(job_file: str, threads: int | None = None) -> dict[str, str]:
         job_file: from `write_jobs`.
         threads: for torch; None: its own choice.
     """
+    job = Job.model_validate(read_json(Path(job_file)))
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    job = Job.model_validate(read_json(Path(job_file)))
     ended: dict[str, str] = {}
     execute(job, lambda run, stage, done, total: None, lambda run, state: ended.update({run.run_id: state}))
     return ended

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sweeps.interrupting import interrupt
+
 if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are there
     from sweeps.dispatch.submission import Submission
     from sweeps.resolve import Job, PlannedRun
@@ -47,6 +49,7 @@ def main() -> None:
     asked = Asked()
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, asked)
+    signal.signal(signal.SIGINT, interrupt)  # by a lease, when its run is cancelled or another's by now
     folder, part, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     one_of_several = len(sys.argv) > 4
     element = first + int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))

@@ -71,6 +71,22 @@ def test_in_a_worker_whose_lease_is_lost(tmp_path: Path) -> None:
         assert process.communicate(timeout=30) == ("imported\ninterrupted\n", "")
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "sys.argv = ['worker', 'nowhere', 'runs', '0']; from sweeps.dispatch.worker import main; main()",
+        "from sweeps.dispatch.local import local_work; local_work('nowhere.json', 1, None)",
+    ],
+    ids=["Slurm", "local"],
+)
+def test_workers_wait_for_imports(call: str, tmp_path: Path) -> None:
+    """The handler that a worker has when it fails for want of a job."""
+    ended = "import signal, sys; sys.excepthook = lambda *_: print(signal.getsignal(signal.SIGINT).__name__)"
+    command = [sys.executable, "-c", f"{ended}\n{call}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "interrupt\n"), done.stderr
+
+
 def test_asked_again_it_leaves(tmp_path: Path) -> None:
     """The second Ctrl-C of somebody who does not want to wait for ten seconds of imports."""
     with _program(tmp_path, 1000) as process:
