@@ -13,8 +13,8 @@ import pytest
 # As C code does it that is imported: whatever was raised becomes an ImportError.
 SLOW = """
 import time
-print("importing", flush=True)
 try:
+    print("importing", flush=True)
     for _ in range({steps}):
         time.sleep(0.01)
 except BaseException as error:
