@@ -12,16 +12,18 @@ import pytest
 
 # As C code does it that is imported: whatever was raised becomes an ImportError.
 SLOW = """
-import time
+import _thread, threading, time
 try:
     print("importing", flush=True)
+    {begin}
     for _ in range({steps}):
         time.sleep(0.01)
 except BaseException as error:
     raise ImportError("swallowed") from error
+print("imported", flush=True)
 """
 PROGRAM = """
-import _thread, signal, threading, time
+import signal, time
 from sweeps.interrupting import interrupt, postponed
 
 def once(number, frame):
@@ -33,21 +35,20 @@ signal.signal(signal.SIGTERM, once)
 {before}
 try:
     import slow
-    print("imported", flush=True)
     for _ in range(1000):
         time.sleep(0.01)
 except KeyboardInterrupt:
     print("interrupted")
 """
-A_LEASE_IS_LOST = """
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-threading.Timer(0.1, _thread.interrupt_main).start()
-"""
+BLOCKED = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])"
+LEASE_LOST = "threading.Timer(0.05, _thread.interrupt_main).start()"
 
 
-def _program(folder: Path, steps: int, handler: str = "interrupt", before: str = "") -> subprocess.Popen[str]:
+def _program(
+    folder: Path, steps: int, handler: str = "interrupt", begin: str = "", before: str = ""
+) -> subprocess.Popen[str]:
     """It is importing a module for `steps` hundredths of a second."""
-    (folder / "slow.py").write_text(SLOW.format(steps=steps))
+    (folder / "slow.py").write_text(SLOW.format(steps=steps, begin=begin))
     (folder / "program.py").write_text(PROGRAM.format(handler=handler, before=before))
     command = [sys.executable, str(folder / "program.py")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -67,7 +68,7 @@ def test_the_import_is_finished_first(signals: list[signal.Signals], tmp_path: P
 
 def test_in_a_worker_whose_lease_is_lost(tmp_path: Path) -> None:
     """Its launcher made it block SIGINT; the interruption comes from a thread."""
-    with _program(tmp_path, 40, before=A_LEASE_IS_LOST) as process:
+    with _program(tmp_path, 40, begin=LEASE_LOST, before=BLOCKED) as process:
         assert process.communicate(timeout=30) == ("imported\ninterrupted\n", "")
 
 
