@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.bayes import BayesianSignedRank, bayesian_signed_rank, posterior_shares
+from analysis.bayes import CHUNK, BayesianSignedRank, bayesian_signed_rank, posterior_shares
 
 # See test_signed_rank.py for where these come from.
 DEPRESSION = [0.952, -0.147, 1.022, 0.43, 0.62, 0.59, 0.49, -0.08, 0.01]
@@ -41,6 +41,21 @@ def test_posterior_means() -> None:
     expected = [0, 1 - above, above]  # -.147 - .147 is within
     np.testing.assert_allclose(shares.mean(axis=0), expected, atol=4 * shares.std() / 20_000**0.5)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("rope", [0.0, 0.3, 0.4])
+def test_every_pair(rope: float) -> None:
+    """Shares of each draw against the sum over all pairs: ties at either end of the rope, and several chunks."""
+    d = np.round(np.random.default_rng(4).normal(0.1, 0.5, 60), 1)
+    z, draws = np.array([0, *d]), 2 * CHUNK // 61 + 7
+    weights = np.random.default_rng(5).dirichlet([0.5] + [1.0] * 60, size=draws)
+    sums = np.round(z[:, None] + z, 6)
+    assert (np.abs(sums) == np.round(2 * rope, 6)).any()
+    above = (sums > round(2 * rope, 6)) + (sums == round(2 * rope, 6)) / 2
+    below = (sums < -round(2 * rope, 6)) + (sums == -round(2 * rope, 6)) / 2
+    expected = [np.einsum("bi,ij,bj->b", weights, side, weights, optimize=True) for side in (below, above)]
+    shares = posterior_shares(d, rope=rope, rng=np.random.default_rng(5), draws=draws)
+    np.testing.assert_allclose(shares[:, [0, 2]], np.transpose(expected), atol=1e-12)
 
 
 def test_one_difference() -> None:

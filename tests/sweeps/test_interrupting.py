@@ -24,14 +24,11 @@ print("imported", flush=True)
 """
 PROGRAM = """
 import signal, time
-from sweeps.interrupting import interrupt, postponed
-
-def once(number, frame):
-    if not postponed(number, frame):
-        raise KeyboardInterrupt
+from sweeps.dispatch.local import _leave
+from sweeps.interrupting import interrupt
 
 signal.signal(signal.SIGINT, {handler})
-signal.signal(signal.SIGTERM, once)
+signal.signal(signal.SIGTERM, _leave)
 {before}
 try:
     import slow
