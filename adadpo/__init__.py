@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "AdaDPOConfig": "adadpo.trainer",
-    "AdaDPOTrainer": "adadpo.trainer",
-    "Method": "adadpo.methods",
-    "PreferenceLoss": "adadpo.losses",
-    "make_method": "adadpo.methods",
-    "preference_loss": "adadpo.losses",
+    "AdaDPOConfig": "adadpo.training.trainer",
+    "AdaDPOTrainer": "adadpo.training.trainer",
+    "Method": "adadpo.method.registry",
+    "PreferenceLoss": "adadpo.method.losses",
+    "make_method": "adadpo.method.registry",
+    "preference_loss": "adadpo.method.losses",
 }
 
 __all__ = ["AdaDPOConfig", "AdaDPOTrainer", "Method", "PreferenceLoss", "make_method", "preference_loss"]

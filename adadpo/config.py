@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from adadpo.methods import Method
+from adadpo.method.registry import Method
 
 
 class Settings(BaseModel):

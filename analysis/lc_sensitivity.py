@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.annotations import Records
-from analysis.calibration import Calibration, CalibrationError
+from analysis.alpaca_eval.annotations import Records
+from analysis.alpaca_eval.calibration import Calibration, CalibrationError
+from analysis.alpaca_eval.length_control import (
+    LcData,
+    LcMethod,
+    fit_length_control,
+    lc_data,
+    length_controlled_of_each,
+)
 from analysis.comparison import compare_pairs
-from analysis.each_run import length_controlled_of_each
-from analysis.length_control import LcData, LcMethod, fit_length_control, lc_data
-from analysis.moments import mean
-from analysis.results import Declared, LcComparison, Metric, RunRow
-from analysis.table import index_runs, pair_by_setting
+from analysis.results.model import Declared, LcComparison, Metric, RunRow
+from analysis.results.table import index_runs, mean, pair_by_setting
 
 # A formula's calibration (None: it needs none), or why it cannot be used.
 Formulas = Mapping[LcMethod, Calibration | str | None]

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from analysis.equivalence import within_margin
-from analysis.evidence import Guard
-from analysis.guard import NO_PROMPT_DATA, out_of_reach
-from analysis.intervals import hodges_lehmann
-from analysis.results import Comparison, Declared, Interval, Metric, SignedRank
+from analysis.inference.equivalence import within_margin
+from analysis.inference.intervals import hodges_lehmann
+from analysis.inference.three_way import NO_PROMPT_DATA, out_of_reach
+from analysis.results.model import Comparison, Declared, Guard, Interval, Metric, SignedRank
 
 VerdictKind: TypeAlias = Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
 

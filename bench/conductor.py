@@ -29,13 +29,13 @@ from typing import Any
 from conductor_plot import growth
 from machine import machine
 
-from sweeps.evaluation import score_annotations
-from sweeps.identity import digest
-from sweeps.manifests import REPLICATES_FILE
-from sweeps.replicates import replicates_file
-from sweeps.resolve import PlannedRun
-from sweeps.store import Store
-from sweeps.sweep import Sweep, open_sweep
+from sweeps.evaluation.judge_and_score import score_annotations
+from sweeps.evaluation.replicates import replicates_file
+from sweeps.state.sweep import Sweep, open_sweep
+from sweeps.store.ids import digest
+from sweeps.store.job import PlannedRun
+from sweeps.store.layout import Store
+from sweeps.store.manifests import REPLICATES_FILE
 
 TEXT = """\
 name: many
@@ -201,8 +201,8 @@ SUBMIT = """\
 import sys
 from pathlib import Path
 from sweeps.dispatch.slurm import launch_slurm
-from sweeps.store import Store
-from sweeps.sweep import open_sweep
+from sweeps.store.layout import Store
+from sweeps.state.sweep import open_sweep
 sweep = open_sweep(sys.argv[1], Store(Path(sys.argv[2])))
 sweep.record()
 sweep.orders.begin([run.run_id for run in sweep.job.runs])
@@ -217,7 +217,7 @@ STAND_INS = {
 
 def timed(*words: str | Path) -> dict[str, float]:
     """What a command takes as a whole process."""
-    return timed_process(["-m", "sweeps.cli", *map(str, words)])
+    return timed_process(["-m", "sweeps.cli.main", *map(str, words)])
 
 
 def timed_process(words: list[str], **environment: str) -> dict[str, float]:
@@ -285,9 +285,10 @@ def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
 def parts(size: int) -> None:
     """The steps of a report, one by one, in this process."""
     from reports import write_report
-    from sweeps import collect, study
-    from sweeps.prompt_draws import prompt_draws
-    from sweeps.rows import run_rows, run_scores
+    from sweeps.operations import report as collect
+    from sweeps.search import study
+    from sweeps.state.prompt_draws import prompt_draws
+    from sweeps.state.run_table import run_rows, run_scores
 
     with tempfile.TemporaryDirectory(prefix="conductor-") as name:
         folder = Path(name)

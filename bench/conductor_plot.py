@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from reports.svg import element
+from reports.figures.svg import element
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 60, 220, 20, 50
 RUNS, SECONDS = (2, 5), (-1, 4)  # powers of ten from left to right and from bottom to top

@@ -20,8 +20,8 @@ from statistics import fmean, stdev
 
 from machine import machine
 
-from adadpo.methods import LOSSES
-from analysis.results import Results, RunRow
+from adadpo.method.registry import LOSSES
+from analysis.results.model import Results, RunRow
 from reports import load_results
 
 METRICS = {

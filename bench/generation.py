@@ -21,13 +21,13 @@ import torch
 from machine import machine
 
 from adadpo.config import Decoding, Lora, TrainSettings
-from adadpo.generate import end_tokens, generate
-from adadpo.models import prepare_model, resolve_model
-from adadpo.policy import Base, fresh_policy, load_base
-from adadpo.responses import cut_response
-from adadpo.tokens import encode
+from adadpo.data.tokens import encode
+from adadpo.generation.generate import end_tokens, generate
+from adadpo.generation.responses import cut_response
+from adadpo.models.load import prepare_model, resolve_model
+from adadpo.models.policy import Base, fresh_policy, load_base
+from sweeps.config.evaluation import prompt_messages, read_prompts
 from sweeps.data import builtin_instructions_path
-from sweeps.prompts import prompt_messages, read_prompts
 
 BATCH = 32
 LORA = Lora(r=16, alpha=32, target_modules=("q_proj", "v_proj"))

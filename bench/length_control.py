@@ -22,8 +22,8 @@ import pandas as pd
 from machine import machine
 
 from analysis import joint_difficulty, length_controlled_win_rate, read_calibration
-from analysis.length_control import fit_length_control, lc_data
-from analysis.prompt_bootstrap import prompt_bootstrap
+from analysis.alpaca_eval.length_control import fit_length_control, lc_data
+from analysis.prompts.bootstrap import prompt_bootstrap
 
 REPEATS = 5  # of alpaca_eval's function for each model; ours is repeated ten times as often
 REPLICATES = 2000

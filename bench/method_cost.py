@@ -25,13 +25,13 @@ import torch
 from machine import machine
 
 from adadpo.config import Lora, TrainSettings
-from adadpo.data import DataSource, load_pairs
+from adadpo.data.pairs import DataSource, load_pairs
+from adadpo.data.tokens import tokenize_pairs
 from adadpo.logprobs import packed_pair_logps
-from adadpo.losses import preference_loss
-from adadpo.models import prepare_model, resolve_model
-from adadpo.policy import Base, fresh_policy, load_base
-from adadpo.reference import pair_logps
-from adadpo.tokens import tokenize_pairs
+from adadpo.method.losses import preference_loss
+from adadpo.models.load import prepare_model, resolve_model
+from adadpo.models.policy import Base, fresh_policy, load_base
+from adadpo.training.reference import pair_logps
 from sweeps.data import builtin_instructions_path
 
 BATCH = 8

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import optuna
 
-from analysis.results import RunRow
-from sweeps import study
-from sweeps.store import Store
-from sweeps.sweep import open_sweep
+from analysis.results.model import RunRow
+from sweeps.search import study
+from sweeps.state.sweep import open_sweep
+from sweeps.store.layout import Store
 
 TEXT = """\
 name: many

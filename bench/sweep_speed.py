@@ -23,7 +23,7 @@ from typing import Any
 
 from machine import machine
 
-from adadpo.models import cache_folder, prepare_model, resolve_model
+from adadpo.models.load import cache_folder, prepare_model, resolve_model
 
 HERE = Path(__file__).parent
 QUICKSTART = HERE.parent / "sweeps" / "configs" / "quickstart.yaml"

@@ -32,12 +32,12 @@ from trl import DPOConfig, DPOTrainer
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer
 from adadpo.config import Lora, TrainSettings
-from adadpo.data import DataSource, load_pairs
-from adadpo.models import load_tokenizer, prepare_model, resolve_model
-from adadpo.policy import Base, device, fresh_policy, load_base
+from adadpo.data.pairs import DataSource, load_pairs
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.models.load import load_tokenizer, prepare_model, resolve_model
+from adadpo.models.policy import Base, device, fresh_policy, load_base
 from adadpo.quiet import quiet
-from adadpo.reference import pair_logps
-from adadpo.tokens import TokenPairs, tokenize_pairs
+from adadpo.training.reference import pair_logps
 from sweeps.data import builtin_instructions_path
 
 EMBEDDED = "smollm2-135m-instruct"

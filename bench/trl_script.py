@@ -27,8 +27,8 @@ def main(job: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
+    from sweeps.config.evaluation import prompt_messages
     from sweeps.data import load_evaluation, load_preferences
-    from sweeps.prompts import prompt_messages
 
     out, tuned = Path(job["out"]), job["tuned"]
     tokenizer = AutoTokenizer.from_pretrained(job["model"])

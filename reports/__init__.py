@@ -1,6 +1,6 @@
 """The significance report: `results.json` to one self-contained page, and its twins: CSV, LaTeX, SVG, PDF.
 
-Everything here is a pure function of `analysis.results.Results`: no clock, no random ids, no network.
+Everything here is a pure function of `analysis.results.model.Results`: no clock, no random ids, no network.
 """
 
 from reports.errors import ReportError

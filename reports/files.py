@@ -5,16 +5,63 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from analysis.results import SCHEMA_VERSION, Results
+from analysis.results.model import SCHEMA_VERSION, Results
 from reports.errors import ReportError
+from reports.latex import latex_files
+from reports.outline import Section, sections_of
 from reports.page import render_html
-from reports.sections import sections_of
-from reports.twins import twins_of
+from reports.render.cells import Column, Link, Shown, Table
+from reports.render.csv import CSV_TABLES
+from reports.render.pdf import figure_pdf
+from reports.svg_files import pictures_in, standalone_svg
+
+# The report's twins: the same numbers and figures as files for a paper or a reader's own analysis.
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One file: where it lies below the report's folder, what it holds, and how it is made."""
+
+    path: str
+    holds: str
+    make: Callable[[], str | bytes | Iterable[str]]
+
+
+def twins_of(results: Results, sections: Sequence[Section]) -> Iterator[Twin]:
+    """Every file but the page itself; none is made yet.
+
+    Args:
+        results: what the files tell.
+        sections: of the page about these results, whose figures they are.
+    """
+    for name, (holds, csv) in CSV_TABLES.items():
+        yield Twin(f"tables/{name}", holds, partial(csv, results))
+    for name, holds, make in latex_files(results, sections):
+        yield Twin(f"tables/{name}", holds, make)
+    for picture in pictures_in(sections):
+        yield Twin(f"figures/{picture.name}.svg", picture.title, partial(standalone_svg, picture))
+        yield Twin(f"figures/{picture.name}.pdf", picture.title, partial(figure_pdf, picture))
+
+
+def files_section(results: Results, sections: Sequence[Section]) -> Section:
+    """The page's list of the files that lie beside it."""
+    rows: dict[str, list[Shown]] = {}
+    for twin in twins_of(results, sections):
+        stem = twin.path.rpartition(".")[0] if twin.path.startswith("figures/") else twin.path
+        row = rows.setdefault(stem, [twin.holds, Link(twin.path)])
+        if row[1] != Link(twin.path):
+            row[1] = (row[1], " ", Link(twin.path))
+    table = Table(
+        "Beside this page, from the same results", [Column("What"), Column("File")], list(rows.values())
+    )
+    return Section("files", "Files", table, "")
 
 
 def load_results(path: str | Path) -> Results:

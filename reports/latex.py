@@ -6,14 +6,25 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from analysis.results import Comparison, Results
-from reports.cells import Cells
-from reports.formats import count, exact_p, interval, level, measure, p_value, setting_value, titled
-from reports.lookup import arm_name, metric_named, primary_comparison
-from reports.methods_paragraph import methods_sentences
-from reports.sections import Section
-from reports.shown import Column, Missing, Shown, Table, Whole
-from reports.tex import escape, latex_table, with_characters
+from analysis.results.model import Comparison, Results
+from reports.outline import Section
+from reports.render.cells import Column, Missing, Shown, Table, Whole
+from reports.render.formats import (
+    arm_name,
+    count,
+    exact_p,
+    interval,
+    level,
+    measure,
+    metric_named,
+    p_value,
+    primary_comparison,
+    setting_value,
+    titled,
+)
+from reports.render.tex import escape, latex_table, with_characters
+from reports.sections.methods_paragraph import methods_sentences
+from reports.sections.run_table import Cells
 
 DOCUMENT = "report-tables.tex"
 # Sections of the page whose tables a paper may want, and what their files hold.

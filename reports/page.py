@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.results import Results
-from reports import declaration
-from reports.sections import Section, sections_of
-from reports.shown import finalize
-from reports.twins import files_section
+from analysis.results.model import Audit, Results
+from reports.files import files_section, write_whole
+from reports.outline import Section, sections_of
+from reports.render.cells import finalize
+from reports.render.formats import ARM_STYLES
+from reports.sections import verdict as declaration
+from reports.sections.gradient_audit import audit_section
 
 
 @cache
@@ -47,3 +50,24 @@ def render_html(results: Results, sections: Sequence[Section] | None = None) -> 
             sections=[*sections, files_section(results, sections)],
         )
     )
+
+
+# A model's gradient audit as a page of its own; a sweep's is a section of its report.
+
+
+def render_audit(audit: Audit) -> str:
+    """The audit as one HTML page; equal arguments give equal bytes, and every string is escaped."""
+    arms = list(dict.fromkeys(point.arm for point in audit.points))
+    section = audit_section(audit, lambda arm: arms.index(arm) % ARM_STYLES)
+    return environment().get_template("audit.html").render(target=audit.target, audit=section)
+
+
+def write_audit_page(audit: Audit, path: str | Path) -> Path:
+    """Write the page, whole or not at all, and return where.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    path = Path(path)
+    write_whole(path, render_audit(audit))
+    return path

@@ -16,7 +16,7 @@ STATUS = Path("/proc/self/status")
 # The process's own peak: the one that the kernel tells a parent may be the parent's, from before exec.
 PROGRAM = f"""
 import sys
-from sweeps.cli import main
+from sweeps.cli.main import main
 try:
     main()
 finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from adadpo.methods import BALANCE_OPTIONS, LOSSES, NOT_IMPLEMENTED, PRESETS, Method, make_method
+from adadpo.method.registry import BALANCE_OPTIONS, LOSSES, NOT_IMPLEMENTED, PRESETS, Method, make_method
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
 

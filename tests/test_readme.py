@@ -36,7 +36,7 @@ def test_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 def test_drop_in_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    from adadpo.models import load_model, load_tokenizer, resolve_model
+    from adadpo.models.load import load_model, load_tokenizer, resolve_model
     from adadpo.quiet import quiet
 
     monkeypatch.chdir(tmp_path)
@@ -63,7 +63,7 @@ def test_drop_in_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sweep_is_right(tmp_path: Path) -> None:
-    from sweeps.spec import load_spec
+    from sweeps.config.schema import load_spec
 
     (text,) = SWEEPS
     file = tmp_path / "sweep.yaml"
@@ -72,7 +72,7 @@ def test_sweep_is_right(tmp_path: Path) -> None:
 
 
 def test_commands_exist_and_all_are_named() -> None:
-    from sweeps.cli import app
+    from sweeps.cli.main import app
 
     shown = CliRunner().invoke(app, ["--help"]).output
     named = set(re.findall(r"^    adadpo (\w+)", README, flags=re.M))

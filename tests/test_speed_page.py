@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from adadpo.config import Decoding, TrainSettings
-from sweeps.launch_spec import Local, Slurm
-from sweeps.provenance import SPEED
+from sweeps.config.launch import Local, Slurm
+from sweeps.execution.provenance import SPEED
 
 PAGE = (Path(__file__).parents[1] / "docs" / "speed.md").read_text(encoding="utf-8")
 ROWS = [line.split("|") for line in PAGE.splitlines() if line.startswith("| ")][1:]

@@ -29,7 +29,7 @@ def make_judge(
         config: from `config.judge_config` or a sweep.
         cache: a folder; an API judge keeps its answers and ledgers in it, under `judges`, for all runs.
         account: the ledger that `max_cost` caps, a plain name such as the sweep's.
-        load_reward_model: gives a reward model's scorer (`adadpo.reward_model`; here no torch is imported).
+        load_reward_model: gives a reward model's scorer (`adadpo.models.reward_model`; here no torch is imported).
         environment: where an API's key is; None: the process's.
         waits: of an API judge, between attempts.
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.annotations import AnnotationError, read_annotations
+from analysis.alpaca_eval.annotations import AnnotationError, read_annotations
 from analysis.judges import (
     Judge,
     JudgeError,

@@ -2,7 +2,7 @@
 
 preference = 1 + sigmoid(score of the candidate - score of the baseline), the Bradley-Terry probability that the
 candidate's answer is preferred, which is what such models are trained on (Ouyang et al. 2022, arXiv:2203.02155,
-equation 1). The model itself is `adadpo.reward_model`'s: here no torch is imported.
+equation 1). The model itself is `adadpo.models.reward_model`'s: here no torch is imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Scored(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Scores answers; `adadpo.reward_model.RewardModel` is one."""
+    """Scores answers; `adadpo.models.reward_model.RewardModel` is one."""
 
     @property
     def name(self) -> str:

@@ -31,8 +31,8 @@ NOTES = """\
   guard therefore allows for prompts of a kind that it has not seen, as far as a win rate reaches, and holds its level
   in all rows with prompt-level data. That costs power where prompts are few, and must: a test that keeps 5% for every
   distribution of differences between prompts finds a mean difference of d points in at most 5% (1 + d / 100)^P of
-  sweeps with P prompts (`analysis.guard.out_of_reach`), of 1 point 8% with 50 prompts, 14% with 100. The verdict says
-  so where its difference is below what any method can be relied on to find.
+  sweeps with P prompts (`analysis.inference.three_way.out_of_reach`), of 1 point 8% with 50 prompts, 14% with 100. The
+  verdict says so where its difference is below what any method can be relied on to find.
 - "No method can" is said of two rows only. A table of runs with prompts that all runs share is the same table as one
   with an effect. And where a run's own value decides whether it is missing, the others do not tell what it would have
   been. Both rows are against the null of no difference had all been seen; of the runs that did not diverge the

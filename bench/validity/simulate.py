@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.missing_runs import analyse_missing_runs
-from analysis.prompt_bootstrap import PromptBootstrap
-from analysis.results import Comparison, Declared, Metric, RunRow
+from analysis.inference.missing_runs import analyse_missing_runs
+from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.results.model import Comparison, Declared, Metric, RunRow
 from analysis.summary import Analysis, analyse
 from bench.validity.scenarios import Scenario
 

@@ -102,7 +102,7 @@ def sample(wanted: Sequence[Instruction]) -> list[list[dict[str, Any]]]:
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from adadpo.models import load_model, load_tokenizer, resolve_model
+    from adadpo.models.load import load_model, load_tokenizer, resolve_model
 
     torch.set_num_threads(THREADS)
     source = resolve_model(MODEL)

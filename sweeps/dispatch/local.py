@@ -15,19 +15,25 @@ from typing import Any
 
 from rich.console import Console
 
-from sweeps.allocator import kept_memory
-from sweeps.attempts import needs_a_gpu_alone
+from sweeps.config.launch import Local
 from sweeps.errors import FailureError
-from sweeps.interrupting import held_back, interrupt, postponed
-from sweeps.launch_spec import Local
-from sweeps.progress import SweepProgress
-from sweeps.provenance import SHARERS
-from sweeps.resolve import Job, PlannedRun
-from sweeps.sharing import Memory, Sharing, measured_need, sharing_here, visible_gpus
-from sweeps.stages import execute
-from sweeps.store import read_json, write_json
-from sweeps.sweep import Sweep
-from sweeps.threads import threads_each
+from sweeps.execution.gpu_packing import (
+    Memory,
+    Sharing,
+    measured_need,
+    sharing_here,
+    threads_each,
+    visible_gpus,
+)
+from sweeps.execution.progress import SweepProgress
+from sweeps.execution.stages import execute
+from sweeps.failures.attempts import needs_a_gpu_alone
+from sweeps.state.sweep import Sweep
+from sweeps.store.allocator import kept_memory
+from sweeps.store.host import SHARERS
+from sweeps.store.job import Job, PlannedRun
+from sweeps.store.layout import read_json, write_json
+from sweeps.store.signals import held_back, interrupt, postponed
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0  # for a worker to leave in order
@@ -206,3 +212,17 @@ def follow_files(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress
         elif state == "running" and (owner := folder.lease.read()) and owner.get("progress"):
             now = owner["progress"]
             progress.update(run, now["stage"], now["done"], now["total"])
+
+
+# Runs in this process, one after another.
+
+
+def launch_inline(sweep: Sweep, runs: list[PlannedRun], console: Console) -> None:
+    """Bring the runs to their end.
+
+    Raises:
+        SweepError: something that concerns every run.
+    """
+    finished = len(sweep.job.runs) - len(runs)
+    with SweepProgress(console, len(sweep.job.runs), finished) as progress:
+        execute(sweep.job.model_copy(update={"runs": runs}), progress.update, progress.end)

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from adadpo.stopping import StoppedError
 from sweeps.errors import FailureError
-from sweeps.orders import Orders
-from sweeps.provenance import SHARERS
-from sweeps.resolve import Job
-from sweeps.sharing import Sharing, measured_need, sharing_here, visible_gpus
-from sweeps.store import Store
-from sweeps.threads import threads_each
+from sweeps.execution.gpu_packing import Sharing, measured_need, sharing_here, threads_each, visible_gpus
+from sweeps.store.control_files import Orders
+from sweeps.store.host import SHARERS
+from sweeps.store.job import Job
+from sweeps.store.layout import Store
 
 STOPPED = 75  # exit code of a worker that was asked to leave and did
 POLL_SECONDS = 0.3

@@ -11,6 +11,8 @@ import os
 import re
 import shlex
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,14 +20,25 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from rich.console import Console
 
+from sweeps.config.launch import Slurm
+from sweeps.dispatch.local import follow_files
 from sweeps.dispatch.side_by_side import SHIELD
-from sweeps.dispatch.submission import FINISH, Part, Submission, next_folder, parts_to_submit, queue_of
+from sweeps.dispatch.submission import (
+    FINISH,
+    Part,
+    Submission,
+    next_folder,
+    parts_to_submit,
+    queue_of,
+    states_in_queue,
+)
 from sweeps.errors import FailureError, UserError
-from sweeps.failures import retries_of
-from sweeps.launch_spec import Slurm
-from sweeps.store import write_json, write_whole
-from sweeps.sweep import Sweep
+from sweeps.execution.progress import SweepProgress
+from sweeps.failures.causes import retries_of
+from sweeps.state.sweep import Sweep
+from sweeps.store.layout import write_json, write_whole
 
 DEFAULT_ARRAY_SIZE = 1001  # Slurm's own default of MaxArraySize
 SUBMIT_SECONDS = 300  # sbatch waits by itself while the controller is busy or full
@@ -293,3 +306,36 @@ def _slurm(command: list[str], seconds: int) -> str:
         lines = [line for line in answer.stderr.splitlines() if line.strip()] or ["no message"]
         raise FailureError("; ".join(line.removeprefix(f"{command[0]}: ") for line in lines[-2:]))
     return answer.stdout
+
+
+# Following a sweep's jobs on Slurm from outside: what is shown here nobody waits for.
+
+POLL_SECONDS = 2.0
+
+
+def follow_slurm(sweep: Sweep, console: Console) -> None:
+    """Show progress until no job of the sweep is left; Ctrl-C leaves the jobs alone."""
+    runs = sweep.select("waiting", "running", "unknown")
+    ended: set[str] = set()
+    try:
+        with SweepProgress(console, len(sweep.job.runs), len(sweep.job.runs) - len(runs)) as progress:
+            while True:
+                try:
+                    queue = queue_of(sweep)
+                except FailureError:
+                    queue = None  # a controller that is restarted: the files go on telling
+                follow_files(sweep, runs, ended, progress)
+                if queue is not None:
+                    if not queue:
+                        break
+                    waiting = Counter(states_in_queue(queue).values())["queued"]
+                    progress.note(f"{waiting} queued" if waiting else "")
+                time.sleep(POLL_SECONDS)
+            follow_files(sweep, runs, ended, progress)
+    except KeyboardInterrupt:
+        name = sweep.spec.name
+        console.print(
+            f"detached; the jobs go on. adadpo status {name} shows them, adadpo cancel {name} ends them"
+        )
+        return
+    console.print(f"report: {sweep.folder / 'report.html'}", markup=False, highlight=False)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.errors import FailureError
-from sweeps.resolve import Fixed, Job
-from sweeps.slurm_queue import SlurmJob, slurm_jobs
-from sweeps.store import STAGES, read_json
-from sweeps.sweep import Sweep
+from sweeps.state.sweep import Sweep
+from sweeps.store.job import Fixed, Job
+from sweeps.store.layout import STAGES, read_json
+from sweeps.store.slurm_queue import SlurmJob, slurm_jobs
 
 FINISH = "finish"
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from sweeps.interrupting import interrupt
+from sweeps.store.signals import interrupt
 
 if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are there
     from sweeps.dispatch.submission import Submission
-    from sweeps.resolve import Job, PlannedRun
+    from sweeps.store.job import Job, PlannedRun
 
 RUN_AGAIN_SECONDS = 5.0
 
@@ -57,26 +57,26 @@ def main() -> None:
     from rich.console import Console
 
     from adadpo.stopping import StoppedError
-    from sweeps.dispatch.ended import note_ended
+    from sweeps.dispatch.job_outcomes import note_ended
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
     from sweeps.errors import PartedError, SweepError
-    from sweeps.threads import wait_briefly
+    from sweeps.execution.gpu_packing import wait_briefly
 
     wait_briefly()
     submission = read_submission(folder)
     try:
         if part == FINISH:
-            from sweeps.launch import finish_sweep
-            from sweeps.store import Store
-            from sweeps.sweep import open_sweep
+            from sweeps.operations.launch import finish_sweep
+            from sweeps.state.sweep import open_sweep
+            from sweeps.store.layout import Store
 
             store = Store(Path(submission.job.store))
             finish_sweep(open_sweep(submission.job.sweep, store), Console(width=120))
         else:
             job = submission.work(part, element)
             if one_of_several:
-                from sweeps.stages import execute
+                from sweeps.execution.stages import execute
 
                 end_with_the_starter()
                 execute(job, lambda run, stage, done, total: None, lambda run, state: None)
@@ -124,7 +124,7 @@ def side_by_side(submission: Submission, part: str, job: Job, asked: Asked) -> N
 
 def work(job: Job) -> None:
     """Bring a job's runs to the end of its stages; see `runs_again` for which of them twice."""
-    from sweeps.stages import execute
+    from sweeps.execution.stages import execute
 
     ended: dict[str, str] = {}
 
@@ -149,9 +149,9 @@ def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
         job: that went through all of them.
         ended: run id -> how it ended, as `execute` says it.
     """
-    from sweeps.lease import is_mine_from_before
-    from sweeps.orders import Orders
-    from sweeps.store import Store
+    from sweeps.store.control_files import Orders
+    from sweeps.store.layout import Store
+    from sweeps.store.lease import is_mine_from_before
 
     store, found = Store(Path(job.store)), []
     orders = Orders(store.sweep(job.sweep))
@@ -173,7 +173,7 @@ def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
 
 def progress_marks(job: Job) -> set[str]:
     """What a job's runs have on the disk that the next attempt goes on from."""
-    from sweeps.store import Store
+    from sweeps.store.layout import Store
 
     store, found = Store(Path(job.store)), set()
     for run in job.runs:
@@ -191,7 +191,7 @@ def gives_up(job: Job, before: set[str]) -> bool:
         job: at whose end the time limit was near.
         before: `progress_marks` of its beginning.
     """
-    from sweeps.store import Store, write_json
+    from sweeps.store.layout import Store, write_json
 
     if progress_marks(job) - before:
         return False
@@ -240,9 +240,9 @@ def _part(job: Job) -> int:
 
     How often is limited: by the attempts that are noted for a run, and before a run was begun by the job's starts.
     """
-    from sweeps.failures import retries_of
-    from sweeps.orders import Orders
-    from sweeps.store import Store
+    from sweeps.failures.causes import retries_of
+    from sweeps.store.control_files import Orders
+    from sweeps.store.layout import Store
 
     store = Store(Path(job.store))
     orders, eval_id = Orders(store.sweep(job.sweep)), job.evaluation.eval_id

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adadpo.data import Pair
+from adadpo.data.pairs import Pair
 
 TIPS = ["water", "go for a walk", "make a plan", "I think rice", "a glass of water and a friend"]
 

@@ -11,9 +11,9 @@ import pytest
 from run_examples import run, training_data
 
 from adadpo.config import RunConfig, TrainSettings
-from adadpo.models import load_model, resolve_model
-from adadpo.policy import Base, load_base
-from adadpo.train import TrainingData
+from adadpo.models.load import load_model, resolve_model
+from adadpo.models.policy import Base, load_base
+from adadpo.training.train import TrainingData
 
 TINY = "tiny-random-llama"
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from run_examples import training_data
 
 from adadpo.config import RunConfig
-from adadpo.models import resolve_model
-from adadpo.policy import load_base
-from adadpo.processes import joined
+from adadpo.models.load import resolve_model
+from adadpo.models.policy import load_base
 from adadpo.stopping import StoppedError, stopping_on
-from adadpo.train import train_run
+from adadpo.training.processes import joined
+from adadpo.training.train import train_run
 
 
 def main(root: Path, cases: list[dict[str, object]]) -> None:
     logging.basicConfig(stream=sys.stdout)
-    logging.getLogger("adadpo.tensor_cache").setLevel(logging.INFO)
+    logging.getLogger("adadpo.caches").setLevel(logging.INFO)
 
     def lost(reason: str) -> None:
         print(f"lost: {reason}", file=sys.stderr, flush=True)

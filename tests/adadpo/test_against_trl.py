@@ -16,7 +16,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer
-from adadpo.policy import Base
+from adadpo.models.policy import Base
 from adadpo.quiet import quiet
 
 with warnings.catch_warnings():

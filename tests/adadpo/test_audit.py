@@ -16,15 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adadpo.audit import (
-    cosine_of_terms,
-    promised,
-    stage_ratios,
-    stages_of,
-    trained_stage,
-)
 from adadpo.config import Lora, TrainSettings
-from adadpo.gradients import (
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.gradient_audit.gradients import (
     Measurement,
     ParameterGradients,
     Responses,
@@ -36,12 +30,18 @@ from adadpo.gradients import (
     token_numbers,
     work_of,
 )
-from adadpo.losses import preference_loss
-from adadpo.methods import LOSSES, PRESETS, Method, make_method
-from adadpo.models import ModelError
-from adadpo.policy import Base, save_policy
-from adadpo.reference import pair_logps
-from adadpo.tokens import TokenPairs, tokenize_pairs
+from adadpo.gradient_audit.ratios import (
+    cosine_of_terms,
+    promised,
+    stage_ratios,
+    stages_of,
+    trained_stage,
+)
+from adadpo.method.losses import preference_loss
+from adadpo.method.registry import LOSSES, PRESETS, Method, make_method
+from adadpo.models.load import ModelError
+from adadpo.models.policy import Base, save_policy
+from adadpo.training.reference import pair_logps
 
 LENGTH = 44
 OPTIONS: dict[str, Any] = {"pad_token_id": 0, "max_length": LENGTH}
@@ -74,7 +74,7 @@ def pairs(base: Base) -> TokenPairs:
 @pytest.fixture(scope="module")
 def models(base: Base) -> tuple[Any, Any]:
     """A policy and its reference, float64: the tiny model, and itself before a step."""
-    from adadpo.models import load_model
+    from adadpo.models.load import load_model
 
     reference = load_model(base.source, "float64")
     policy = load_model(base.source, "float64")

@@ -18,12 +18,12 @@ import torch
 from run_examples import STEPS, Stop, config_of, history, identical, run, weights
 from safetensors import SafetensorError
 
-from adadpo.checkpoints import saving
 from adadpo.config import RunConfig
-from adadpo.policy import Base
-from adadpo.resume_points import KEPT, MANIFEST, flaw, resume_point, seal
+from adadpo.models.policy import Base
 from adadpo.stopping import StoppedError, forget_stop, request_stop, stop_requested, stopping_on
-from adadpo.train import TrainingData, train_run
+from adadpo.training.checkpoints import saving
+from adadpo.training.resume_points import KEPT, MANIFEST, flaw, resume_point, seal
+from adadpo.training.train import TrainingData, train_run
 
 
 @pytest.fixture(autouse=True)

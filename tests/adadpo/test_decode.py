@@ -12,11 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_generation import GREEDY, PROMPTS, SAMPLED, ids_of, loud
 
-from adadpo.decode import chooser, decode, sample
-from adadpo.generate import generate
-from adadpo.policy import Base
-from adadpo.responses import derived_seed
-from adadpo.tokens import encode
+from adadpo.data.tokens import encode
+from adadpo.generation.decode import chooser, decode, sample
+from adadpo.generation.generate import generate
+from adadpo.generation.responses import derived_seed
+from adadpo.models.policy import Base
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adadpo.losses import PreferenceLoss, preference_loss
-from adadpo.methods import LOSSES, PRESETS, Method, make_method
+from adadpo.method.losses import PreferenceLoss, preference_loss
+from adadpo.method.registry import LOSSES, PRESETS, Method, make_method
 
 SUMS = ("dpo", "rdpo", "cpo")  # u is linear in s
 MEANS = ("ipo", "simpo", "orpo")  # u is a function of s / n

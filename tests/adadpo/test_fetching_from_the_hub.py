@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from adadpo.models import prepare_model, resolve_model
+from adadpo.models.load import prepare_model, resolve_model
 
 COMMIT = "a" * 40
 
@@ -76,7 +76,11 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 def python(code: str, **environ: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", f"from adadpo.models import *; source = resolve_model('org/tiny'); {code}"],
+        [
+            sys.executable,
+            "-c",
+            f"from adadpo.models.load import *; source = resolve_model('org/tiny'); {code}",
+        ],
         env=os.environ | environ,
         capture_output=True,
         text=True,

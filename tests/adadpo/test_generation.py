@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from adadpo.config import Decoding, Lora, TrainSettings
-from adadpo.divergence import kl_estimates
-from adadpo.generate import end_tokens, generate, pad_left, token_log_ratios
-from adadpo.policy import Base, fresh_policy
-from adadpo.responses import Response, cut_response
-from adadpo.tokens import encode
+from adadpo.data.tokens import encode
+from adadpo.generation.divergence import kl_estimates
+from adadpo.generation.generate import end_tokens, generate, pad_left, token_log_ratios
+from adadpo.generation.responses import Response, cut_response
+from adadpo.models.policy import Base, fresh_policy
 
 PROMPTS = [
     "Give me a tip",

@@ -17,9 +17,9 @@ import torch
 from test_generation import PROMPTS, SAMPLED, loud
 
 from adadpo.config import Decoding
-from adadpo.generate import generate
-from adadpo.policy import Base
-from adadpo.responses import Response, in_batches
+from adadpo.generation.generate import generate
+from adadpo.generation.responses import Response, in_batches
+from adadpo.models.policy import Base
 
 PAIRS = SAMPLED.model_copy(update={"batch_size": 2})  # five prompts: three batches
 
@@ -99,9 +99,9 @@ from pathlib import Path
 from test_generation import PROMPTS, loud
 from test_generation_resume import PAIRS
 from adadpo.config import TrainSettings
-from adadpo.generate import generate
-from adadpo.models import resolve_model
-from adadpo.policy import load_base
+from adadpo.generation.generate import generate
+from adadpo.models.load import resolve_model
+from adadpo.models.policy import load_base
 
 base = load_base(resolve_model("tiny-random-llama"), TrainSettings(precision="float32"))
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from adadpo.balance import LARGEST_LOG_RATIO, coefficients
-from adadpo.losses import PreferenceLoss, preference_loss
-from adadpo.methods import Method, make_method
+from adadpo.method.balance import LARGEST_LOG_RATIO, coefficients
+from adadpo.method.losses import PreferenceLoss, preference_loss
+from adadpo.method.registry import Method, make_method
 
 BALANCED = [
     make_method(

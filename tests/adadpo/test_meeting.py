@@ -19,7 +19,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from adadpo import processes
-from adadpo.processes import PeerError, joined
+from adadpo.training.processes import PeerError, joined
 if not sys.argv[1:]:
     processes.MEET_TIMEOUT = timedelta(seconds=3)
 try:

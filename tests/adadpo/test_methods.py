@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import adadpo
 from adadpo.config import Decoding, Lora, RunConfig, TrainSettings
-from adadpo.methods import (
+from adadpo.method.registry import (
     BALANCE_OPTIONS,
     LOSS_OPTIONS,
     LOSSES,
@@ -189,7 +189,8 @@ class TestImports:
     def test_naming_things_needs_no_torch(self) -> None:
         """Against sys.modules of a fresh interpreter: a sweep is checked in milliseconds."""
         code = (
-            "import sys, adadpo, adadpo.methods, adadpo.config, adadpo.data, adadpo.models, adadpo.tokens;"
+            "import sys, adadpo, adadpo.method.registry, adadpo.config, adadpo.data.pairs;"
+            "import adadpo.models.load, adadpo.data.tokens;"
             "adadpo.make_method('adadpo');"
             "print([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
         )

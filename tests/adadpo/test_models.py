@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from adadpo import built_in, models
-from adadpo.models import (
+from adadpo.models import built_in
+from adadpo.models import load as models
+from adadpo.models.load import (
     ModelError,
     ModelSource,
     cache_folder,
@@ -111,7 +112,7 @@ class TestResolve:
     def test_needs_no_torch_and_no_network(self) -> None:
         code = (
             "import socket, sys; socket.socket = None\n"
-            "from adadpo.models import resolve_model\n"
+            "from adadpo.models.load import resolve_model\n"
             f"resolve_model({EMBEDDED!r}); resolve_model('org/name')\n"
             "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'huggingface_hub')))"
         )
@@ -253,7 +254,7 @@ class TestCache:
         assert set(found) == {cache / "models" / f"{TINY}-v1"}
 
     def test_two_processes_at_once(self, cache: Path) -> None:
-        code = f"from adadpo.models import *; print(prepare_model(resolve_model({TINY!r})))"
+        code = f"from adadpo.models.load import *; print(prepare_model(resolve_model({TINY!r})))"
         running = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
             for _ in range(2)
@@ -301,7 +302,7 @@ class TestFetching:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         code = (
-            "from adadpo.models import *\n"
+            "from adadpo.models.load import *\n"
             "for load in (load_tokenizer, load_model):\n"
             "    try: load(resolve_model('no-such-org/no-such-model@v1'))\n"
             "    except ModelError as error: print(error)\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adadpo.order import WINDOW_STEPS, LengthSampler, order_by_length
+from adadpo.data.batching import WINDOW_STEPS, LengthSampler, order_by_length
 
 
 def order(lengths: list[int], batch_size: int, seed: int = 0) -> list[int]:

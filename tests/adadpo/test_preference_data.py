@@ -13,7 +13,7 @@ from adadpo_examples import chats, rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adadpo.data import BadRow, DataError, DataSource, Pair, RowError, load_pairs, make_pair
+from adadpo.data.pairs import BadRow, DataError, DataSource, Pair, RowError, load_pairs, make_pair
 
 USER = {"role": "user", "content": "Name a fruit."}
 SYSTEM = {"role": "system", "content": "Be brief."}

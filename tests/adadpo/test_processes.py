@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from train_in_processes import train
 
-from adadpo.policy import Base
+from adadpo.models.policy import Base
 from adadpo.quiet import quiet
 
 METHODS = ["adadpo", "adasimpo", "adaorpo"]

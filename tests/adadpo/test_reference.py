@@ -10,15 +10,15 @@ import pytest
 import torch
 from adadpo_examples import chats, plain_token_logps
 
-import adadpo.reference
+import adadpo.training.reference
+from adadpo.caches import Memory
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
 from adadpo.logprobs import PairLogps
-from adadpo.methods import make_method
-from adadpo.policy import Base
-from adadpo.processes import Processes
-from adadpo.reference import cached_pair_logps, pair_logps, reward_summary
+from adadpo.method.registry import make_method
+from adadpo.models.policy import Base
 from adadpo.stopping import StoppedError
-from adadpo.tensor_cache import Memory
-from adadpo.tokens import TokenPairs, tokenize_pairs
+from adadpo.training.processes import Processes
+from adadpo.training.reference import cached_pair_logps, pair_logps, reward_summary
 
 NAMES = ["chosen", "chosen_lengths", "rejected", "rejected_lengths"]
 
@@ -157,7 +157,9 @@ class TestCache:
         at_commit, eager = fresh_model(), fresh_model()
         at_commit.config._commit_hash = "abc"
         eager.config._attn_implementation = "sdpa_of_another_kind"
-        monkeypatch.setattr(adadpo.reference, "packed_pair_logps", lambda model, batch: computed(batch))
+        monkeypatch.setattr(
+            adadpo.training.reference, "packed_pair_logps", lambda model, batch: computed(batch)
+        )
         calls: list[tuple[Any, TokenPairs, dict[str, Any]]] = [
             (base.model, pairs, {"model_identity": "m", **options}),
             (base.model, pairs, {"model_identity": "n", **options}),
@@ -205,7 +207,7 @@ class TestCache:
         def asked(*args: Any) -> None:
             raise StoppedError("asked to stop")
 
-        monkeypatch.setattr(adadpo.reference, "computed_once", asked)
+        monkeypatch.setattr(adadpo.training.reference, "computed_once", asked)
         first = Pretended(0)
         with pytest.raises(StoppedError):
             cached_pair_logps(base.model, pairs, model_identity="m", processes=first, **options)

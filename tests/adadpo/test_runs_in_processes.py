@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from run_examples import config_of, history, run, weights
 
 from adadpo.config import RunConfig
-from adadpo.policy import Base
-from adadpo.shares import micro_batch_shares
-from adadpo.train import TrainingData
+from adadpo.data.batching import micro_batch_shares
+from adadpo.models.policy import Base
+from adadpo.training.train import TrainingData
 
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.3, "eval_steps": 2}
 # 11 pairs in steps of 4: the last one of an epoch has 3, so 4 processes fill it up with a duplicate.

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from adadpo.caches import computed_once
 from adadpo.stopping import StoppedError, forget_stop, request_stop
-from adadpo.tensor_cache import computed_once
 
 FORK = multiprocessing.get_context("fork")
 WHAT = "numbers"

@@ -15,12 +15,11 @@ from adadpo_examples import chats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import adadpo.token_cache
-from adadpo.data import BadRow
-from adadpo.policy import Base
-from adadpo.tensor_cache import read_tensors, write_tensors
-from adadpo.token_cache import _pack, _unpack, cached_token_pairs
-from adadpo.tokens import TokenPairs, tokenize_pairs
+import adadpo.caches
+from adadpo.caches import _pack, _unpack, cached_token_pairs, read_tensors, write_tensors
+from adadpo.data.pairs import BadRow
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.models.policy import Base
 
 IDS = st.lists(st.integers(0, 2**31 - 1), max_size=5)
 
@@ -33,7 +32,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> None:
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr(adadpo.token_cache, "tokenize_pairs", refuse)
+    monkeypatch.setattr(adadpo.caches, "tokenize_pairs", refuse)
 
 
 def files(cache: Path) -> list[Path]:
@@ -115,19 +114,19 @@ def test_a_damaged_file(base: Base, empty_cache: Path, damage: str) -> None:
 WORKER = """
 import sys
 sys.path[:0] = json_path
-import adadpo.token_cache
+import adadpo.caches
 from adadpo_examples import chats
 from adadpo.config import TrainSettings
-from adadpo.models import resolve_model, load_tokenizer
+from adadpo.models.load import resolve_model, load_tokenizer
 
 made = []
-plain = adadpo.token_cache.tokenize_pairs
+plain = adadpo.caches.tokenize_pairs
 def count(*args):
     made.append(1)
     return plain(*args)
-adadpo.token_cache.tokenize_pairs = count
+adadpo.caches.tokenize_pairs = count
 tokenizer = load_tokenizer(resolve_model("tiny-random-llama"))
-found = adadpo.token_cache.cached_token_pairs(chats(7), tokenizer, 64, model_identity="m")
+found = adadpo.caches.cached_token_pairs(chats(7), tokenizer, 64, model_identity="m")
 print(len(made), len(found))
 """
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from trl import DPOConfig, DPOTrainer
 
-from adadpo.data import DataError, Pair, load_pairs
-from adadpo.models import load_tokenizer
-from adadpo.policy import Base
+from adadpo.data.pairs import DataError, Pair, load_pairs
+from adadpo.data.tokens import TokenPairs, encode, tokenize_pairs
+from adadpo.models.load import load_tokenizer
+from adadpo.models.policy import Base
 from adadpo.quiet import quiet
-from adadpo.tokens import TokenPairs, encode, tokenize_pairs
 
 TEXTS = [
     Pair("Give me a tip.", " Drink water.", " Go for a walk, then make a plan."),
@@ -247,7 +247,7 @@ class TestDoubleBos:
 
 def test_surrogates_never_reach_the_tokenizer(tmp_path: Any, tokenizer: Any) -> None:
     """Against tokenizers, which raises a TypeError about its own types for half an emoji."""
-    from adadpo.data import DataSource
+    from adadpo.data.pairs import DataSource
 
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"prompt": "a", "chosen": "cut \\ud83d", "rejected": "whole \\ud83d\\ude00"}\n')

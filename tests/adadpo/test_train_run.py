@@ -15,14 +15,14 @@ from run_examples import Stop, config_of, history, identical, run, weights
 from safetensors.torch import load_file
 from trl.trainer import dpo_trainer
 
-import adadpo.train
-import adadpo.trainer
+import adadpo.training.train
+import adadpo.training.trainer
 from adadpo.config import Lora, TrainSettings
-from adadpo.models import ModelError
-from adadpo.policy import Base, fresh_policy, load_base, load_policy
-from adadpo.reference import pair_logps
-from adadpo.tokens import TokenPairs, tokenize_pairs
-from adadpo.train import LOGGED, DivergedError, TrainingData
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.models.load import ModelError
+from adadpo.models.policy import Base, fresh_policy, load_base, load_policy
+from adadpo.training.reference import pair_logps
+from adadpo.training.train import LOGGED, DivergedError, TrainingData
 
 FAST = {"optimizer": "sgd", "learning_rate": 0.3, "max_steps": 2}
 
@@ -106,7 +106,7 @@ class TestWhatIsWritten:
         runs = []
         for number, caches in enumerate([True, True, False]):
             if not caches:
-                monkeypatch.delattr(adadpo.train, "cached_pair_logps")
+                monkeypatch.delattr(adadpo.training.train, "cached_pair_logps")
             base.logps.clear()
             folder = tmp_path / str(number)
             metrics = run(base, config_of(lora=lora, max_steps=2, caches=caches), data, folder)
@@ -152,7 +152,7 @@ class TestWithoutReference:
         def refuse(*args: Any, **kwargs: Any) -> Any:
             raise AssertionError("a reference pass")
 
-        monkeypatch.setattr(adadpo.train, "cached_pair_logps", refuse)
+        monkeypatch.setattr(adadpo.training.train, "cached_pair_logps", refuse)
         config = config_of(method, lora=lora, max_steps=2, checkpoint_steps=1)
         metrics = run(base, config, data, tmp_path)
         assert {name for name in metrics if name.startswith("heldout_")} == {f"heldout_{n}" for n in HELDOUT}
@@ -244,7 +244,7 @@ class TestOnTheWay:
         """
         expected, metrics = whole(config_of(eval_steps=1, snapshot_steps=1))
         config = config_of(eval_steps=1, snapshot_steps=1, checkpoint_steps=3)
-        real = adadpo.train.save_policy
+        real = adadpo.training.train.save_policy
 
         def dies(policy: Any, folder: Path, weights: Any) -> None:
             if folder.name.endswith("step-4"):
@@ -253,12 +253,12 @@ class TestOnTheWay:
                 raise Stop
             real(policy, folder, weights)
 
-        monkeypatch.setattr(adadpo.train, "save_policy", dies)
+        monkeypatch.setattr(adadpo.training.train, "save_policy", dies)
         with pytest.raises(Stop):
             run(base, config, data, tmp_path)
         names = [f"step-{step}" for step in (1, 2, 3)]
         assert sorted(f.name for f in (tmp_path / "snapshots").glob("step-*")) == names
-        monkeypatch.setattr(adadpo.train, "save_policy", real)
+        monkeypatch.setattr(adadpo.training.train, "save_policy", real)
         with pytest.raises(Stop):
             run(base, config, data, tmp_path, stop_at=5)
         # A later attempt finds this one, and must not take it for its own.
@@ -284,7 +284,7 @@ class TestOnTheWay:
         def broken(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
             return {name: value * float("nan") for name, value in pair_logps(*args, **kwargs).items()}
 
-        monkeypatch.setattr(adadpo.train, "pair_logps", broken)
+        monkeypatch.setattr(adadpo.training.train, "pair_logps", broken)
         with pytest.raises(DivergedError, match="diverged at step 2: held-out reward margin is nan"):
             run(base, config_of(eval_steps=2), data, tmp_path)
         assert [line["step"] for line in history(tmp_path)] == [1]
@@ -348,7 +348,9 @@ class TestPairs:
         assert identical(before, own.model.state_dict())
         with monkeypatch.context() as patch:
             patch.setattr(
-                adadpo.train, "fresh_policy", lambda *args, **_: fresh_policy(*args, own_weights=True)
+                adadpo.training.train,
+                "fresh_policy",
+                lambda *args, **_: fresh_policy(*args, own_weights=True),
             )
             run(own, config, data, tmp_path / "copied")
         assert not at & frozen(fresh_policy(own, config.train, 1, own_weights=True))
@@ -401,7 +403,7 @@ class TestDivergence:
         def broken(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
             return {name: value * float("nan") for name, value in pair_logps(*args, **kwargs).items()}
 
-        monkeypatch.setattr(adadpo.train, "pair_logps", broken)
+        monkeypatch.setattr(adadpo.training.train, "pair_logps", broken)
         with pytest.raises(DivergedError, match="diverged at step 2: held-out reward margin is nan"):
             run(base, config_of(**FAST), data, tmp_path)
         assert not (tmp_path / "model").exists()
@@ -412,13 +414,13 @@ class TestDivergence:
     ) -> None:
         """Against the third step, in one of whose two micro-batches the loss is made NaN or infinite."""
         calls = iter(range(100))
-        real = adadpo.trainer.preference_loss
+        real = adadpo.training.trainer.preference_loss
 
         def broken(*args: Any, **kwargs: Any) -> Any:
             result = real(*args, **kwargs)
             return result._replace(loss=result.loss * (float(value) if next(calls) == 4 else 1.0))
 
-        monkeypatch.setattr(adadpo.trainer, "preference_loss", broken)
+        monkeypatch.setattr(adadpo.training.trainer, "preference_loss", broken)
         with pytest.raises(DivergedError) as caught:
             run(base, config_of(micro_batch_size=2, max_steps=4), data, tmp_path)
         assert str(caught.value) == f"diverged at step 3: loss is {value}"

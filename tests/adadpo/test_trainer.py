@@ -17,10 +17,10 @@ from transformers import HfArgumentParser
 from trl import DPOConfig, DPOTrainer
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer, make_method
-from adadpo.order import order_by_length
-from adadpo.policy import Base
+from adadpo.data.batching import order_by_length
+from adadpo.data.tokens import tokenize_pairs
+from adadpo.models.policy import Base
 from adadpo.quiet import quiet
-from adadpo.tokens import tokenize_pairs
 
 Weights = dict[str, torch.Tensor]
 BALANCE = ["balance/chosen", "balance/rejected", "balance/clipped", "balance/log_gradient_ratio"]

@@ -16,10 +16,10 @@ from adadpo_examples import chats, rows
 from peft import LoraConfig, get_peft_model
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer
-from adadpo.methods import LOSSES, PRESETS, make_method
-from adadpo.policy import Base
+from adadpo.data.tokens import tokenize_pairs
+from adadpo.method.registry import LOSSES, PRESETS, make_method
+from adadpo.models.policy import Base
 from adadpo.quiet import quiet
-from adadpo.tokens import tokenize_pairs
 
 REFERENCE_FREE = [name for name, preset in PRESETS.items() if not LOSSES[preset["loss"]].needs_reference]
 WITH_REFERENCE = [name for name in PRESETS if name not in REFERENCE_FREE]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.prompt_bootstrap import PromptBootstrap
-from analysis.results import Declared, Metric, RunRow
+from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.results.model import Declared, Metric, RunRow
 
 LC = Metric(
     name="length_controlled_win_rate", label="LC win rate", unit="points", decimals=1, higher_is_better=True

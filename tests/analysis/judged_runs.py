@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis import length_controlled_win_rate, win_rate
-from analysis.results import Declared, RunRow
+from analysis.results.model import Declared, RunRow
 
 SEEDS = (0, 1)
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary="length_controlled_win_rate")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.calibration import Calibration, read_calibration
+from analysis.alpaca_eval.calibration import Calibration, read_calibration
 
 # Models whose files lack prompts: the published LC used the wrong difficulties for them.
 INCOMPLETE = ["alpaca-7b_concise", "gpt35_turbo_instruct", "minotaur-13b", "phi-2"]

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from analysis_examples import DECLARED, LC, drawn, sweep
 
-from analysis.advice import advise
 from analysis.comparison import compare
-from analysis.evidence import PromptPart
+from analysis.planning.next_step import advise
+from analysis.results.model import PromptPart
 from analysis.summary import analyse
 
 

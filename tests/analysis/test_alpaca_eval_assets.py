@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import alpaca_eval_assets
-from analysis.alpaca_eval_assets import (
+from analysis.alpaca_eval import assets as alpaca_eval_assets
+from analysis.alpaca_eval.assets import (
     BASELINE,
     CALIBRATION,
     FILES,

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.annotations import AnnotationError, preferences_of, read_annotations
+from analysis.alpaca_eval.annotations import AnnotationError, preferences_of, read_annotations
 
 
 def record(number: int = 0, preference: object = 2.0, **changes: object) -> dict[str, Any]:

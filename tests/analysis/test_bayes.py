@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.bayes import CHUNK, BayesianSignedRank, bayesian_signed_rank, posterior_shares
+from analysis.inference.bayes import CHUNK, BayesianSignedRank, bayesian_signed_rank, posterior_shares
 
 # See test_signed_rank.py for where these come from.
 DEPRESSION = [0.952, -0.147, 1.022, 0.43, 0.62, 0.59, 0.49, -0.08, 0.01]

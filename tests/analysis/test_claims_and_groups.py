@@ -10,11 +10,10 @@ from judged_runs import SEEDS, judged
 from scipy.stats import binomtest, wilcoxon
 
 from analysis import compare
-from analysis.findings import Claim, PaperClaims, SettingGroup
-from analysis.grid_best import grid_best
-from analysis.paper_claims import paper_claims
-from analysis.results import Comparison, Metric, RunRow
-from analysis.setting_groups import setting_groups
+from analysis.grid.best_setting import grid_best
+from analysis.grid.paper_claims import paper_claims
+from analysis.grid.setting_groups import setting_groups
+from analysis.results.model import Claim, Comparison, Metric, PaperClaims, RunRow, SettingGroup
 
 METRICS = [
     LC,

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.comparison import compare
-from analysis.intervals import hodges_lehmann
-from analysis.results import SeedValue
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.intervals import hodges_lehmann
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.model import SeedValue
+from analysis.results.table import TableError
 from analysis.summary import Analysis, analyse
-from analysis.table import TableError
 
 
 def test_the_unit_is_the_setting() -> None:

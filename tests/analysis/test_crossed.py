@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.comparison import setting_differences
-from analysis.crossed import CrossedTest, crossed_test
-from analysis.difference_table import difference_table, setting_means
-from analysis.table import pair_by_setting
+from analysis.inference.crossed import CrossedTest, crossed_test, difference_table, setting_means
+from analysis.results.table import pair_by_setting
 
 NAN = float("nan")
 # Drawn once; mean squares of d ~ C(setting) + C(seed) computed with statsmodels 0.15.0, anova_lm.

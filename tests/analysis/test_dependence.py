@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.crossed import crossed_test
-from analysis.power import rejects
+from analysis.inference.crossed import crossed_test
+from analysis.planning.power import rejects
 
 SETTINGS, SEEDS = 9, 3
 

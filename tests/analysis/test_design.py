@@ -1,7 +1,7 @@
 import pytest
 
-from analysis.crossed import crossed_test
-from analysis.design import Spreads, check_design, measured_spreads
+from analysis.inference.crossed import crossed_test
+from analysis.planning.design import Spreads, check_design, measured_spreads
 
 STATED = Spreads(run=1.4, setting=0.5, source="stated")
 

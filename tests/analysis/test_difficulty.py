@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from leaderboard import leaderboard_runs, published_lc
 
-from analysis.annotations import AnnotationError
-from analysis.calibration import CalibrationError
-from analysis.difficulty import joint_difficulty
-from analysis.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.annotations import AnnotationError
+from analysis.alpaca_eval.calibration import CalibrationError
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
 
 
 def simulated(

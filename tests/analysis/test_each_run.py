@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.calibration import Calibration
-from analysis.each_run import CELLS, length_controlled_of_each
-from analysis.length_control import LcData, fit_length_control
+from analysis.alpaca_eval.calibration import Calibration
+from analysis.alpaca_eval.length_control import CELLS, LcData, fit_length_control, length_controlled_of_each
 
 
 def calibration(n: int, method: str) -> Calibration | None:

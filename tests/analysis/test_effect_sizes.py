@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.effect_sizes import (
+from analysis.inference.intervals import (
     ProbabilityOfImprovement,
     SettingsWon,
     probability_of_improvement,

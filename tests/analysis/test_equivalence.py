@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.crossed import crossed_test
-from analysis.equivalence import Equivalence, equivalence_test, within_margin
-from analysis.intervals import hodges_lehmann
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.crossed import crossed_test
+from analysis.inference.equivalence import Equivalence, equivalence_test, within_margin
+from analysis.inference.intervals import hodges_lehmann
+from analysis.inference.signed_rank import signed_rank_test
 
 
 @given(st.lists(st.integers(-(2**12), 2**12), min_size=5, max_size=14, unique=True), st.integers(1, 2**12))

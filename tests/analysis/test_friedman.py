@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.friedman import average_ranks
+from analysis.inference.friedman import average_ranks
 from analysis.summary import analyse
 
 # Demsar (2006), JMLR 7:1, table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets.

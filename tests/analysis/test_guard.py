@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.crossed import crossed_test, mean_squares
-from analysis.guard import (
+from analysis.inference.crossed import crossed_test, mean_squares
+from analysis.inference.three_way import (
     DifferenceDraws,
     guard_rejects,
     guard_test,
@@ -19,7 +19,7 @@ from analysis.guard import (
     prompt_part,
     unseen_share,
 )
-from analysis.prompt_bootstrap import prompt_bootstrap
+from analysis.prompts.bootstrap import prompt_bootstrap
 
 RNG = np.random.default_rng(20)
 TABLES = hnp.arrays(

@@ -8,9 +8,8 @@ import scipy.stats
 from analysis_examples import DECLARED, KL, LC, LENGTH, sweep
 
 from analysis.comparison import compare
-from analysis.evidence import Inference
-from analysis.results import Comparison, Metric
-from analysis.table import runs_from_frame
+from analysis.results.model import Comparison, Inference, Metric
+from analysis.results.table import runs_from_frame
 
 BOUNDED = LC.model_copy(update={"attainable": (0.0, 100.0)})
 # 7 settings x 2 seeds

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.comparison import compare
-from analysis.intervals import clopper_pearson, hodges_lehmann, sign_test
-from analysis.results import ZeroMethod
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.intervals import clopper_pearson, hodges_lehmann, sign_test
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.model import ZeroMethod
 
 DIFFERENCES = st.lists(st.integers(-64, 64).map(lambda i: i / 8), min_size=1, max_size=15)
 

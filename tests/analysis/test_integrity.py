@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import length_controlled_win_rate, win_rate
-from analysis.integrity import (
+from analysis.alpaca_eval.integrity_gate import (
     CALIBRATED,
     OFFICIAL,
     Expected,

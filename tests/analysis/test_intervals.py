@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.intervals import clopper_pearson, hodges_lehmann, rank_biserial, sign_test
-from analysis.moments import mean, sd
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.intervals import clopper_pearson, hodges_lehmann, rank_biserial, sign_test
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.table import mean, sd
 
 # See test_signed_rank.py for where these come from.
 DEPRESSION = [0.952, -0.147, 1.022, 0.43, 0.62, 0.59, 0.49, -0.08, 0.01]

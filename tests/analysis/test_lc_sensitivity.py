@@ -10,7 +10,7 @@ import pytest
 
 from analysis import compare, joint_difficulty, length_controlled_win_rate
 from analysis.lc_sensitivity import lc_sensitivity
-from analysis.results import Declared, LcComparison, Metric, RunRow
+from analysis.results.model import Declared, LcComparison, Metric, RunRow
 
 LC = Metric(name="length_controlled_win_rate", label="LC", unit="points", decimals=1, higher_is_better=True)
 WR = Metric(name="win_rate", label="WR", unit="points", decimals=1, higher_is_better=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.length_control import length_controlled_win_rate
-from analysis.logit import fit_fractional_logit
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.logit import fit_fractional_logit
 
 
 def rows_of(lengths_1: Any, lengths_2: Any, preferences: Any) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from leaderboard import INCOMPLETE, leaderboard_runs, published_lc, reconstructed_calibration
 
-from analysis.annotations import AnnotationError
-from analysis.calibration import CalibrationError, read_calibration
-from analysis.length_control import fit_length_control, lc_data, length_controlled_win_rate
+from analysis.alpaca_eval.annotations import AnnotationError
+from analysis.alpaca_eval.calibration import CalibrationError, read_calibration
+from analysis.alpaca_eval.length_control import fit_length_control, lc_data, length_controlled_win_rate
 
 
 def small_frame(n: int = 6) -> pd.DataFrame:

@@ -9,9 +9,8 @@ from analysis_examples import LC, sweep
 from scipy import stats
 
 from analysis import compare
-from analysis.evidence import VarianceComponents
-from analysis.measured_power import TIMES_ROPE, measured_power
-from analysis.results import Comparison, Declared, SeedValue, SettingDifference
+from analysis.planning.power import TIMES_ROPE, measured_power
+from analysis.results.model import Comparison, Declared, SeedValue, SettingDifference, VarianceComponents
 
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary=LC.name, rope=1.0)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.comparison import compare_pairs
-from analysis.missing_runs import MissingRuns, analyse_missing_runs
-from analysis.signed_rank import signed_rank_test
-from analysis.table import pair_by_setting
+from analysis.inference.missing_runs import MissingRuns, analyse_missing_runs
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.table import pair_by_setting
 
 ARMS: dict[str, Any] = {"metric": LC, "baseline": "dpo", "candidate": "adadpo"}
 

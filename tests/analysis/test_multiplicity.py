@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.multiplicity import (
+from analysis.inference.multiplicity import (
     Adjusted,
     benjamini_hochberg,
     benjamini_yekutieli,

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.crossed import VarianceComponents, crossed_test
-from analysis.next_step import Costs, Design, NextSteps, Spread, Step, rank_next_steps
+from analysis.inference.crossed import VarianceComponents, crossed_test
+from analysis.planning.next_step import Costs, Design, NextSteps, Spread, Step, rank_next_steps
 
 COMPONENTS = VarianceComponents(setting=0.25, seed=0.09, run=1.96)
 SPREAD = Spread(components=COMPONENTS, prompt=805 * 1.4**2, judging=0.5)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from scipy.stats import binomtest
 
-from analysis.annotations import Annotation
-from analysis.paired_prompts import (
+from analysis.alpaca_eval.annotations import Annotation
+from analysis.prompts.paired import (
     SAME,
     PromptPair,
     UnlikeError,

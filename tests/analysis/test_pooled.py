@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.multiplicity import benjamini_hochberg
-from analysis.pooled import PooledTest, explore_settings, pooled_signed_rank, zero_sensitivity
-from analysis.signed_rank import signed_rank_test
-from analysis.units import unit_of_test
+from analysis.inference.multiplicity import benjamini_hochberg
+from analysis.inference.pooled import PooledTest, explore_settings, pooled_signed_rank, zero_sensitivity
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.model import unit_of_test
 
 NAN = float("nan")
 

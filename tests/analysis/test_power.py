@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.guard import guard_test
-from analysis.power import (
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.inference.three_way import guard_test
+from analysis.planning.power import (
     Power,
     fewest_settings,
     rejects,
@@ -14,8 +15,7 @@ from analysis.power import (
     smallest_detectable_difference,
     smallest_p,
 )
-from analysis.results import Alternative
-from analysis.signed_rank import signed_rank_test
+from analysis.results.model import Alternative
 
 
 def power(**changes: object) -> Power:

@@ -9,19 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaderboard import leaderboard_runs, published_lc, reconstructed_calibration
 
-from analysis.batched_logit import fit_weighted_logits
-from analysis.calibration import Calibration
-from analysis.difficulty import joint_difficulty
-from analysis.length_control import length_controlled_win_rate
-from analysis.logit import fit_fractional_logit
-from analysis.prompt_bootstrap import (
+from analysis.alpaca_eval.calibration import Calibration
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.logit import fit_fractional_logit, fit_weighted_logits
+from analysis.alpaca_eval.win_rates import win_rate
+from analysis.prompts.bootstrap import (
     BootstrapMetric,
     PromptBootstrap,
     bootstrap_difference,
     bootstrap_estimate,
     prompt_bootstrap,
 )
-from analysis.win_rates import win_rate
 
 METRICS: list[BootstrapMetric] = ["win_rate", "length_controlled_win_rate", "lc_minus_wr"]
 

@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged_runs import DECLARED, SEEDS, judged
 
-from analysis.findings import FlippedPrompts, GridBest, PromptLevel
-from analysis.flipped_prompts import flipped_prompts
-from analysis.grid_best import grid_best
-from analysis.grid_scores import Drawn, grid_scores
-from analysis.length_control import fit_length_control, lc_data
-from analysis.prompt_bootstrap import draw_prompts, prompt_bootstrap, weighted_length_controlled
-from analysis.prompt_level import prompt_level
-from analysis.results import Metric, RunRow
+from analysis.alpaca_eval.length_control import fit_length_control, lc_data
+from analysis.grid.best_setting import Drawn, grid_best, grid_scores
+from analysis.prompts.bootstrap import draw_prompts, prompt_bootstrap, weighted_length_controlled
+from analysis.prompts.flipped_prompts import flipped_prompts
+from analysis.prompts.prompt_level import prompt_level
+from analysis.results.model import FlippedPrompts, GridBest, Metric, PromptLevel, RunRow
 
 LC = Metric(
     name="length_controlled_win_rate",
@@ -150,7 +148,7 @@ def test_draws_that_are_known_are_not_fitted_again(monkeypatch: pytest.MonkeyPat
         fitted.append(len(counts))
         return weighted_length_controlled(data, counts, *more)
 
-    monkeypatch.setattr("analysis.grid_scores.weighted_length_controlled", counted)
+    monkeypatch.setattr("analysis.grid.best_setting.weighted_length_controlled", counted)
 
     def scored(drawn: Drawn | None) -> tuple[Any, int]:
         fitted.clear()

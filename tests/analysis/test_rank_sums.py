@@ -6,10 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import rank_sums
-from analysis.rank_sums import MOST_COUNTED, MOST_EXACT, at_most, count_patterns, critical_sum, null_below
-from analysis.results import Alternative
-from analysis.signed_rank import signed_rank_test
+from analysis.inference import signed_rank as rank_sums
+from analysis.inference.signed_rank import (
+    MOST_COUNTED,
+    MOST_EXACT,
+    at_most,
+    count_patterns,
+    critical_sum,
+    null_below,
+    signed_rank_test,
+)
+from analysis.results.model import Alternative
 
 
 def test_null_distribution_adds_up() -> None:

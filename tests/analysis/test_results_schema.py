@@ -10,13 +10,13 @@ import pytest
 from analysis_examples import DECLARED, LC, sweep
 
 from analysis import analyse_runs
-from analysis.results import SCHEMA_VERSION, Results
-from analysis.schema import described, models_of, results_page, results_schema
-from analysis.values import Interval
+from analysis.results.model import SCHEMA_VERSION, Results
+from analysis.results.schema import described, models_of, results_page, results_schema
+from analysis.results.values import Interval
 from reports import ReportError, load_results
 
 DOCS = Path(__file__).parents[2] / "docs"
-HOW = "made anew by: python -m analysis.schema docs"
+HOW = "made anew by: python -m analysis.results.schema docs"
 
 
 def test_the_schema_is_current() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from analysis.search_budget import SearchBudgets, compare_search_budgets, expected_best, expected_maximum
+from analysis.grid.best_setting import SearchBudgets, compare_search_budgets, expected_best, expected_maximum
 
 VALUES = st.lists(st.integers(-9, 9), min_size=1, max_size=5)
 

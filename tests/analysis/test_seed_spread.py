@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.seed_spread import SeedSpread, spread_over_seeds
+from analysis.results.table import SeedSpread, spread_over_seeds
 
 
 def test_factors_of_three_seeds() -> None:

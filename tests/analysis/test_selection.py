@@ -3,9 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.findings import BestDifference, BestOfGrid
-from analysis.search_budget import expected_maximum
-from analysis.selection import best_of_grid, best_of_grid_difference, mean_score
+from analysis.grid.best_setting import best_of_grid, best_of_grid_difference, expected_maximum, mean_score
+from analysis.results.model import BestDifference, BestOfGrid
 
 NAN = float("nan")
 

@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.self_check import (
+from analysis.inference.self_check import (
     SelfCheck,
     check_false_positives,
     crossed_p_value,
     pooled_p_value,
     setting_p_value,
 )
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.signed_rank import signed_rank_test
 
 NAN = float("nan")
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.results import Alternative, ZeroMethod
-from analysis.signed_rank import signed_rank_test
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.results.model import Alternative, ZeroMethod
 
 ZERO_METHODS: tuple[ZeroMethod, ...] = ("pratt", "wilcox", "zsplit")
 ALTERNATIVES: tuple[Alternative, ...] = ("two-sided", "greater", "less")

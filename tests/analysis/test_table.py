@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from analysis_examples import KL, LC, run
 
-from analysis.results import Cell, SeedValue
-from analysis.table import (
+from analysis.results.model import Cell, SeedValue
+from analysis.results.table import (
     TableError,
     check_planned,
     index_runs,

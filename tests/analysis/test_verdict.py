@@ -8,8 +8,8 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.prompt_bootstrap import PromptBootstrap
-from analysis.results import Metric
+from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.results.model import Metric
 from analysis.summary import analyse
 from analysis.verdict import format_amount, format_p
 

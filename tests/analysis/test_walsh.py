@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import walsh
-from analysis.walsh import WalshAverages
+from analysis.inference import intervals as walsh
+from analysis.inference.intervals import WalshAverages
 
 DIFFERENCES = st.lists(
     st.one_of(st.integers(-3, 3).map(float), st.floats(-1e300, 1e300), st.floats(-1, 1)),

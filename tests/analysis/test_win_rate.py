@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.win_rates import WinRate, win_rate
+from analysis.alpaca_eval.win_rates import WinRate, win_rate
 
 PREFERENCES = st.lists(
     st.one_of(st.floats(1, 2), st.sampled_from([0.0, 1.0, 1.5, 2.0])), min_size=2, max_size=30
@@ -15,7 +15,7 @@ PREFERENCES = st.lists(
 
 def test_openhermes(alpaca_eval: Path) -> None:
     """OpenHermes-2.5-Mistral-7B's own file against the published leaderboard."""
-    from analysis.annotations import read_annotations
+    from analysis.alpaca_eval.annotations import read_annotations
 
     result = win_rate(read_annotations(alpaca_eval / "raw" / "OpenHermes-2.5-Mistral-7B.annotations.json.gz"))
     assert result.win_rate == pytest.approx(10.340415705751552, abs=1e-9)

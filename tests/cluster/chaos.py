@@ -21,7 +21,7 @@ from slurm_cluster import Cluster
 from sweep_examples import SMALL, Child, adadpo, contents, opened, start, write_sweep
 
 from reports import load_results
-from sweeps.store import STAGES
+from sweeps.store.layout import STAGES
 
 # 2 arms x 3 settings x 4 seeds, 4 runs a job, two at a time.
 SWEEP = (

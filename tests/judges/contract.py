@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from analysis.annotations import KEYS, read_annotations
+from analysis.alpaca_eval.annotations import KEYS, read_annotations
 from analysis.judges import Judge, JudgeError
 
 PROMPTS = [

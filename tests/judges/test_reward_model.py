@@ -21,9 +21,9 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from adadpo.built_in import build_tiny
-from adadpo.models import ModelError, resolve_model
-from adadpo.reward_model import RewardModel, load_reward_model
+from adadpo.models.built_in import build_tiny
+from adadpo.models.load import ModelError, resolve_model
+from adadpo.models.reward_model import RewardModel, load_reward_model
 from analysis.judges import Judge
 from analysis.judges.config import RewardModel as RewardModelConfig
 from analysis.judges.factory import judge_identity, make_judge

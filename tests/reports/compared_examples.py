@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.integrity import Flag, Integrity
-from analysis.paired_prompts import PromptPair, count_prompts
-from analysis.scores import Difference, FileComparison, Score
+from analysis.alpaca_eval.integrity_gate import Flag, Integrity
+from analysis.prompts.paired import Difference, FileComparison, PromptPair, Score, count_prompts
 
 
 def make_pairs(n: int = 12, text: str = "") -> list[PromptPair]:

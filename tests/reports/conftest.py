@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, sync_playwright
 from sample_results import make_results
 from whole_sample import make_whole
 
-from analysis.results import Results
+from analysis.results.model import Results
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from analysis.findings import (
+from analysis.grid.best_setting import compare_search_budgets
+from analysis.grid.paper_claims import paper_claims
+from analysis.results.model import (
     BestDifference,
     BestOfGrid,
+    Comparison,
+    Declared,
     FlippedPrompt,
     FlippedPrompts,
     GridBest,
+    Metric,
     PaperClaims,
     PromptInterval,
     PromptLevel,
+    RunRow,
 )
-from analysis.paper_claims import paper_claims
-from analysis.results import Comparison, Declared, Metric, RunRow
-from analysis.search_budget import compare_search_budgets
 
 
 def make_prompt_level(comparison: Comparison) -> PromptLevel | None:

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from audit_examples import make_audit
 from evidence_samples import make_bests, make_claims, make_flips, make_prompt_level
 
-from analysis.results import (
+from analysis.results.model import (
     Cell,
     Comparison,
     Curve,

@@ -13,11 +13,11 @@ from sample_results import make_results
 from test_report_page import sections
 
 from analysis.audit import findings, quartiles, ratio_text
-from analysis.results import Audit, Results
+from analysis.results.model import Audit, Results
 from reports import load_results, render_html
-from reports.audit import audit_of
-from reports.audit_figures import distribution_figure
-from reports.audit_page import render_audit, write_audit_page
+from reports.figures.gradient_audit import distribution_figure
+from reports.page import render_audit, write_audit_page
+from reports.sections.gradient_audit import audit_of
 
 
 def with_audit(results: Results, audit: Audit | None) -> Results:

@@ -10,12 +10,11 @@ from compared_examples import difference, make_compared, make_pairs, score
 from page_text import Page
 from test_report_hostile import ATTACK, ATTRIBUTES, TAGS
 
-from analysis.integrity import Flag
-from analysis.paired_prompts import PromptPair
+from analysis.alpaca_eval.integrity_gate import Flag
+from analysis.prompts.paired import PromptPair
 from reports import ReportError
-from reports.compared import render_comparison, write_comparison
-from reports.flips import MOST
-from reports.paired_sentence import finding
+from reports.two_files.flips import MOST
+from reports.two_files.page import finding, render_comparison, write_comparison
 
 LC = "length_controlled_win_rate"
 QUARANTINE = Flag(name="empty_outputs", severity="quarantine", message="6 of 12 outputs are empty", values={})

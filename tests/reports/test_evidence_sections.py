@@ -8,12 +8,11 @@ from page_text import Page
 from sample_results import make_results
 
 from analysis import signed_rank_test
-from analysis.findings import SettingGroup
-from analysis.intervals import hodges_lehmann
-from analysis.results import Results
+from analysis.inference.intervals import hodges_lehmann
+from analysis.results.model import Results, SettingGroup
 from reports import render_html
-from reports.best import best_of
-from reports.figures import primary_figure
+from reports.figures.forest import primary_figure
+from reports.sections.best_of_grid import best_of
 
 
 def text_of(results: Results, title: str) -> str:

@@ -13,11 +13,11 @@ import pytest
 from outside_tools import needed
 from sample_results import make_results
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import render_html, write_report
-from reports.pdf import figure_pdf
-from reports.sections import sections_of
-from reports.standalone import Picture, pictures_in, standalone_svg
+from reports.outline import sections_of
+from reports.render.pdf import figure_pdf
+from reports.svg_files import Picture, pictures_in, standalone_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

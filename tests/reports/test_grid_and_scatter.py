@@ -10,14 +10,13 @@ import pytest
 from page_text import Page
 from sample_results import make_results
 
-from analysis.results import Results, SettingDifference
+from analysis.results.model import Results, SettingDifference
 from reports import render_html
-from reports.average_ranks import ranks_of
-from reports.heat import heat_of, shade
-from reports.next_steps import next_of
-from reports.other_arms import other_arms_of
-from reports.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
-from reports.shown import Missing, Table
+from reports.figures.heatmap import heat_of, shade
+from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
+from reports.render.cells import Missing, Table
+from reports.sections.comparisons import other_arms_of, ranks_of
+from reports.sections.power_and_next_step import next_of
 
 
 def cells(picture: str) -> list[tuple[str, str]]:

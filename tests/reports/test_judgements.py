@@ -9,7 +9,7 @@ import pytest
 from page_text import Page
 from sample_results import make_results
 
-from analysis.results import Failure, Judgement, Results
+from analysis.results.model import Failure, Judgement, Results
 from reports import render_html
 
 EVIL = "<img src=x onerror=alert(1)> & \u202e[red]"

@@ -12,11 +12,11 @@ from sample_results import make_results
 from test_report_hostile import changed
 
 from analysis import analyse
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import write_report
-from reports.methods_paragraph import methods_paragraph
-from reports.shown import Column, Missing, Table, Whole
-from reports.tex import escape, latex_table, with_characters
+from reports.render.cells import Column, Missing, Table, Whole
+from reports.render.tex import escape, latex_table, with_characters
+from reports.sections.methods_paragraph import methods_paragraph
 
 FULL = "β=−3 ± 1.5 × 10⁻⁶, “naïve” Łódź ß – 50% of $x_1$ & #2 {a}~b^c \\d <e> |f| 'g' \"h\" `i` [j] *k*"
 ATTACKS = r"\input{/etc/passwd} \write18{touch hacked} } \end{document} {{ %& $$ ^^5c \catcode`\%=12 #1"

@@ -6,9 +6,8 @@ import pytest
 from sample_results import make_results
 from whole_sample import make_whole
 
-from analysis.evidence import PromptPart
-from analysis.results import ArmComparison, Results
-from reports.methods_paragraph import methods_paragraph, methods_sentences
+from analysis.results.model import ArmComparison, PromptPart, Results
+from reports.sections.methods_paragraph import methods_paragraph, methods_sentences
 
 
 def test_every_fact_is_named(results: Results) -> None:

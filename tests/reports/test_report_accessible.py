@@ -10,10 +10,10 @@ from compared_examples import make_compared, make_pairs
 from playwright.sync_api import Browser
 from sample_results import make_results
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import render_html
-from reports.audit_page import render_audit
-from reports.compared import render_comparison
+from reports.page import render_audit
+from reports.two_files.page import render_comparison
 
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 900}},

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 from test_report_hostile import changed
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import write_report
 
 MARKUP = (

@@ -13,9 +13,9 @@ import pytest
 from compared_examples import make_compared, make_pairs, score
 from page_text import Page
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import render_html
-from reports.compared import render_comparison
+from reports.two_files.page import render_comparison
 
 # Chromium itself calls home at times, whatever the page; the page cannot ask for these.
 BROWSER_HOSTS = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")

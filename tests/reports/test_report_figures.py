@@ -8,12 +8,12 @@ import re
 import pytest
 from sample_results import make_results
 
-from analysis.results import Curve, Results
-from reports import svg
-from reports.curves import curve_figures
-from reports.figures import differences_figure
-from reports.lookup import metric_named
-from reports.scale import LARGEST, Scale, drawable, fit, tick_label
+from analysis.results.model import Curve, Results
+from reports.figures import svg
+from reports.figures.curves import curve_figures
+from reports.figures.forest import differences_figure
+from reports.figures.scale import LARGEST, Scale, drawable, fit, tick_label
+from reports.render.formats import metric_named
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import ReportError, load_results, render_html, write_report
 
 

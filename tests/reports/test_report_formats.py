@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from analysis.results import Interval, Metric
-from reports import formats
-from reports.shown import Column, Missing, Table, finalize
+from analysis.results.model import Interval, Metric
+from reports.render import formats
+from reports.render.cells import Column, Missing, Table, finalize
 
 POINTS = Metric(name="m", label="M", unit="points", decimals=2, higher_is_better=True)
 

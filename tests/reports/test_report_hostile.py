@@ -10,9 +10,9 @@ import pytest
 from page_text import Page
 from sample_results import make_results
 
-from analysis.results import Results, Sample
+from analysis.results.model import Results, Sample
 from reports import load_results, render_html, write_report
-from reports.text import clean
+from reports.render.text import clean
 
 ATTACK = (
     "\"'><script>alert(1)</script><img src=http://evil.test/x onerror=alert(1)></style></svg>"

@@ -8,15 +8,14 @@ from itertools import pairwise
 import pytest
 from sample_results import make_results
 
-from analysis.results import Curve, Results
-from reports.cells import MOST as MOST_CELLS
-from reports.cells import cells_of
-from reports.curves import MOST_LINES, curve_figures
-from reports.figures import MOST as MOST_SETTINGS
-from reports.figures import primary_figure
-from reports.runs import MOST as MOST_RUNS
-from reports.runs import Runs, runs_of
-from reports.shown import Column, Table, beginning
+from analysis.results.model import Curve, Results
+from reports.figures.curves import MOST_LINES, curve_figures
+from reports.figures.forest import MOST as MOST_SETTINGS
+from reports.figures.forest import primary_figure
+from reports.render.cells import Column, Table, beginning
+from reports.sections.run_table import MOST as MOST_CELLS
+from reports.sections.run_table import MOST as MOST_RUNS
+from reports.sections.run_table import Runs, cells_of, runs_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from page_text import Page
 from sample_results import make_results
 
 import reports
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import render_html
 
 HERE = Path(__file__).parent

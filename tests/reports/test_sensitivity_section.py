@@ -10,13 +10,12 @@ from sample_results import make_results
 from scipy import stats
 
 from analysis import compare
-from analysis.evidence import PromptPart
-from analysis.results import Results
+from analysis.results.model import PromptPart, Results
 from reports import render_html
-from reports.formats import p_value
-from reports.sensitivity import sensitivity_of
-from reports.shown import Missing
-from reports.variance import variance_of
+from reports.figures.variance import variance_of
+from reports.render.cells import Missing
+from reports.render.formats import p_value
+from reports.sections.sensitivity import sensitivity_of
 
 
 @pytest.fixture(scope="module")

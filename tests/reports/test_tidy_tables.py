@@ -9,8 +9,8 @@ import pytest
 from sample_results import make_results
 
 from analysis import analyse
-from analysis.results import Results
-from reports.tables import CSV_TABLES
+from analysis.results.model import Results
+from reports.render.csv import CSV_TABLES
 
 
 def read(results: Results, name: str) -> list[dict[str, str]]:

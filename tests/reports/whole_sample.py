@@ -7,7 +7,7 @@ from typing import Any
 from sample_results import make_results
 
 from analysis import analyse
-from analysis.results import Judgement, LcComparison, Metric, Results, RunRow
+from analysis.results.model import Judgement, LcComparison, Metric, Results, RunRow
 
 # What a sweep calls them.
 _NAMES = {"kl_divergence": "kl", "average_length": "mean_length"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from sweep_examples import TWO, opened, write_sweep
 
-from adadpo.models import cache_folder
-from analysis.results import Results
+from adadpo.models.load import cache_folder
+from analysis.results.model import Results
 from reports import load_results
 
 KEY = "sk-secret-0123456789abcdef"  # what the server's fixture puts into the environment

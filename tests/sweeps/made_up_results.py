@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweeps.resolve import PlannedRun
-from sweeps.store import write_json, write_whole
-from sweeps.sweep import Sweep
+from sweeps.state.sweep import Sweep
+from sweeps.store.job import PlannedRun
+from sweeps.store.layout import write_json, write_whole
 
 
 def make_up(sweep: Sweep, run: PlannedRun, value: float) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from made_up_results import make_up
 from sweep_examples import SMALL, opened, write_sweep
 
-from sweeps.search import advance
-from sweeps.sweep import Sweep
+from sweeps.search.loop import advance
+from sweeps.state.sweep import Sweep
 
 GRID = "grid: {beta: [0.05, 0.1]}\n"
 SPACE = "{beta: {low: 0.01, high: 1.0, log: true}, learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}}"

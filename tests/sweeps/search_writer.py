@@ -9,8 +9,8 @@ from typing import Any
 
 from search_examples import run_all
 
-from sweeps.store import Store
-from sweeps.sweep import open_sweep
+from sweeps.state.sweep import open_sweep
+from sweeps.store.layout import Store
 
 
 def write(file: str, store: str, dies_at: int) -> None:

@@ -10,9 +10,9 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from sweeps.store import Store
-from sweeps.study import mirror
-from sweeps.sweep import open_sweep
+from sweeps.search.study import mirror
+from sweeps.state.sweep import open_sweep
+from sweeps.store.layout import Store
 
 
 def write(file: str, store: str, password: str, dies_at: int | None) -> None:

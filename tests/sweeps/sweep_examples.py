@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.interrupting import interrupt
-from sweeps.spec import load_spec
-from sweeps.store import Store
-from sweeps.sweep import Sweep, open_sweep
+from sweeps.config.schema import load_spec
+from sweeps.state.sweep import Sweep, open_sweep
+from sweeps.store.layout import Store
+from sweeps.store.signals import interrupt
 
 CONFIGS = Path(__file__).parents[2] / "sweeps" / "configs"
 
@@ -73,7 +73,7 @@ def adadpo(*words: str | Path) -> Answer:
 
 def command(*words: str | Path) -> Answer:
     """The command line in this process, as the installed program runs it."""
-    from sweeps.cli import main
+    from sweeps.cli.main import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -147,7 +147,14 @@ def contents(store: Path) -> dict[str, str]:
 # Children come from a server that has imported torch once; it never computes, so that forking it is safe.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(
-    ["sweeps.cli", "sweeps.launch", "sweeps.collect", "sweeps.study", "adadpo.train", "optuna.storages"]
+    [
+        "sweeps.cli.main",
+        "sweeps.operations.launch",
+        "sweeps.operations.report",
+        "sweeps.search.study",
+        "adadpo.training.train",
+        "optuna.storages",
+    ]
 )
 
 # Place ("progress", "rename" for os.replace, "move" for os.rename, or another function of os), how often it is passed,
@@ -184,11 +191,11 @@ def _child(log: str, words: list[str], interruption: Interruption | None, enviro
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    signal.signal(signal.SIGINT, interrupt)  # as `sweeps.entry` does
+    signal.signal(signal.SIGINT, interrupt)  # as `sweeps.cli.entry` does
     sys.argv = ["adadpo", *words]
     if interruption is not None:
         _arrange(*interruption)
-    from sweeps.cli import main
+    from sweeps.cli.main import main
 
     code = 70  # not one of ours: an exception that nobody turned into a message
     try:
@@ -216,7 +223,7 @@ def _arrange(place: str, times: int, number: int) -> None:
         return wrapped
 
     if place == "progress":
-        from sweeps.lease import Holding
+        from sweeps.store.lease import Holding
 
         Holding.report = passing(Holding.report)  # type: ignore[method-assign]
     elif place == "worker":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sweep_examples import TWO, adadpo, write_sweep
 
-from sweeps.allocator import TUNABLES, VARIABLE, kept_memory
+from sweeps.store.allocator import TUNABLES, VARIABLE, kept_memory
 
 # Takes 100 MB, frees them, and says how many MB it still has of them.
 KEEPS = """\

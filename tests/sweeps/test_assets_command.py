@@ -21,10 +21,11 @@ import pytest
 from judging_examples import api, evaluations, read, results
 from sweep_examples import CONFIGS, TWO, adadpo, opened, write_sweep
 
-from adadpo.models import cache_folder
-from analysis import alpaca_eval_assets, length_controlled_win_rate
-from analysis.alpaca_eval_assets import BASELINE, CALIBRATION, FILES, PROMPTS, REVISION, asset_folder
-from analysis.calibration import read_calibration
+from adadpo.models.load import cache_folder
+from analysis import length_controlled_win_rate
+from analysis.alpaca_eval import assets as alpaca_eval_assets
+from analysis.alpaca_eval.assets import BASELINE, CALIBRATION, FILES, PROMPTS, REVISION, asset_folder
+from analysis.alpaca_eval.calibration import read_calibration
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 

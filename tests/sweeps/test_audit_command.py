@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 
-from analysis.results import Audit
+from analysis.results.model import Audit
 from reports import load_results
 
 # Two arms with snapshots at steps 1 and 2 of 3.

@@ -109,7 +109,7 @@ def test_runs_train_on_it_without_a_network(
         }  # fmt: skip
         words = with_flag("launch", file, "--store", tmp_path / "runs")
         return subprocess.run(
-            [sys.executable, "-m", "sweeps.cli", *words],
+            [sys.executable, "-m", "sweeps.cli.main", *words],
             env=os.environ | environ,
             capture_output=True,
             text=True,

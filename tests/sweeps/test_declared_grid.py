@@ -9,7 +9,7 @@ import pytest
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from reports import load_results
-from sweeps.sweep import extend_seeds
+from sweeps.state.sweep import extend_seeds
 
 WIDE = SMALL.replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]").replace(
     "  adadpo: {}\n", "  adadpo: {}\n  simpo: {method: simpo}\n"

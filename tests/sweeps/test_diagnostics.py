@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
-from adadpo.methods import LOSSES, PRESETS
-from sweeps.rows import run_rows
+from adadpo.method.registry import LOSSES, PRESETS
+from sweeps.state.run_table import run_rows
 
 EVALUATED = {
     *(f"heldout_{name}" for name in ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")),
@@ -61,7 +61,7 @@ def test_history_trial_and_report_hold_the_diagnostics(family: tuple[Path, Path]
     import optuna
 
     from reports import load_results
-    from sweeps.study_storage import open_storage
+    from sweeps.search.study_storage import open_storage
 
     sweep = opened(*family)
     results = load_results(sweep.folder / "results.json")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sweep_examples import TWO, adadpo, write_sweep
 
-from adadpo import checkpoints
 from adadpo.config import Lora, TrainSettings
-from adadpo.models import cache_folder
-from adadpo.resume_points import KEPT
-from adadpo.train import DivergedError, History
-from sweeps.disk import adapter_shapes, run_bytes
+from adadpo.models.load import cache_folder
+from adadpo.training import checkpoints
+from adadpo.training.resume_points import KEPT
+from adadpo.training.train import DivergedError, History
+from sweeps.operations.disk import adapter_shapes, run_bytes
 
 SETTINGS = {
     "adamw": "",

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 from test_failures import failing
 
-from adadpo.train import DivergedError
+from adadpo.training.train import DivergedError
 from analysis.judges import JudgeError
-from sweeps.attempts import attempts, count, may_try_again, note_attempt, note_loss
-from sweeps.failures import (
+from sweeps.failures.attempts import attempts, count, may_try_again, note_attempt, note_loss
+from sweeps.failures.causes import (
     POLICIES,
     Cause,
     cause_of_loss,
@@ -29,7 +29,7 @@ from sweeps.failures import (
     signature,
     traceback_tail,
 )
-from sweeps.store import RunFolder, write_json
+from sweeps.store.layout import RunFolder, write_json
 
 # What libraries say, each seen in their code or when it happened.
 RAISED: list[tuple[BaseException, Cause]] = [
@@ -227,7 +227,7 @@ def test_failures_of_other_jobs_count(tmp_path: Path, monkeypatch: pytest.Monkey
     error = RuntimeError("boom 1")
     failing(monkeypatch, error, {0, 1})
     sweep = opened(file, store)
-    from sweeps.stages import execute
+    from sweeps.execution.stages import execute
 
     first, *others = sweep.job.runs
     sweep.orders.begin([run.run_id for run in sweep.job.runs])

@@ -25,10 +25,10 @@ from sweep_examples import (
     write_sweep,
 )
 
-from adadpo.models import prepare_model, resolve_model
+from adadpo.models.load import prepare_model, resolve_model
 from reports import load_results
 from sweeps.errors import FailureError
-from sweeps.stages import execute
+from sweeps.execution.stages import execute
 
 ROW = {"prompt": "Say hello.", "chosen": "Hello.", "rejected": "No."}
 DATA = '{source: "builtin:instructions", limit: 16, heldout_limit: 8}'
@@ -314,9 +314,9 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, seeds: set[int]) -> list[int]:
     """Training that fails for some seeds; returns the seeds that were tried."""
-    import adadpo.train
+    import adadpo.training.train
 
-    train_run, tried = adadpo.train.train_run, []
+    train_run, tried = adadpo.training.train.train_run, []
 
     def train(base: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
         tried.append(config.seed)
@@ -324,7 +324,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, seeds: set[int]) 
             raise error
         return train_run(base, config, *args, **kwargs)
 
-    monkeypatch.setattr(adadpo.train, "train_run", train)
+    monkeypatch.setattr(adadpo.training.train, "train_run", train)
     return tried
 
 

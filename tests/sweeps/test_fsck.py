@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from sweep_examples import adadpo, contents, opened
 
-from sweeps.fsck import _temporary
-from sweeps.garbage import size_of
-from sweeps.lease import Lease, held
-from sweeps.store import Store, read_json
-from sweeps.weights import safetensors_shapes
+from sweeps.maintenance.fsck import _temporary
+from sweeps.maintenance.gc_scan import size_of
+from sweeps.operations.disk import safetensors_shapes
+from sweeps.store.layout import Store, read_json
+from sweeps.store.lease import Lease, held
 
 # file -> the stage that is done again; None: made again from other files, or not needed
 FILES = {

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from sweep_examples import TWO, adadpo, contents, files_of, opened, start, write_sweep
 
 from reports import load_results
-from sweeps import stages
-from sweeps.lease import held
-from sweeps.rows import OTHER_WEIGHTS
-from sweeps.store import read_json
+from sweeps.execution import stages
+from sweeps.state.run_table import OTHER_WEIGHTS
+from sweeps.store.layout import read_json
+from sweeps.store.lease import held
 
 # As `two`, with six steps and a resume point at each.
 STEPS = TWO.replace("warmup: 0", "max_steps: 6, checkpoint_steps: 1, warmup: 0")
@@ -150,7 +150,7 @@ def test_who_begins_meanwhile_keeps_its_files(
     torn: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that takes the run between looking and freeing: told, exit code 1, nothing is gone."""
-    from sweeps import freeing
+    from sweeps.maintenance import gc_free as freeing
 
     file, store, checkpoints = torn
     sweep = opened(file, store)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sweeps.errors import UserError
-from sweeps.together import VARIABLES, gpu_of, ranks, use_one_gpu
+from sweeps.execution.distributed import VARIABLES, gpu_of, ranks, use_one_gpu
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from sweep_examples import SMALL, opened, write_sweep
 
 from adadpo.config import Lora, RunConfig, TrainSettings
-from adadpo.methods import make_method
-from sweeps.identity import IDENTITY_VERSION, canonical_json, run_id, run_ids
+from adadpo.method.registry import make_method
+from sweeps.store.ids import IDENTITY_VERSION, canonical_json, run_id, run_ids
 
 # NEVER change these ids without raising IDENTITY_VERSION: a change of a default would rename or mix up results.
 # Computed once by run_id itself, from the configurations written down in full.

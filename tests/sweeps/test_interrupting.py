@@ -25,7 +25,7 @@ print("imported", flush=True)
 PROGRAM = """
 import signal, time
 from sweeps.dispatch.local import _leave
-from sweeps.interrupting import interrupt
+from sweeps.store.signals import interrupt
 
 signal.signal(signal.SIGINT, {handler})
 signal.signal(signal.SIGTERM, _leave)

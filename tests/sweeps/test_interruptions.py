@@ -22,8 +22,8 @@ from sweep_examples import (
 )
 
 from adadpo.stopping import StoppedError, stop_requested, stopping_on
-from sweeps.resolve import PlannedRun
-from sweeps.stages import execute
+from sweeps.execution.stages import execute
+from sweeps.store.job import PlannedRun
 
 # Two runs pass 12 reports of progress and about 30 renames; the moments are drawn once, with this seed.
 DRAW = random.Random(20260)

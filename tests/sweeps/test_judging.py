@@ -24,9 +24,9 @@ from judging_examples import (
 )
 from sweep_examples import TWO, adadpo, opened, start
 
-from adadpo.models import cache_folder
-from analysis.prompt_bootstrap import bootstrap_estimate, prompt_bootstrap
-from sweeps.study_storage import open_storage
+from adadpo.models.load import cache_folder
+from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
+from sweeps.search.study_storage import open_storage
 
 PAIRS = 16  # 2 runs of 8 prompts
 
@@ -180,7 +180,7 @@ def test_a_judge_that_goes_down_on_the_way(two_runs: Path, server: Any, tmp_path
 
 
 def read_prompts_of(file: Path, store: Path) -> list[dict[str, Any]]:
-    from sweeps.evaluation import load_prompts
+    from sweeps.evaluation.judge_and_score import load_prompts
 
     return load_prompts(opened(file, store).job.evaluation)
 

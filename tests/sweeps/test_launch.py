@@ -29,10 +29,10 @@ from sweep_examples import (
 )
 
 from reports import load_results
-from sweeps.lease import held
-from sweeps.provenance import PACKAGES
-from sweeps.store import STAGES
-from sweeps.sweep import extend_seeds
+from sweeps.state.sweep import extend_seeds
+from sweeps.store.host import PACKAGES
+from sweeps.store.layout import STAGES
+from sweeps.store.lease import held
 
 HEX = r"[0-9a-f]{16}"
 
@@ -78,7 +78,7 @@ def test_a_second_launch_finds_nothing_to_do(store: Path, small: Path) -> None:
     """Times and contents of every run's files before and after; torch is not even imported."""
     before = run_files(store, tuple({Path(path).name for path in files_of(store)}))
     code = (
-        "import sys; from sweeps.cli import main\n"
+        "import sys; from sweeps.cli.main import main\n"
         "try: main()\n"
         "finally: print(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
     )

@@ -18,12 +18,12 @@ import pytest
 from filelock import FileLock
 from slurm_cluster import Cluster
 
-from sweeps import lease as module
-from sweeps import slurm_queue
-from sweeps.lease import QUIET_SECONDS, SILENT_SECONDS, Lease, held, holder_state
+from sweeps.store import lease as module
+from sweeps.store import slurm_queue
+from sweeps.store.lease import QUIET_SECONDS, SILENT_SECONDS, Lease, held, holder_state
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from sweeps.lease import Lease\n"
+    "import sys, time; from pathlib import Path; from sweeps.store.lease import Lease\n"
     "held = Lease(Path(sys.argv[1])).take(); print(held is not None, flush=True); time.sleep(60)"
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweep_examples import TWO, adadpo, write_sweep
 
-from adadpo.data import read_rows
+from adadpo.data.pairs import read_rows
 from reports import load_results
 from sweeps.data import builtin_instructions_path
 

@@ -16,13 +16,12 @@ from slurm_cluster import Cluster
 from sweep_examples import SMALL, TWO, adadpo, contents, opened, write_sweep
 from test_on_finish import TELL, told
 
-from sweeps.attempts import attempts
-from sweeps.dispatch.ended import note_ended
-from sweeps.dispatch.lost import note_losses
+from sweeps.config.launch import Slurm
+from sweeps.dispatch.job_outcomes import note_ended, note_losses
 from sweeps.dispatch.slurm import launch_slurm
-from sweeps.launch_spec import Slurm
-from sweeps.store import read_json
-from sweeps.sweep import Sweep
+from sweeps.failures.attempts import attempts
+from sweeps.state.sweep import Sweep
+from sweeps.store.layout import read_json
 
 # While Python starts: the first job and the first last job are killed, the second job ends with a code of its own.
 AT_IMPORT = """\
@@ -43,15 +42,15 @@ if "sweeps.dispatch.worker" in words:
 STALE = """\
 import errno, os, sys
 if "sweeps.dispatch.worker" in sys.orig_argv:
-    import adadpo.train
-    train_run = adadpo.train.train_run
+    import adadpo.training.train
+    train_run = adadpo.training.train.train_run
     once = os.path.join(os.path.dirname(__file__), "once")
     def stale(base, config, *args, **options):
         if config.seed == 1 and not os.path.exists(once):
             open(once, "w").close()
             raise OSError(errno.ESTALE, "Stale file handle")
         return train_run(base, config, *args, **options)
-    adadpo.train.train_run = stale
+    adadpo.training.train.train_run = stale
 """
 
 

@@ -14,8 +14,8 @@ from slurm_cluster import Cluster
 from sweep_examples import SMALL, TWO, adadpo, contents, opened, spec_errors, start, write_sweep
 from test_failures import failing
 
-from sweeps import on_finish
-from sweeps.store import read_json
+from sweeps.operations import on_finish
+from sweeps.store.layout import read_json
 
 NAMES = ("SWEEP", "STORE", "OUTCOME", "RUNS", "DONE", "FAILED", "DIVERGED", "WAITING", "REPORT", "MESSAGE")
 # A line of JSON for each time that it is called, in a file beside the sweep's.

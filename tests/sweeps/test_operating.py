@@ -20,12 +20,14 @@ from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 from test_failures import failing
 
 from reports import load_results
-from sweeps import cli_runs, tail, timing
-from sweeps.attempts import note_attempt
-from sweeps.cli_runs import allow_again
-from sweeps.lease import held, is_here
-from sweeps.seen import look
-from sweeps.store import read_json, write_json
+from sweeps.cli import runs as cli_runs
+from sweeps.cli.runs import allow_again
+from sweeps.failures.attempts import note_attempt
+from sweeps.operations import status as tail
+from sweeps.state import timing
+from sweeps.state.snapshot import look
+from sweeps.store.layout import read_json, write_json
+from sweeps.store.lease import held, is_here
 
 # Runs that last a little and leave resume points, so that there is time to cancel it.
 LONG = TWO.replace("warmup: 0", "max_steps: 20, checkpoint_steps: 4, warmup: 0").replace(
@@ -85,7 +87,7 @@ def test_progress_and_hours_follow_from_the_stage_times(store: Path, small: Path
 
 def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
     """Two GPUs in a manifest count twice; a store from before manifests counts one by its provenance."""
-    from sweeps.identity import digest
+    from sweeps.store.ids import digest
 
     sweep = opened(small, store)
     for path in store.glob("*/**/*.manifest.json"):
@@ -297,12 +299,12 @@ def test_a_whole_sweep_is_cancelled_within_seconds(tmp_path: Path) -> None:
 
 def test_a_worker_that_does_not_step_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither step nor refresh looks at the marker: the process is ended by signal, if it is still the same one."""
-    from sweeps import cancel
+    from sweeps.operations import cancel
 
     file, store = write_sweep(tmp_path / "two.yaml", TWO), tmp_path / "store"
     sweep = opened(file, store)
     hold = (
-        "import sys, time; from pathlib import Path; from sweeps.lease import held, Lease\n"
+        "import sys, time; from pathlib import Path; from sweeps.store.lease import held, Lease\n"
         "with held(Lease(Path(sys.argv[1])), {'sweep': 'two'}): print(1, flush=True); time.sleep(60)"
     )
     path = sweep.store.run(sweep.job.runs[0].run_id).lease.path

@@ -8,10 +8,10 @@ import pytest
 from made_up_results import make_up
 from sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
 
-from analysis.design import measured_spreads
-from sweeps.collect import collect
-from sweeps.design import check_sweep
-from sweeps.identity import digest
+from analysis.planning.design import measured_spreads
+from sweeps.operations.plan import check_sweep
+from sweeps.operations.report import collect
+from sweeps.store.ids import digest
 
 NINE = SMALL.replace("[0.05, 0.1]", "[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]").replace(
     "[0, 1]", "0..2"

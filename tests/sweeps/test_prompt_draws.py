@@ -13,16 +13,16 @@ from judging_examples import read, write_annotations
 from sweep_examples import TWO, adadpo, opened, write_sweep
 
 from analysis import bootstrap_difference, bootstrap_estimate
-from analysis.evidence import Guard
-from analysis.prompt_bootstrap import PromptBootstrap
+from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.results.model import Guard
 from sweeps.errors import FailureError
-from sweeps.evaluation import REPLICATES, length_controlled
-from sweeps.judged_runs import annotations_of, read_judged
-from sweeps.manifests import REPLICATES_FILE
-from sweeps.prompt_draws import prompt_draws
-from sweeps.replicates import replicates_file
-from sweeps.rows import run_scores
-from sweeps.sweep import Sweep
+from sweeps.evaluation.judge_and_score import REPLICATES, length_controlled
+from sweeps.evaluation.replicates import replicates_file
+from sweeps.state.judged_runs import annotations_of, read_judged
+from sweeps.state.prompt_draws import prompt_draws
+from sweeps.state.run_table import run_scores
+from sweeps.state.sweep import Sweep
+from sweeps.store.manifests import REPLICATES_FILE
 
 METRICS = ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
 
@@ -54,7 +54,7 @@ def forbid_drawing(patch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("computed again")
 
-    patch.setattr("analysis.prompt_bootstrap.prompt_bootstrap", refuse)
+    patch.setattr("analysis.prompts.bootstrap.prompt_bootstrap", refuse)
 
 
 @pytest.mark.parametrize("judged", ["no_difficulty", "joint_difficulty"], indirect=True)
@@ -173,7 +173,7 @@ def test_no_run_that_counts(judged: Sweep) -> None:
 
 def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
     """The guard's part of the prompts against the variance of the mean difference over the sweep's own draws."""
-    from sweeps.collect import collect
+    from sweeps.operations.report import collect
 
     sweep = opened(small, store)
 

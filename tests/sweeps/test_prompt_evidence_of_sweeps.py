@@ -8,7 +8,7 @@ import pytest
 from judging_examples import write_annotations
 from sweep_examples import SMALL, TWO, adadpo, write_sweep
 
-from analysis.results import Results
+from analysis.results.model import Results
 from reports import load_results
 
 

@@ -12,7 +12,7 @@ import pytest
 from judging_examples import api, read, results, with_judge
 from sweep_examples import TWO, adadpo, opened, write_sweep
 
-from sweeps.study_storage import open_storage
+from sweeps.search.study_storage import open_storage
 
 Spoil = Callable[[Path, Any], None]  # the folder of a run's responses, the judge's server
 
@@ -156,7 +156,7 @@ def test_a_baseline_with_other_texts(two_runs: Path, tmp_path: Path) -> None:
 def test_a_worker_meets_another_baseline_than_was_planned(two_runs: Path, tmp_path: Path) -> None:
     """The file changes between planning and work, as it may in a queue: refused, nothing judged."""
     from sweeps.errors import FailureError
-    from sweeps.stages import execute
+    from sweeps.execution.stages import execute
 
     [reference] = (two_runs / "baselines").glob("*/outputs.json")
     write(tmp_path / "base.json", read(reference))

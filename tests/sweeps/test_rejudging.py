@@ -13,10 +13,10 @@ from judging_examples import KEY, api, files_with, read, results, write_annotati
 from sweep_examples import LAST_FILES, TWO, adadpo, files_of, opened, run_files, write_sweep
 
 from analysis import joint_difficulty, length_controlled_win_rate
-from analysis.prompt_bootstrap import bootstrap_estimate, prompt_bootstrap
-from sweeps.evaluation import BOOTSTRAP_SEED
-from sweeps.rejudge import remembered
-from sweeps.rows import run_rows
+from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
+from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED
+from sweeps.state.judgements import remembered
+from sweeps.state.run_table import run_rows
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def test_joint_difficulty_on_the_same_judge(rubric: Path, two: Path, tmp_path: P
     assert [cell["mean"] for cell in cells] == expected
     import optuna
 
-    from sweeps.study_storage import open_storage
+    from sweeps.search.study_storage import open_storage
 
     trials = optuna.load_study(study_name="two", storage=open_storage(sweep)).get_trials()
     assert [trial.value for trial in trials] == expected
@@ -225,7 +225,7 @@ def test_a_failed_judgement_does_not_stand_in_the_way(
     rubric: Path, two: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug in the judge: named with code 1 after the report; the declared judgement stays; asked again, it goes on."""
-    import sweeps.stages as stages
+    import sweeps.execution.stages as stages
 
     judge = stages.judge_outputs
     monkeypatch.setattr(stages, "judge_outputs", lambda *_, **__: 1 / 0)
@@ -244,7 +244,7 @@ def test_a_failed_declared_judge_can_be_replaced(
     two_runs: Path, two: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs that failed in the declared judge have responses, which another judge judges; the failure stays told."""
-    import sweeps.stages as stages
+    import sweeps.execution.stages as stages
 
     judge = stages.judge_outputs
     monkeypatch.setattr(stages, "judge_outputs", lambda *_, **__: 1 / 0)
@@ -308,7 +308,7 @@ def test_a_reward_model(rubric: Path, two: Path, tmp_path: Path) -> None:
 
     from transformers import AutoTokenizer, LlamaForSequenceClassification
 
-    from adadpo.built_in import build_tiny
+    from adadpo.models.built_in import build_tiny
 
     (tmp_path / "base").mkdir()
     build_tiny(tmp_path / "base")

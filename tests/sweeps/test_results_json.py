@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reports import load_results
-from sweeps import collect
+from sweeps.operations import report as collect
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])

@@ -22,7 +22,7 @@ from analysis import (
     read_calibration,
     win_rate,
 )
-from analysis.prompt_bootstrap import prompt_bootstrap
+from analysis.prompts.bootstrap import prompt_bootstrap
 
 N = 40
 ALPACA_EVAL = Path(__file__).parents[2].parent / "shared" / "alpaca_eval"
@@ -421,7 +421,7 @@ def test_no_training_package_is_loaded(write: Write) -> None:
     """sys.modules of a fresh process after scoring: no torch, nothing of the training stack."""
     path = write("a.json", annotations())
     code = (
-        "import sys; from sweeps.cli import main\ntry:\n    main()\nfinally:\n"
+        "import sys; from sweeps.cli.main import main\ntry:\n    main()\nfinally:\n"
         "    print(sorted({'torch', 'transformers', 'trl', 'datasets', 'optuna'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, "score", str(path), "--bootstrap", "50"]

@@ -17,15 +17,15 @@ from made_up_results import fail, make_up
 from search_examples import hill, opened_search, run_all, search_text
 from sweep_examples import adadpo
 
-from sweeps.collect import collect
+from sweeps.config.search import Search, parse_space
 from sweeps.errors import FailureError
-from sweeps.search import advance, search_trials
-from sweeps.search_ask import SearchTrial, is_hopeless, next_setting
-from sweeps.search_space import Search, parse_space
-from sweeps.store import read_json
-from sweeps.study import mirror
-from sweeps.study_storage import storage_of
-from sweeps.sweep import Sweep, sweep_of
+from sweeps.operations.report import collect
+from sweeps.search.loop import advance, search_trials
+from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting
+from sweeps.search.study import mirror
+from sweeps.search.study_storage import storage_of
+from sweeps.state.sweep import Sweep, sweep_of
+from sweeps.store.layout import read_json
 
 
 def settings(sweep: Sweep) -> list[dict[str, object]]:

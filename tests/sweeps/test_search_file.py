@@ -8,8 +8,8 @@ import pytest
 from search_examples import GRID, SPACE, search_text
 from sweep_examples import adadpo, spec_errors, write_sweep
 
-from sweeps.search_space import Range
-from sweeps.spec import load_spec
+from sweeps.config.schema import load_spec
+from sweeps.config.search import Range
 
 TRIALS = "trials: 12"
 MISTAKES = {

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sweep_examples import adadpo, opened
 
-from sweeps.rows import run_rows
-from sweeps.seen import look
-from sweeps.store import read_json, write_json
-from sweeps.sweep import Sweep
+from sweeps.state.run_table import run_rows
+from sweeps.state.snapshot import look
+from sweeps.state.sweep import Sweep
+from sweeps.store.layout import read_json, write_json
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def forbid_reading(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("read again")
 
-    patch.setattr("sweeps.seen.read_run", refuse)
+    patch.setattr("sweeps.state.snapshot.read_run", refuse)
 
 
 def scores_of(sweep: Sweep, number: int) -> Path:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sweep_examples import adadpo, opened
 
 from adadpo.config import RunConfig, TrainSettings
-from adadpo.methods import make_method
+from adadpo.method.registry import make_method
+from sweeps.config.filters import CAUSES, STATES, select_runs, value_of
 from sweeps.errors import UserError
-from sweeps.resolve import PlannedRun
-from sweeps.selectors import CAUSES, STATES, select_runs, value_of
+from sweeps.store.job import PlannedRun
 
 BETAS = (0.01, 0.1, 1e-06, 5.0)
 RATES = (1e-06, 5e-07, 0.001)

@@ -21,11 +21,11 @@ import pytest
 from slurm_cluster import Cluster
 from sweep_examples import SMALL, adadpo, contents, opened, spec_errors, start, write_sweep
 
-from sweeps.attempts import attempts
 from sweeps.dispatch.worker import Asked, _leave
-from sweeps.lease import Lease
-from sweeps.sharing import CUDA_BYTES, GIB, Memory, Sharing, measured_need, sharing_here
-from sweeps.store import STAGES
+from sweeps.execution.gpu_packing import CUDA_BYTES, GIB, Memory, Sharing, measured_need, sharing_here
+from sweeps.failures.attempts import attempts
+from sweeps.store.layout import STAGES
+from sweeps.store.lease import Lease
 
 FOUR = SMALL.replace("[0.05, 0.1]", "[0.1]")  # four runs
 SLURM = {"executor": "slurm", "runs_per_job": 4, "runs_per_gpu": 2, "cpus_per_task": 4, "mem_gb": 6}
@@ -33,13 +33,13 @@ SLURM = {"executor": "slurm", "runs_per_job": 4, "runs_per_gpu": 2, "cpus_per_ta
 CROWDED = """\
 import os, sys
 if any(word in sys.orig_argv for word in ("one-of-several", "submitit.core._submit")):
-    import adadpo.train
-    train_run = adadpo.train.train_run
+    import adadpo.training.train
+    train_run = adadpo.training.train.train_run
     def crowded(base, config, *args, **options):
         if config.seed == 1 and int(os.environ.get("ADADPO_SHARERS", 1)) > 1:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return train_run(base, config, *args, **options)
-    adadpo.train.train_run = crowded
+    adadpo.training.train.train_run = crowded
 """
 
 

@@ -19,11 +19,11 @@ from submitit import SlurmExecutor
 from sweep_examples import CONFIGS, SMALL, TWO, adadpo, contents, opened, start, write_sweep
 
 from reports import load_results
-from sweeps import slurm_queue
 from sweeps.dispatch.slurm import slurm_executor
 from sweeps.dispatch.submission import queue_of
 from sweeps.dispatch.worker import gives_up, progress_marks
-from sweeps.sweep import Sweep
+from sweeps.state.sweep import Sweep
+from sweeps.store import slurm_queue
 
 # Every parameter that submitit's SlurmExecutor takes, with a value of its kind.
 PARAMETERS = {

@@ -18,7 +18,7 @@ from sweep_examples import TWO, Answer, adadpo, contents, opened, write_sweep
 
 from reports import load_results
 from sweeps.dispatch.submission import queue_of
-from sweeps.store import STAGES, read_json
+from sweeps.store.layout import STAGES, read_json
 
 # 4 runs of 24 optimiser steps with a checkpoint at each: time enough to be disturbed in.
 LONGER = TWO.replace("warmup: 0", "checkpoint_steps: 1, epochs: 12, warmup: 0").replace(

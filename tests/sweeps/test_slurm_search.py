@@ -13,11 +13,11 @@ from search_examples import search_text
 from slurm_cluster import Cluster
 from sweep_examples import adadpo, contents, opened, write_sweep
 
-from sweeps.attempts import attempts
-from sweeps.store import STAGES, read_json
-from sweeps.study import mirror
-from sweeps.study_storage import journal, storage_of
-from sweeps.sweep import Sweep
+from sweeps.failures.attempts import attempts
+from sweeps.search.study import mirror
+from sweeps.search.study_storage import journal, storage_of
+from sweeps.state.sweep import Sweep
+from sweeps.store.layout import STAGES, read_json
 
 # 3 settings x 2 arms, seed by seed: 4 batches at most; 8 steps a run, a checkpoint at each.
 SEARCH = (

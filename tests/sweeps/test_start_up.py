@@ -16,7 +16,7 @@ from sweep_examples import CONFIGS
 HEAVY = {"torch", "transformers", "trl", "datasets", "peft", "accelerate"}
 CODE = """
 import sys
-from sweeps.cli import main
+from sweeps.cli.main import main
 try:
     main()
 finally:
@@ -67,11 +67,11 @@ import sys
 class Up:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "sweeps.cli":
+        if name == "sweeps.cli.main":
             print("up", flush=True)
 
 sys.meta_path.insert(0, Up)
-from sweeps.entry import main
+from sweeps.cli.entry import main
 main()
 """
 
@@ -94,10 +94,10 @@ def test_interrupted_while_it_starts(seconds: float) -> None:
 def test_the_program_starts_there() -> None:
     """pyproject.toml names the entry that the test above interrupts; where SIGINT is ignored (nohup), it stays so."""
     project = tomllib.loads((CONFIGS.parents[1] / "pyproject.toml").read_text())["project"]
-    assert project["scripts"]["adadpo"] == "sweeps.entry:main"
+    assert project["scripts"]["adadpo"] == "sweeps.cli.entry:main"
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.argv = ['adadpo', '--help']\n"
-        "from sweeps.entry import main\ntry:\n    main()\nfinally:\n"
+        "from sweeps.cli.entry import main\ntry:\n    main()\nfinally:\n"
         "    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -107,7 +107,7 @@ def test_the_program_starts_there() -> None:
 def test_every_command_says_what_it_does() -> None:
     """One line each in --help."""
     done = subprocess.run(
-        [sys.executable, "-m", "sweeps.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "sweeps.cli.main", "--help"], capture_output=True, text=True, check=True
     )
     for verb in (
         "init",
@@ -130,7 +130,7 @@ def test_every_command_says_what_it_does() -> None:
             [
                 sys.executable,
                 "-c",
-                f"import sys; sys.argv = ['adadpo', '{verb}', '--help']; from sweeps.cli import main; main()",
+                f"import sys; sys.argv = ['adadpo', '{verb}', '--help']; from sweeps.cli.main import main; main()",
             ],
             capture_output=True,
             text=True,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sweep_examples import tiny_disk
 
 from sweeps.errors import FailureError, UserError
-from sweeps.store import (
+from sweeps.store.layout import (
     FILES,
     STAGES,
     RunFolder,
@@ -69,7 +69,7 @@ def test_killed_before_the_rename(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     write_whole(file, "old")
     code = (
-        "import os, signal, sys; from pathlib import Path; from sweeps.store import write_whole\n"
+        "import os, signal, sys; from pathlib import Path; from sweeps.store.layout import write_whole\n"
         "os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_whole(Path(sys.argv[1]), 'new' * 100000)"
     )

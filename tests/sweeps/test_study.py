@@ -21,11 +21,11 @@ from postgres_server import PASSWORD
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from sweeps.errors import FailureError
-from sweeps.rows import run_rows
-from sweeps.store import write_json
-from sweeps.study import mirror
-from sweeps.study_storage import storage_of
-from sweeps.sweep import Sweep
+from sweeps.search.study import mirror
+from sweeps.search.study_storage import storage_of
+from sweeps.state.run_table import run_rows
+from sweeps.state.sweep import Sweep
+from sweeps.store.layout import write_json
 
 
 @pytest.fixture(params=["journal", "sqlite", "postgres"])
@@ -70,9 +70,9 @@ def test_every_run_is_a_trial(sweep: Sweep) -> None:
 KEPT = """
 import gc, sys
 from pathlib import Path
-from sweeps.store import Store
-from sweeps.study import mirror
-from sweeps.sweep import open_sweep
+from sweeps.store.layout import Store
+from sweeps.search.study import mirror
+from sweeps.state.sweep import open_sweep
 mirror(open_sweep("small", Store(Path(sys.argv[1]))))
 gc.collect()
 print(sum(type(one).__name__ == "FrozenTrial" for one in gc.get_objects()))
@@ -189,7 +189,7 @@ def test_the_dashboard_shows_the_sweep(finished: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "sweeps.cli",
+        "sweeps.cli.main",
         "dashboard",
         "small",
         "--store",

@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileSymlinkLock
 from postgres_server import PASSWORD, Server
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
-from sweeps import study as study_module
 from sweeps.errors import FailureError
-from sweeps.study import mirror
-from sweeps.study_storage import journal, open_storage, storage_of
-from sweeps.sweep import Sweep
+from sweeps.search import study as study_module
+from sweeps.search.study import mirror
+from sweeps.search.study_storage import journal, open_storage, storage_of
+from sweeps.state.sweep import Sweep
 
 # 2 arms x 10 settings x 2 seeds
 TEXT = SMALL.replace("beta: [0.05, 0.1]", f"beta: {[n / 100 for n in range(1, 11)]}")

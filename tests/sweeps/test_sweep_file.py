@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
-from adadpo.methods import Method
-from sweeps.axes import AXES, parse_seeds, value_problem
+from adadpo.method.registry import Method
+from sweeps.config.expand import cells
+from sweeps.config.grid import AXES, parse_seeds, value_problem
+from sweeps.config.schema import load_spec
+from sweeps.config.yaml_source import MOST_VALUES, load_yaml
 from sweeps.errors import UserError
-from sweeps.resolve import cells
-from sweeps.spec import load_spec
-from sweeps.store import Store
-from sweeps.sweep import open_sweep
-from sweeps.yamlfile import MOST_VALUES, load_yaml
+from sweeps.state.sweep import open_sweep
+from sweeps.store.layout import Store
 
 # Lines 1 to 5 of the files below; what is under test comes after or in place of something.
 PLAIN = """\

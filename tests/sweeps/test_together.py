@@ -160,7 +160,7 @@ def test_more_processes_than_a_batch_has_pairs(tmp_path: Path) -> None:
 
 def test_no_deepspeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """zero3 where it is missing: said at launch, before anything starts."""
-    from sweeps import readiness
+    from sweeps.evaluation import preflight as readiness
 
     find = readiness.find_spec
     monkeypatch.setattr(readiness, "find_spec", lambda name: None if name == "deepspeed" else find(name))
@@ -176,7 +176,7 @@ def test_no_deepspeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_asked_to_stop_while_nothing_is_trained() -> None:
     """The word for the others: `leading` says STOPPED, and raises on."""
     from adadpo.stopping import StoppedError, raise_if_stopped
-    from sweeps.together import STOPPED, leading
+    from sweeps.execution.distributed import STOPPED, leading
 
     words: list[str] = []
 

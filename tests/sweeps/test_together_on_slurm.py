@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from slurm_cluster import Cluster
 from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 
-from sweeps.attempts import attempts
-from sweeps.store import STAGES
+from sweeps.failures.attempts import attempts
+from sweeps.store.layout import STAGES
 
 # SGD: AdamW's first step is the gradient's sign, which rounding decides where a gradient is almost 0.
 ONE = TWO.replace(

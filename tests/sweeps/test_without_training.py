@@ -10,11 +10,13 @@ from sweep_examples import TWO, adadpo, write_sweep
 
 def test_launch_names_the_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without the extra `train`, stood for by a finder that does not see two of its packages."""
-    import sweeps.readiness
+    import sweeps.evaluation.preflight
 
-    real = sweeps.readiness.find_spec
+    real = sweeps.evaluation.preflight.find_spec
     monkeypatch.setattr(
-        sweeps.readiness, "find_spec", lambda name: None if name in ("torch", "trl") else real(name)
+        sweeps.evaluation.preflight,
+        "find_spec",
+        lambda name: None if name in ("torch", "trl") else real(name),
     )
     answer = adadpo("launch", write_sweep(tmp_path / "two.yaml", TWO), "--store", tmp_path / "store")
     assert answer.code == 2

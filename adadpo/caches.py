@@ -1,0 +1,193 @@
+"""Tensors that a whole sweep shares, computed once: files named by all they depend on, checked when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adadpo.data.pairs import BadRow, Pair
+from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.models.load import cache_folder
+from adadpo.stopping import raise_if_stopped, stop_requested
+
+LOG = logging.getLogger(__name__)
+Memory = dict[Path, dict[str, Tensor]]  # what a process knows of the files
+
+
+def cache_file(kind: str, key: Mapping[str, Any]) -> Path:
+    """Where tensors of a kind are that depend on `key` (JSON values)."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_folder() / kind / f"{digest}.safetensors"
+
+
+def computed_once(file: Path, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The file's tensors; where there are none yet, the first process that asks computes them and the others wait.
+
+    Args:
+        file: from `cache_file`.
+        what: is in it, for the log.
+        compute: gives the tensors.
+
+    Raises:
+        StoppedError: asked to stop (see `adadpo.stopping`) while another process computes.
+    """
+    known = read_tensors(file)
+    if known is not None:
+        return known
+    with _claimed(file, what):
+        known = read_tensors(file)
+        if known is not None:
+            return known
+        if file.exists():
+            LOG.warning("%s: %s is damaged, they are computed again", what, file)
+        LOG.info("%s: computing", what)
+        start = time.monotonic()
+        found = compute()
+        write_tensors(found, file)
+        LOG.info("%s: computed in %.1f s", what, time.monotonic() - start)
+        return found
+
+
+@contextmanager
+def _claimed(file: Path, what: str) -> Iterator[None]:
+    """The right to compute a file. The system frees it when its holder ends, however that was."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file.with_suffix(".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        LOG.info("%s: waiting for another process that computes them", what)
+        start = time.monotonic()
+        try:
+            lock.acquire(cancel_check=stop_requested)
+        except Timeout:
+            raise_if_stopped()
+            raise
+        LOG.info("%s: waited %.1f s", what, time.monotonic() - start)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_tensors(file: Path) -> dict[str, Tensor] | None:
+    """The tensors; None where there is no file, or it does not hold exactly what was written."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 -- not a mapping
+            written = (stored.metadata() or {}).get("check")
+    except (SafetensorError, OSError):
+        return None
+    return found if written == content_digest(found) else None
+
+
+def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Writes under a name of its own, then renames: readers see whole files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, name, metadata={"check": content_digest(tensors)})
+        Path(name).chmod(0o644)  # mkstemp gives 0o600; a shared cache is read by colleagues
+        os.replace(name, file)  # noqa: PTH105
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+# Token ids of a data set, made once for all runs, processes and sweeps that need them alike.
+
+TOKENS_VERSION = 1  # raise it when `tokenize_pairs` gives other ids
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def cached_token_pairs(
+    pairs: Sequence[Pair], tokenizer: Any, max_length: int, *, model_identity: str
+) -> TokenPairs:
+    """`tokenize_pairs`, from the cache when the same were made before.
+
+    Args:
+        pairs: the usable pairs.
+        tokenizer: of the model to be trained.
+        max_length: as for `tokenize_pairs`.
+        model_identity: of the model whose tokenizer this is.
+
+    Raises:
+        DataError: as `tokenize_pairs`.
+    """
+    key = {
+        "version": TOKENS_VERSION,
+        "pairs": _content(pairs),
+        "model": model_identity,
+        "tokenizer": _tokenizer(tokenizer),
+        "max_length": max_length,
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+    }
+    file, what = cache_file("tokens", key), f"token ids of {len(pairs)} pairs"
+    return _unpack(computed_once(file, what, lambda: _pack(tokenize_pairs(pairs, tokenizer, max_length))))
+
+
+def _content(pairs: Sequence[Pair]) -> str:
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.prompt, pair.chosen, pair.rejected]).encode())
+    return digest.hexdigest()
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    """Sha256 over what it does with text; a model's name may stay the same when a branch on the hub goes on."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.dumps(tokenizer.get_vocab(), sort_keys=True) if fast is None else fast.to_str()
+    parts = [rules, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _pack(pairs: TokenPairs) -> dict[str, Tensor]:
+    """Each column as one row of ids and the ends of its sequences; what was dropped as JSON."""
+    dropped = json.dumps([[row.number, row.reason] for row in pairs.dropped])
+    packed = {
+        "dropped": torch.tensor(list(dropped.encode()), dtype=torch.uint8),
+        "truncated": torch.tensor(pairs.truncated),
+    }
+    for name in COLUMNS:
+        column: list[list[int]] = getattr(pairs, name)
+        packed[name] = torch.tensor(list(chain.from_iterable(column)), dtype=torch.int32)
+        packed[f"{name}_ends"] = torch.tensor([len(ids) for ids in column]).cumsum(0)
+    return packed
+
+
+def _unpack(packed: dict[str, Tensor]) -> TokenPairs:
+    def column(name: str) -> list[list[int]]:
+        ids, ends = packed[name].tolist(), [0, *packed[f"{name}_ends"].tolist()]
+        return [ids[start:end] for start, end in pairwise(ends)]
+
+    prompt, chosen, rejected = map(column, COLUMNS)
+    dropped = [BadRow(*row) for row in json.loads(bytes(packed["dropped"].tolist()))]
+    return TokenPairs(prompt, chosen, rejected, dropped, int(packed["truncated"]))

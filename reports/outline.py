@@ -1,0 +1,90 @@
+"""The sections of the page, in order: what each is called, and the module that makes its content.
+
+`templates/sections/NAME.html` shows what `make` returns, as `it`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from analysis.results.model import Results
+from reports.figures import curves, scatter, variance
+from reports.figures import forest as figures
+from reports.figures import heatmap as heat
+from reports.render.cells import Missing
+from reports.sections import best_of_grid as best
+from reports.sections import best_of_grid as claims
+from reports.sections import best_of_grid as groups
+from reports.sections import comparisons, design, judgements, methods, sensitivity
+from reports.sections import comparisons as average_ranks
+from reports.sections import comparisons as other_arms
+from reports.sections import gradient_audit as audit
+from reports.sections import judgements as flipped
+from reports.sections import judgements as samples
+from reports.sections import methods_paragraph as paper
+from reports.sections import power_and_next_step as next_steps
+from reports.sections import run_table as cells
+from reports.sections import run_table as runs
+from reports.sections import verdict as declaration
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page."""
+
+    name: str  # of its template and of its heading's id
+    title: str
+    make: Callable[[Results], object]  # Missing: the section says why in one line; None: there is no section
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with its content; without content it says why."""
+
+    name: str
+    title: str
+    content: object
+    reason: str
+
+
+PARTS = (
+    Part("declared", "What was declared", declaration.declaration_of),
+    Part("design", "Design and completeness", design.design_of),
+    Part("cells", "Mean and SD per cell", cells.cells_of),
+    Part("test", "Primary test", comparisons.primary_test),
+    Part("differences", "Paired differences", figures.primary_figure),
+    Part("heat", "Difference over the grid", heat.heat_of),
+    Part("groups", "By group of settings", groups.groups_of),
+    Part("variance", "Variance components", variance.variance_of),
+    Part("sensitivity", "Sensitivity", sensitivity.sensitivity_of),
+    Part("arms", "Other arms", other_arms.other_arms_of),
+    Part("ranks", "Arms by average rank", average_ranks.ranks_of),
+    Part("others", "Other metrics", comparisons.other_comparisons),
+    Part("judges", "Judges and integrity", judgements.judgements_of),
+    Part("lengths", "LC against WR and length", scatter.lengths_of),
+    Part("kl", "Win rate against KL", scatter.kl_of),
+    Part("curves", "Training dynamics", curves.curves_of),
+    Part("audit", "Gradient audit", audit.audit_of),
+    Part("best", "Best of the grid", best.best_of),
+    Part("claims", "The paper's claims", claims.claims_of),
+    Part("next", "Power and next step", next_steps.next_of),
+    Part("flips", "Prompts that flipped", flipped.flipped_of),
+    Part("samples", "Sample outputs", samples.samples_of),
+    Part("paper", "Methods, ready for a paper", paper.paragraph_of),
+    Part("methods", "How to read this page", methods.methods_of),
+    Part("runs", "All runs", runs.runs_of),
+    Part("provenance", "Provenance", methods.provenance_of),
+)
+
+
+def sections_of(results: Results, parts: Sequence[Part] = PARTS) -> list[Section]:
+    """The sections that these results have."""
+    made = [(part, part.make(results)) for part in parts]
+    if results.evaluation is None:  # a table of runs: what it cannot have needs no section that says so
+        made = [(part, content) for part, content in made if not isinstance(content, Missing)]
+    return [
+        Section(part.name, part.title, content, content.reason if isinstance(content, Missing) else "")
+        for part, content in made
+        if content is not None
+    ]

@@ -1,0 +1,389 @@
+"""`adadpo score` and `adadpo compare`: annotation files and tables of runs, without a sweep and without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from sweeps.errors import FailureError, UserError
+
+if TYPE_CHECKING:
+    from sweeps.annotation_tools.comparing import Wanted
+    from sweeps.annotation_tools.scoring import Options, Progress
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from analysis.prompts.paired import Difference, FileComparison, PairedPrompts, Score
+from reports.render.formats import decimal, p_value
+from reports.render.text import clean, plural, shorten
+from reports.two_files.page import ALPHA, finding
+from sweeps.annotation_tools.scoring import Options
+
+# Scores and comparisons of annotation files as a terminal shows them.
+
+
+def score_lines(scores: Sequence[Score], options: Options) -> Iterator[Table | str]:
+    """One table per baseline and judge, since win rates against others mean other things; then every flag."""
+    key = _judged
+    for (baseline, judge), group in groupby(sorted(scores, key=key), key=key):
+        yield _score_table(list(group), baseline, judge)
+    first = scores[0]
+    known = f", calibration {first.calibration[:12]}" if first.calibration else ""
+    draws = f"{options.replicates} bootstrap draws of prompts, seed {options.seed}"
+    yield f"LC by {first.lc_method}{known}; SE of LC: {draws}"
+    for score in scores:
+        name = safe(f"{score.generator or 'no model'} ({score.source})")
+        if score.reason is not None:
+            yield f"{name}: –: {safe(score.reason)}"
+        for flag in score.integrity.flags:
+            word = "QUARANTINED" if flag.severity == "quarantine" else "note"
+            yield f"{name}: {word}: {safe(flag.message)}"
+
+
+def comparison_lines(
+    compared: FileComparison, paired: PairedPrompts, page: Path | None
+) -> Iterator[Table | str]:
+    """The sentence, the numbers behind it, and where to look on."""
+    yield safe(finding(compared).sentence)
+    table = Table(title="A minus B, in points", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric")
+    for heading in ("A", "B", "A − B", "SE", "95% interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in compared.differences:
+        table.add_row(*_difference_cells(each))
+    yield table
+    for letter, score in (("A", compared.a), ("B", compared.b)):
+        yield safe(f"{letter}: {score.generator}, {score.source}")
+    yield safe(f"against {compared.a.baseline}, judged by {compared.a.judge}; LC by {compared.a.lc_method}")
+    for each in compared.differences:
+        if each.reason is not None:
+            yield f"{each.label}: –: {safe(each.reason)}"
+    counts = compared.counts
+    yield (
+        f"{plural(counts.n, 'prompt')}: A better on {counts.a_better}, tied on {counts.ties}, B better on "
+        f"{counts.b_better} (sign test {p_value(counts.sign_p_value)})"
+    )
+    yield (
+        f"flipped: A wins where B loses {counts.flips_to_a}, the reverse {counts.flips_to_b} "
+        f"(McNemar {p_value(counts.mcnemar_p_value)})"
+    )
+    if compared.only_a or compared.only_b:
+        yield f"left out, as asked: {plural(compared.only_a, 'prompt')} only in A, {compared.only_b} only in B"
+    if compared.unjudged:
+        yield f"left out: {plural(compared.unjudged, 'prompt')} without a preference on one side or both"
+    for letter, score in (("A", compared.a), ("B", compared.b)):
+        for flag in score.integrity.flags:
+            word = "QUARANTINED" if flag.severity == "quarantine" else "note"
+            yield f"{letter}: {word}: {safe(flag.message)}"
+    if page is not None:
+        yield f"wrote {page}"
+    elif counts.flips_to_a + counts.flips_to_b:
+        yield "-o page.html writes a page with the answers to the prompts that flipped"
+
+
+def safe(text: str) -> str:
+    """Text from files without what a terminal would obey: control characters are shown as code points."""
+    return clean(shorten(text, 500)).replace("\n", " ")
+
+
+def _judged(score: Score) -> tuple[str, str]:
+    return (score.baseline or "–", score.judge or "–")
+
+
+def _score_table(scores: list[Score], baseline: str, judge: str) -> Table:
+    title = Text(safe(f"against {baseline}, judged by {judge}"))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for heading in ("WR ± SE", "LC ± SE", "n", "W/L/D", "length"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for score in scores:
+        name = safe(score.generator or Path(score.source).name)
+        table.add_row(
+            Text(f"{name} (quarantined)" if score.integrity.quarantined else name),
+            _with_error(score.win_rate, score.win_rate_se),
+            _with_error(score.length_controlled_win_rate, score.length_controlled_win_rate_se),
+            str(score.n),
+            f"{score.wins}/{score.losses}/{score.draws}",
+            "–" if score.mean_length is None else f"{score.mean_length:.0f}",
+        )
+    return table
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{decimal(value, 2)} ± {'–' if error is None else decimal(error, 2)}"
+
+
+def _difference_cells(each: Difference) -> tuple[str, ...]:
+    def shown(value: float | None, decimals: int, signed: bool = False) -> str:
+        return "–" if value is None else decimal(value, decimals, signed=signed)
+
+    interval = "–"
+    if each.low is not None and each.high is not None:
+        interval = f"[{shown(each.low, 2, True)}, {shown(each.high, 2, True)}]"
+    return (
+        each.label,
+        shown(each.a, 2),
+        shown(each.b, 2),
+        shown(each.estimate, 2, True),
+        shown(each.standard_error, 2),
+        interval,
+        "–" if each.p_value is None else p_value(each.p_value, ALPHA).removeprefix("p ").removeprefix("= "),
+    )
+
+
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration", metavar="FILE", help="AlpacaEval's df_gamed.csv: LC is then length_controlled_v1."
+    ),
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", metavar="FILE", help="The whole prompt set in its order: what should be there."
+    ),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="length_controlled_v1, joint_difficulty (from these files) or no_difficulty."
+    ),
+]
+AlignOption = Annotated[
+    str,
+    typer.Option(
+        "--align", help="How difficulties find their prompts: instruction, or row as alpaca_eval does."
+    ),
+]
+BootstrapOption = Annotated[int, typer.Option("--bootstrap", metavar="N", min=2, help="Draws of prompts.")]
+TABLES = "Tables of runs"
+OF_TABLES = (
+    *("metric", "arm", "baseline", "setting", "arm_column", "seed_column"),
+    *("alternative", "alpha", "rope", "decimals", "lower_is_better"),
+)
+OF_FILES = ("common_prompts", "calibration", "prompts", "method", "align", "bootstrap", "seed")
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
+
+
+def score(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE_OR_FOLDER...", help="Annotation files (.json, .json.gz), or folders of them."
+        ),
+    ],
+    calibration: CalibrationOption = None,
+    prompts: PromptsOption = None,
+    method: MethodOption = None,
+    align: AlignOption = "instruction",
+    baseline: Annotated[str | None, typer.Option(help="What the baseline's name must be.")] = None,
+    judge: Annotated[str | None, typer.Option(help="What the judge's name must be.")] = None,
+    bootstrap: BootstrapOption = 2000,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Win rates of AlpacaEval annotation files, with standard errors and what is wrong with them."""
+    from sweeps.annotation_tools.scoring import Options, find_files, score_files
+
+    options = Options(calibration, prompts, method, align, bootstrap, seed, baseline, judge)
+    with _progress() as show:
+        scores = score_files(find_files(paths), options, show)
+    if as_json:
+        _print_json(_how(options) | {"files": [_plain(each) for each in scores]})
+        return
+    for line in score_lines(scores, options):
+        _console().print(line, markup=False, highlight=False)
+
+
+def compare(
+    context: typer.Context,
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="An annotation file, or a table of runs (.csv, .tsv).")
+    ],
+    b: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="Another model's annotations of the same prompts.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="Write a page to browse; of a table, a folder."),
+    ] = None,
+    common_prompts: Annotated[
+        bool, typer.Option("--common-prompts", help="Leave out the prompts that only one file has.")
+    ] = False,
+    calibration: CalibrationOption = None,
+    prompts: PromptsOption = None,
+    method: MethodOption = None,
+    align: AlignOption = "instruction",
+    bootstrap: BootstrapOption = 2000,
+    seed: SeedOption = 0,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to compare; again for further ones.", rich_help_panel=TABLES),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="The arm that is compared; again: a family (Holm).", rich_help_panel=TABLES),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm it is compared with.", rich_help_panel=TABLES)
+    ] = None,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL[,COL]",
+            help="Columns that make a setting. Default: 'setting', else all that are nothing else.",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    arm_column: Annotated[str, typer.Option(help="Column of the arms.", rich_help_panel=TABLES)] = "arm",
+    seed_column: Annotated[
+        str | None, typer.Option(help="Column of the seeds. Default: 'seed'.", rich_help_panel=TABLES)
+    ] = None,
+    alternative: Annotated[
+        Literal["two-sided", "greater", "less"], typer.Option(rich_help_panel=TABLES)
+    ] = "two-sided",
+    alpha: Annotated[float, typer.Option(min=1e-9, max=1 - 1e-9, rich_help_panel=TABLES)] = 0.05,
+    rope: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Half-width of practical equivalence; 0: not asked.", rich_help_panel=TABLES
+        ),
+    ] = 0.0,
+    decimals: Annotated[
+        int,
+        typer.Option(min=0, max=15, help="Differences are rounded to this first.", rich_help_panel=TABLES),
+    ] = 9,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Of the metrics.", rich_help_panel=TABLES)
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Paired comparison of two annotation files, or of two arms in a table of runs.
+
+    Two files: difference, interval, p and the prompts that flipped. A table with a column each for arm, seed,
+    hyperparameters and metrics: the test over settings with everything around it, and the report.
+    """
+    is_table = a.suffix.lower() in (".csv", ".tsv")
+    _refuse_others(context, is_table)
+    if is_table:
+        if b is not None:
+            raise UserError(f"{a} is a table of runs: it stands alone, and {b} is one file too many")
+        if not metric:
+            raise UserError(f"{a}: --metric names the column to compare")
+        from sweeps.annotation_tools.comparing import Wanted
+        from sweeps.annotation_tools.run_tables import Columns
+
+        names = [name.strip() for name in (setting or "").split(",") if name.strip()]
+        columns = Columns(arm_column, seed_column, tuple(metric), tuple(names))
+        wanted = Wanted(
+            columns, tuple(arm or ()), baseline, lower_is_better, alternative, alpha, rope, decimals
+        )
+        _compare_table(a, wanted, output, as_json)
+        return
+    if b is None:
+        raise UserError(f"{a}: a second annotation file is needed; a table of runs is named .csv or .tsv")
+    from sweeps.annotation_tools.comparing import compare_files
+    from sweeps.annotation_tools.scoring import Options
+
+    options = Options(calibration, prompts, method, align, bootstrap, seed)
+    with _progress() as show:
+        compared, paired = compare_files(
+            _one_file(a), _one_file(b), options, common_prompts=common_prompts, on_progress=show
+        )
+    if output is not None:
+        from reports import ReportError
+        from reports.two_files.page import write_comparison
+
+        try:
+            write_comparison(compared, paired.pairs, output)
+        except ReportError as error:
+            raise FailureError(str(error)) from error
+    if as_json:
+        from reports.two_files.page import finding
+
+        said = vars(finding(compared)) | {"page": None if output is None else str(output)}
+        _print_json(_how(options) | said | compared.model_dump(mode="json"))
+        return
+    for line in comparison_lines(compared, paired, output):
+        _console().print(line, markup=False, highlight=False)
+
+
+def _compare_table(path: Path, wanted: Wanted, output: Path | None, as_json: bool) -> None:
+    from sweeps.annotation_tools.comparing import compare_table, plain, table_lines, write_table_report
+
+    results, table = compare_table(path, wanted)
+    page = None if output is None else write_table_report(results, output)
+    if as_json:
+        _print_json(plain(results, table, page))
+        return
+    for line in table_lines(results, table, page):
+        _console().print(line, markup=False, highlight=False)
+
+
+def _refuse_others(context: typer.Context, is_table: bool) -> None:
+    """An option of the other kind of comparison would be ignored in silence."""
+    others = OF_FILES if is_table else OF_TABLES
+    for name in others:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            kind = "annotation files" if is_table else "tables of runs (.csv, .tsv)"
+            raise UserError(f"--{name.replace('_', '-')} is for {kind}")
+
+
+def _one_file(path: Path) -> Path:
+    from sweeps.annotation_tools.scoring import find_files
+
+    found = find_files([path])
+    if len(found) > 1:
+        raise UserError(
+            f"{path}: {len(found)} annotation files, one is needed: {', '.join(map(str, found[:3]))}, ..."
+        )
+    return found[0]
+
+
+def _how(options: Options) -> dict[str, Any]:
+    return {"bootstrap": options.replicates, "seed": options.seed, "align": options.align}
+
+
+def _plain(score: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = score.model_dump(mode="json")
+    return plain | {"quarantined": score.integrity.quarantined}
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True, emoji=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, on standard error; nothing elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), TimeElapsedColumn())
+    console = Console(stderr=True, emoji=False)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def show(said: str, share: float | None) -> None:
+            for old in bar.task_ids:
+                bar.remove_task(old)
+            # Without a total the bar moves and says only that work goes on.
+            bar.add_task(said, total=None if share is None else 100, completed=round(100 * (share or 0)))
+
+        yield show
