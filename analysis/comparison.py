@@ -408,7 +408,9 @@ def infer(
             draws,
             draws_reason=draws_reason,
             prompts=prompts,
-            reach=None if metric.attainable is None else metric.attainable[1] - metric.attainable[0],
+            max_prompt_effect=None
+            if metric.attainable is None
+            else metric.attainable[1] - metric.attainable[0],
             alternative=alternative,
             confidence=1 - alpha,
             narrow=1 - 2 * alpha / family if alpha / family < 0.5 else 1 - alpha,

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from analysis.inference.equivalence import within_margin
 from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.three_way import NO_PROMPT_DATA, out_of_reach
-from analysis.results.model import Comparison, Declared, Guard, Interval, Metric, SignedRank
+from analysis.results.model import Comparison, Declared, GeneralizationTest, Interval, Metric, SignedRank
 
 VerdictKind: TypeAlias = Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
 
@@ -207,17 +207,17 @@ def _status(comparison: Comparison, declared: Declared) -> str:
     return f"; exploratory, since {why}"
 
 
-def _agrees(guard: Guard, higher: bool, alpha: float) -> bool:
+def _agrees(guard: GeneralizationTest, higher: bool, alpha: float) -> bool:
     """Whether the guard rejects too, in the direction of the headline test."""
     p = guard.p_value if guard.adjusted_p is None else guard.adjusted_p
     return p is not None and p <= alpha and guard.mean is not None and (guard.mean > 0) == higher
 
 
-def _is_within(guard: Guard, rope: float) -> bool:
+def _is_within(guard: GeneralizationTest, rope: float) -> bool:
     return guard.narrow is not None and bool(within_margin(guard.narrow, rope))
 
 
-def _guard(guard: Guard, metric: Metric, alpha: float) -> str:
+def _guard(guard: GeneralizationTest, metric: Metric, alpha: float) -> str:
     """Mean, interval and p of the guard, and what they speak of."""
     if guard.interval is None or guard.p_value is None or guard.mean is None:
         return guard.reason or "no test"
@@ -234,7 +234,7 @@ def _guard(guard: Guard, metric: Metric, alpha: float) -> str:
     )
 
 
-def _samples(guard: Guard) -> str:
+def _samples(guard: GeneralizationTest) -> str:
     return (
         "settings and seeds"
         if guard.prompt is None
@@ -242,7 +242,7 @@ def _samples(guard: Guard) -> str:
     )
 
 
-def _of_prompts(guard: Guard, metric: Metric, alpha: float) -> str:
+def _of_prompts(guard: GeneralizationTest, metric: Metric, alpha: float) -> str:
     """What p does not say of other prompts, and what no method could."""
     part = guard.prompt
     if part is None:
@@ -251,9 +251,9 @@ def _of_prompts(guard: Guard, metric: Metric, alpha: float) -> str:
             " (no method can tell of others from runs alone)" if guard.prompt_reason == NO_PROMPT_DATA else ""
         )
         return f", for these prompts only{alone}"
-    if part.reach is None or guard.mean is None:
+    if part.max_prompt_effect is None or guard.mean is None:
         return ""
-    least = out_of_reach(part.prompts, part.reach, alpha)
+    least = out_of_reach(part.prompts, part.max_prompt_effect, alpha)
     if abs(guard.mean) >= least:
         return ""
     few = f"with {part.prompts} prompts no method can be relied on to find less than {format_amount(least, metric)}"
@@ -264,7 +264,7 @@ def _at_these(comparison: Comparison) -> str:
     return "at this one seed" if _planned_seeds(comparison) == 1 else "at these seeds and prompts"
 
 
-def _doubt(comparison: Comparison, guard: Guard | None, metric: Metric, alpha: float) -> str:
+def _doubt(comparison: Comparison, guard: GeneralizationTest | None, metric: Metric, alpha: float) -> str:
     """Why the headline alone does not do."""
     if _planned_seeds(comparison) == 1:
         return "no test can say whether other seeds would show it: add seeds"

@@ -205,7 +205,7 @@ from sweeps.store.layout import Store
 from sweeps.state.sweep import open_sweep
 sweep = open_sweep(sys.argv[1], Store(Path(sys.argv[2])))
 sweep.record()
-sweep.orders.begin([run.run_id for run in sweep.job.runs])
+sweep.control.begin([run.run_id for run in sweep.job.runs])
 launch_slurm(sweep, sweep.spec.launch)
 """
 STAND_INS = {
@@ -285,7 +285,7 @@ def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
 def parts(size: int) -> None:
     """The steps of a report, one by one, in this process."""
     from reports import write_report
-    from sweeps.operations import report as collect
+    from sweeps.operations import report
     from sweeps.search import study
     from sweeps.state.prompt_draws import prompt_draws
     from sweeps.state.run_table import run_rows, run_scores
@@ -307,7 +307,7 @@ def parts(size: int) -> None:
         step("rows", lambda: run_rows(sweep, scores=scores))
         step("draws", lambda: prompt_draws(sweep, sweep.job.evaluation, scores))
         step("study", lambda: study.mirror(sweep))
-        results = step("collect", lambda: collect.collect(sweep))
+        results = step("collect", lambda: report.build_results(sweep))
         step("report", lambda: write_report(results, sweep.folder))
 
 

@@ -1,4 +1,4 @@
-"""The significance report: `results.json` to one self-contained page, and its twins: CSV, LaTeX, SVG, PDF.
+"""The significance report: `results.json` to one self-contained page, and its exports: CSV, LaTeX, SVG, PDF.
 
 Everything here is a pure function of `analysis.results.model.Results`: no clock, no random ids, no network.
 """

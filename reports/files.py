@@ -22,11 +22,11 @@ from reports.render.csv import CSV_TABLES
 from reports.render.pdf import figure_pdf
 from reports.svg_files import pictures_in, standalone_svg
 
-# The report's twins: the same numbers and figures as files for a paper or a reader's own analysis.
+# The report's exports: the same numbers and figures as files for a paper or a reader's own analysis.
 
 
 @dataclass(frozen=True)
-class Twin:
+class Export:
     """One file: where it lies below the report's folder, what it holds, and how it is made."""
 
     path: str
@@ -34,7 +34,7 @@ class Twin:
     make: Callable[[], str | bytes | Iterable[str]]
 
 
-def twins_of(results: Results, sections: Sequence[Section]) -> Iterator[Twin]:
+def exports_of(results: Results, sections: Sequence[Section]) -> Iterator[Export]:
     """Every file but the page itself; none is made yet.
 
     Args:
@@ -42,18 +42,18 @@ def twins_of(results: Results, sections: Sequence[Section]) -> Iterator[Twin]:
         sections: of the page about these results, whose figures they are.
     """
     for name, (holds, csv) in CSV_TABLES.items():
-        yield Twin(f"tables/{name}", holds, partial(csv, results))
+        yield Export(f"tables/{name}", holds, partial(csv, results))
     for name, holds, make in latex_files(results, sections):
-        yield Twin(f"tables/{name}", holds, make)
+        yield Export(f"tables/{name}", holds, make)
     for picture in pictures_in(sections):
-        yield Twin(f"figures/{picture.name}.svg", picture.title, partial(standalone_svg, picture))
-        yield Twin(f"figures/{picture.name}.pdf", picture.title, partial(figure_pdf, picture))
+        yield Export(f"figures/{picture.name}.svg", picture.title, partial(standalone_svg, picture))
+        yield Export(f"figures/{picture.name}.pdf", picture.title, partial(figure_pdf, picture))
 
 
 def files_section(results: Results, sections: Sequence[Section]) -> Section:
     """The page's list of the files that lie beside it."""
     rows: dict[str, list[Shown]] = {}
-    for twin in twins_of(results, sections):
+    for twin in exports_of(results, sections):
         stem = twin.path.rpartition(".")[0] if twin.path.startswith("figures/") else twin.path
         row = rows.setdefault(stem, [twin.holds, Link(twin.path)])
         if row[1] != Link(twin.path):
@@ -118,7 +118,7 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
         ReportError: a file cannot be made or written.
     """
     folder, sections, written = Path(folder), sections_of(results), []
-    for twin in twins_of(results, sections):
+    for twin in exports_of(results, sections):
         written.append(folder / twin.path)
         write_whole(written[-1], twin.make())
     page = folder / "report.html"

@@ -8,7 +8,7 @@ from functools import partial
 
 from analysis.results.model import Comparison, Results
 from reports.outline import Section
-from reports.render.cells import Column, Missing, Shown, Table, Whole
+from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import (
     arm_name,
     count,
@@ -124,7 +124,7 @@ def _document(results: Results, names: Sequence[str]) -> str:
 def _by_axes(results: Results, table: Table) -> Table:
     """A table whose first column is the setting, with a column for each hyperparameter in its place."""
     values = {run.setting: run.hyperparameters for run in results.runs}
-    heads = [row[0].name if isinstance(row[0], Whole) else "" for row in table.rows]
+    heads = [row[0].name if isinstance(row[0], NoWrap) else "" for row in table.rows]
     axes = list(results.axes)
     if not axes or any(set(values.get(head, {})) != set(axes) for head in heads):
         return table
@@ -197,7 +197,7 @@ def _differences(results: Results) -> Iterator[Table]:
         lacking = "a run of the pair has no value"
         rows.append(
             [
-                Whole(each.setting),
+                NoWrap(each.setting),
                 *(measure(values.get(seed), metric, signed=True, reason=lacking) for seed in seeds),
                 measure(each.mean, metric, signed=True, reason="no complete pair of runs"),
                 measure(each.sd, metric, reason="SD needs at least 2 seeds"),

@@ -3,7 +3,7 @@
 SweepError
 ├── UserError      something the user wrote or asked for cannot be; exit code 2
 └── FailureError   the work could not be done; exit code 1
-    └── PartedError   not by these processes together; by another start of their job it can
+    └── ProcessGroupError   not by these processes together; by another start of their job it can
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FailureError(SweepError):
     """A failure of the work itself: disk, network, every run failing alike."""
 
 
-class PartedError(FailureError):
+class ProcessGroupError(FailureError):
     """The processes of a job cannot go on together: one of them is gone, or in the middle of something else."""
 
 

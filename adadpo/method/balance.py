@@ -71,7 +71,7 @@ def coefficients(method: Method, log_ratio: Tensor) -> Balance:
     return Balance(chosen, rejected, log_ratio.abs() > bound)
 
 
-def place(method: Method, score: Tensor, coefficient: Tensor) -> Tensor:
+def apply_coefficient(method: Method, score: Tensor, coefficient: Tensor) -> Tensor:
     """The score with its coefficient: in the forward value ("margin") or in the gradient only ("gradient")."""
     if method.placement == "margin":
         return coefficient * score

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adadpo.method.balance import Balance, balanced_log_probability, coefficients, place
+from adadpo.method.balance import Balance, apply_coefficient, balanced_log_probability, coefficients
 from adadpo.method.registry import LossName, Method, make_method
 
 # The largest log-probability of which the odds are taken: 1 - p is then 1e-6, and its gradient still finite.
@@ -106,7 +106,9 @@ def preference_loss(
     formula = FORMULAS[method.loss]
     balance = _balance(method, formula, chosen, rejected)
     scores = formula.score(chosen), formula.score(rejected)
-    margin = place(method, scores[0], balance.chosen) - place(method, scores[1], balance.rejected)
+    margin = apply_coefficient(method, scores[0], balance.chosen) - apply_coefficient(
+        method, scores[1], balance.rejected
+    )
     with torch.no_grad():
         log_gradient_ratio = balance.chosen.log() - balance.rejected.log()
         log_gradient_ratio += formula.log_sensitivity(chosen.mean_logp)

@@ -47,7 +47,7 @@ def seal(folder: Path, step: int, belongs_to: str) -> None:
     part.replace(folder / MANIFEST)
 
 
-def flaw(folder: Path, belongs_to: str) -> str | None:
+def checkpoint_problem(folder: Path, belongs_to: str) -> str | None:
     """Why a checkpoint cannot be resumed from; None when it can."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -91,7 +91,7 @@ def resume_point(folder: Path, belongs_to: str) -> Path | None:
     for path in newest_first(folder):
         if found is not None:
             continue  # older ones are checked when they are needed
-        if (reason := flaw(path, belongs_to)) is None:
+        if (reason := checkpoint_problem(path, belongs_to)) is None:
             found = path
         else:
             logging.getLogger(__name__).warning("%s is passed over: %s", path.name, reason)

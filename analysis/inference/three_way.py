@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.alpaca_eval.logit import Array
 from analysis.inference.crossed import ROUNDING, check_table, complete_part, mean_squares
-from analysis.results.model import Guard as Guard
+from analysis.results.model import GeneralizationTest as GeneralizationTest
 from analysis.results.model import PromptPart as PromptPart
 from analysis.results.values import Alternative, Interval
 
@@ -41,11 +41,11 @@ def guard_test(
     *,
     prompts: int | None = None,
     draws_reason: str | None = None,
-    reach: float | None = None,
+    max_prompt_effect: float | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     narrow: float = 0.9,
-) -> Guard:
+) -> GeneralizationTest:
     """Test that the mean difference is 0 when settings, seeds and, where draws are given, prompts are samples.
 
     d_ksp = mean + setting_k + seed_s + prompt_p + their interactions: every pair of runs at one setting, of one seed
@@ -56,7 +56,7 @@ def guard_test(
 
     and no less than what the prompts alone give, plus, where the metric has bounds, U^2 for prompts of a kind that is
     not among these P: with tail probability none of a share 1 - tail^(1/P) is seen, and each could differ by the whole
-    `reach` the other way, U = (1 - tail^(1/P)) (reach + |mean|). Without it, prompts of which few differ, and all one
+    M the other way, U = (1 - tail^(1/P)) (M + |mean|). Without it, prompts of which few differ, and all one
     way, are too often all alike in a sample, with no spread to warn. C is the mean covariance, over draws of prompts,
     of pairs of runs that share neither setting nor seed: what else the prompts add is in the mean squares already. The
     p-value inverts the interval. Satterthwaite's degrees of freedom, estimated from the same mean squares, are too many
@@ -67,7 +67,8 @@ def guard_test(
         draws: the same pairs under common draws of prompts; None: `draws_reason`, and p speaks of these prompts.
         prompts: their number, where it is known without draws.
         draws_reason: why there are none.
-        reach: the most that the mean difference on one prompt can be, 100 points for win rates; None: no bounds.
+        max_prompt_effect: M, the most that the mean difference on one prompt can be, 100 points for win rates;
+            None: no bounds.
         alternative: "greater": the mean is above 0.
         confidence: of the two-sided interval, in (0, 1).
         narrow: of the second interval, for equivalence.
@@ -78,7 +79,7 @@ def guard_test(
 
     Raises:
         ValueError: not a table, a value that is infinite, draws of another shape, an unknown alternative, a
-            confidence outside (0, 1), a reach that is not above 0.
+            confidence outside (0, 1), a max_prompt_effect that is not above 0.
 
     Source: squares of half-widths as in Howe (1974), JASA 69:789, and Graybill & Wang (1980), JASA 75:869; components
     as in Searle, Casella & McCulloch (1992), Variance Components; U: Clopper & Pearson (1934), Biometrika 26:404, for
@@ -89,8 +90,8 @@ def guard_test(
     for level in (confidence, narrow):
         if not 0 < level < 1:
             raise ValueError(f"confidence must be between 0 and 1, got {level}")
-    if reach is not None and not 0 < reach < math.inf:
-        raise ValueError(f"reach must be above 0 and finite, got {reach}")
+    if max_prompt_effect is not None and not 0 < max_prompt_effect < math.inf:
+        raise ValueError(f"max_prompt_effect must be above 0 and finite, got {max_prompt_effect}")
     everything = check_table(differences)
     table, without_settings, without_seeds = complete_part(everything)
     n_settings, n_seeds = table.shape
@@ -98,7 +99,7 @@ def guard_test(
     if draws is not None:
         if (shape := (len(draws.values), len(draws.values[0]))) != everything.shape:
             raise ValueError(f"draws of {shape} for a table of {everything.shape}")
-        prompt, reason = prompt_part(draws, reach, without_settings, without_seeds)
+        prompt, reason = prompt_part(draws, max_prompt_effect, without_settings, without_seeds)
         prompts = draws.prompts
     common: dict[str, Any] = {
         "alternative": alternative,
@@ -111,7 +112,7 @@ def guard_test(
     if n_settings < 2 or n_seeds < 2:
         known = everything[~np.isnan(everything)]
         why = f"needs 2 settings and 2 seeds without a missing pair, has {n_settings} and {n_seeds}"
-        return Guard(
+        return GeneralizationTest(
             mean=float(known.mean()) if len(known) else None,
             interval=None,
             narrow=None,
@@ -124,7 +125,7 @@ def guard_test(
     parts = (0.0, 0.0) if prompt is None else (prompt.shared, prompt.total)
     sampled = None if prompt is None else prompt.prompts
 
-    unseen = 0.0 if reach is None else reach + abs(mean)
+    unseen = 0.0 if max_prompt_effect is None else max_prompt_effect + abs(mean)
 
     def squared(tail: float, most: float) -> float:
         return float(squared_half_width(tail, squares, (n_settings, n_seeds), parts, sampled, most))
@@ -134,7 +135,7 @@ def guard_test(
 
     if squared(0.025, 0.0) <= ROUNDING * float((table**2).max()):
         why = "no difference varies over settings, seeds or prompts: no standard error, nothing is rejected"
-        return Guard(
+        return GeneralizationTest(
             mean=mean, interval=None, narrow=None, standard_error=None, p_value=None, reason=why, **common
         )
     tail = _tail(abs(mean), half_width)  # of Student's t in the direction of the mean
@@ -148,7 +149,7 @@ def guard_test(
             estimate=mean, low=mean - half, high=mean + half, confidence=level, achieved=None, method=METHOD
         )
 
-    return Guard(
+    return GeneralizationTest(
         mean=mean,
         interval=interval(confidence),
         narrow=interval(narrow),
@@ -161,7 +162,7 @@ def guard_test(
 
 def prompt_part(
     draws: DifferenceDraws,
-    reach: float | None = None,
+    max_prompt_effect: float | None = None,
     without_settings: Sequence[int] = (),
     without_seeds: Sequence[int] = (),
 ) -> tuple[PromptPart | None, str | None]:
@@ -169,7 +170,7 @@ def prompt_part(
 
     Args:
         draws: of K settings and S seeds; those of one setting are in memory at a time.
-        reach: as for `guard_test`.
+        max_prompt_effect: as for `guard_test`.
         without_settings: numbers of those that are left out.
         without_seeds: the same of seeds.
 
@@ -203,7 +204,7 @@ def prompt_part(
         shared=apart / pairs,
         total=everything / (n_settings * n_seeds) ** 2,
         draws=replicates,
-        reach=reach,
+        max_prompt_effect=max_prompt_effect,
     ), None
 
 
@@ -270,23 +271,23 @@ def unseen_share(tail: float, prompts: int) -> float:
     return -math.expm1(math.log(tail) / prompts)
 
 
-def out_of_reach(prompts: int, reach: float, alpha: float, power: float = 0.8) -> float:
+def out_of_reach(prompts: int, max_prompt_effect: float, alpha: float, power: float = 0.8) -> float:
     """The mean difference below which no test finds an effect with this power, if it keeps alpha for all prompts.
 
-    Of any distribution of differences with mean m > 0, mix in a share e = m / (m + reach) of prompts that differ by
-    -reach: the mean is 0, and with probability (1 - e)^P a sample is as without them. So a test of level alpha has a
-    power of at most alpha (1 + m / reach)^P, whatever it is. Exact for means over prompts, win rates; a
+    Of any distribution of differences with mean m > 0, mix in a share e = m / (m + M) of prompts that differ by
+    -M: the mean is 0, and with probability (1 - e)^P a sample is as without them. So a test of level alpha has a
+    power of at most alpha (1 + m / M)^P, whatever it is. Exact for means over prompts, win rates; a
     length-controlled one is nearly one.
 
     Args:
         prompts: in the sample, P.
-        reach: as for `guard_test`.
+        max_prompt_effect: as for `guard_test`.
         alpha: level.
         power: which it is to have.
 
     Source: the argument of Bahadur & Savage (1956), Ann. Math. Stat. 27:1115, for bounded differences.
     """
-    return reach * math.expm1(math.log(power / alpha) / prompts)
+    return max_prompt_effect * math.expm1(math.log(power / alpha) / prompts)
 
 
 def guard_rejects(

@@ -72,12 +72,12 @@ class PromptPart(Frozen):
     shared: float  # by what all pairs of runs share of them; unbiased, so that it may come out below 0
     total: float  # all that other prompts would change for these runs
     draws: int  # of prompts
-    reach: float | None = (
+    max_prompt_effect: float | None = (
         None  # the most that one prompt can differ by, for those unseen; None: no bounds are known
     )
 
 
-class Guard(Frozen):
+class GeneralizationTest(Frozen):
     """Mean difference with settings, seeds and, where `prompt` is known, prompts taken as samples.
 
     A verdict needs this beside the test over settings, which takes the seeds and the prompts as they are.
@@ -274,7 +274,9 @@ class Inference(Frozen):
 
     unit: Unit  # of the headline test
     crossed: CrossedTest  # settings and seeds both samples: variance components
-    guard: Guard | None = None  # what the verdict needs beside the headline test; None: a file of before
+    guard: GeneralizationTest | None = (
+        None  # what the verdict needs beside the headline test; None: a file of before
+    )
     zero_methods: dict[ZeroMethod, SignedRank]  # the headline test under each treatment of zeros
     settings_won: SettingsWon | None = None
     improvement: ProbabilityOfImprovement | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import CrossedTest, Guard, Metric, Results, VarianceComponents
+from analysis.results.model import CrossedTest, GeneralizationTest, Metric, Results, VarianceComponents
 from reports.figures import svg
 from reports.render.cells import Column, Fact, Missing, Shown, Table
 from reports.render.formats import metric_named, number, primary_comparison, with_unit
@@ -100,7 +100,7 @@ def _facts(crossed: CrossedTest, metric: Metric) -> list[Fact]:
     ]
 
 
-def _prompt_facts(guard: Guard | None, metric: Metric) -> list[Fact]:
+def _prompt_facts(guard: GeneralizationTest | None, metric: Metric) -> list[Fact]:
     """What the prompts, which all runs share, add to the error of the mean difference."""
     if guard is None:
         return []

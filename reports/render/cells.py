@@ -78,7 +78,7 @@ class ArmName:
 
 
 @dataclass(frozen=True)
-class Whole:
+class NoWrap:
     """A name that is easier to read in one line: a run id, a setting. Only a long one is wrapped."""
 
     name: str
@@ -98,7 +98,7 @@ class Link:
         return Markup('<a href="{}">{}</a>').format(self.path, self.path)
 
 
-Shown = str | Missing | Tag | ArmName | Whole | Link | tuple["Shown", ...]
+Shown = str | Missing | Tag | ArmName | NoWrap | Link | tuple["Shown", ...]
 
 
 def state_tag(state: RunState) -> Tag:
@@ -117,7 +117,7 @@ def finalize(value: object) -> Markup | str:
             return value
         case str():
             return clean(shorten(value))
-        case Missing() | Tag() | ArmName() | Whole() | Link():
+        case Missing() | Tag() | ArmName() | NoWrap() | Link():
             return Markup(value.__html__())
         case tuple():
             return Markup("").join(escape(finalize(part)) for part in value)

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.render.cells import ArmName, Column, Link, Missing, Shown, Table, Tag, Whole
+from reports.render.cells import ArmName, Column, Link, Missing, NoWrap, Shown, Table, Tag
 from reports.render.formats import MINUS
 from reports.render.text import clean, shorten
 
@@ -273,7 +273,7 @@ def _text(cell: Shown) -> str:
     match cell:
         case Missing():
             return "–"
-        case Tag(text=text) | ArmName(name=text) | Whole(name=text) | Link(path=text):
+        case Tag(text=text) | ArmName(name=text) | NoWrap(name=text) | Link(path=text):
             return text
         case tuple():
             return "".join(map(_text, cell))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from analysis.results.model import BestOfGrid, Claim, GridBest, Metric, Results, SettingGroup
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label
-from reports.render.cells import Column, Missing, Shown, Table, Whole
+from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import (
     arm_name,
     arm_style,
@@ -90,7 +90,7 @@ def _table(results: Results) -> Table:
                     arm_name(results, arm),
                     Missing("no setting has a value")
                     if side.chosen is None
-                    else Whole(settings[side.chosen]),
+                    else NoWrap(settings[side.chosen]),
                     _chosen_again(side),
                     measure(side.naive, metric, reason="no setting has a value"),
                     measure(side.corrected, metric, reason=side.reason or "no value"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from analysis.results.model import Results, RunState
-from reports.render.cells import Column, Fact, Missing, Shown, Table, Whole, beginning, state_tag
+from reports.render.cells import Column, Fact, Missing, NoWrap, Shown, Table, beginning, state_tag
 from reports.render.formats import arm_name, arms_in_order, setting_value
 from reports.render.text import plural, shorten
 
@@ -74,9 +74,9 @@ def _axes(results: Results) -> Table:
 def _failures(results: Results) -> Table:
     rows: list[list[Shown]] = [
         [
-            Whole(each.run_id),
+            NoWrap(each.run_id),
             arm_name(results, each.arm),
-            Whole(each.setting),
+            NoWrap(each.setting),
             str(each.seed),
             state_tag(each.state),
             shorten(each.reason, FAILURE_REASON),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.audit import HELD, held, last_points, ratio_text, share, trained_stage
 from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles, Results
 from reports.figures.gradient_audit import TITLES, Drawn, distribution_figure, logged_figure, training_figures
-from reports.render.cells import ArmName, Column, Fact, Missing, Shown, Table, Whole
+from reports.render.cells import ArmName, Column, Fact, Missing, NoWrap, Shown, Table
 from reports.render.formats import arm_style, arms_in_order, decimal, duration
 from reports.render.text import plural, shorten
 
@@ -111,17 +111,17 @@ def _equalities(point: AuditPoint, audit: Audit) -> Table:
         found = stage.summary.get(ratio)
         answer = None if found is None else held(found)
         if found is None or answer is None or found.balanced is None:
-            rows.append([Whole(name), *(_undefined(found) for _ in range(6))])
+            rows.append([NoWrap(name), *(_undefined(found) for _ in range(6))])
             continue
         rows.append(
             [
-                Whole(name),
-                Whole("1 unless bounded") if ratio in stage.promised else "nothing",
+                NoWrap(name),
+                NoWrap("1 unless bounded") if ratio in stage.promised else "nothing",
                 _median(found),
                 _quartiles(found),
                 str(found.n),
                 share(found.balanced),
-                Whole("✓ held" if answer else "✕ did not hold"),
+                NoWrap("✓ held" if answer else "✕ did not hold"),
             ]
         )
     columns = [Column("Ratio"), Column("Promised")]
@@ -137,7 +137,7 @@ def _stages(point: AuditPoint) -> Table:
     for stage in point.stages:
         name = f"{stage.label} (trained)" if stage.trained else stage.label
         clipped = Missing("no pair") if stage.clipped_share is None else share(stage.clipped_share)
-        rows.append([Whole(name), clipped, *(_cell(stage, ratio) for ratio in RATIO_NAMES)])
+        rows.append([NoWrap(name), clipped, *(_cell(stage, ratio) for ratio in RATIO_NAMES)])
     columns = [
         Column("Stage"),
         Column("Clipped", True),

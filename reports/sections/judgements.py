@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from analysis.prompts.paired import PromptPair
 from analysis.results.model import FlippedPrompt, Judgement, Results, Sample
-from reports.render.cells import ArmName, Column, Missing, Shown, Table, Tag, Whole, beginning, state_tag
+from reports.render.cells import ArmName, Column, Missing, NoWrap, Shown, Table, Tag, beginning, state_tag
 from reports.render.formats import (
     arm_name,
     arms_in_order,
@@ -77,7 +77,7 @@ def _table(results: Results) -> Table:
     arms = [arm for arm in arms_in_order(results) if arm in results.arms]
     rows: list[list[Shown]] = [
         ["Judgement", *(_role(each) for each in shown)],
-        ["Folder in a run's eval/*", *(Whole(each.eval_id.rpartition("/")[2]) for each in shown)],
+        ["Folder in a run's eval/*", *(NoWrap(each.eval_id.rpartition("/")[2]) for each in shown)],
         ["LC method", *(each.lc_method for each in shown)],
         ["Runs that count", *(_counting(each) for each in shown)],
     ]
@@ -145,9 +145,9 @@ def _failures(results: Results) -> Table:
     rows: list[list[Shown]] = [
         [
             each.judge,
-            Whole(run.run_id),
+            NoWrap(run.run_id),
             arm_name(results, run.arm),
-            Whole(run.setting),
+            NoWrap(run.setting),
             str(run.seed),
             state_tag(run.state),
             run.reason,
@@ -163,9 +163,9 @@ def _failures(results: Results) -> Table:
 def _notes(results: Results) -> Table:
     rows: list[list[Shown]] = [
         [
-            Whole(run.run_id),
+            NoWrap(run.run_id),
             arm_name(results, run.arm),
-            Whole(run.setting),
+            NoWrap(run.setting),
             str(run.seed),
             "; ".join(run.flags),
         ]

@@ -280,10 +280,10 @@ def _guard(results: Results, found: Comparison) -> list[str]:
         f"An arm counts as better only where the p of both tests is at most α{adjusted}, in one direction"
         f"{equivalent}.",
     ]
-    if guard.prompt is not None and guard.prompt.reach is not None:
+    if guard.prompt is not None and guard.prompt.max_prompt_effect is not None:
         sentences.append(
             "Its interval also allows for prompts of a kind that the sample does not hold, since a single prompt can "
-            f"differ by up to {guard.prompt.reach:g}."
+            f"differ by up to {guard.prompt.max_prompt_effect:g}."
         )
     return sentences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.results.model import Action, Metric, NextSteps, Power, Results, Step
-from reports.render.cells import Column, Missing, Shown, Table, Whole
+from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import decimal, exact_p, metric_named, number, with_unit
 from reports.render.text import plural, shorten
 
@@ -75,7 +75,7 @@ def _steps(steps: NextSteps, metric: Metric) -> Table:
         per_cost = step.reduction_per_cost
         rows.append(
             [
-                Whole(_named(step)),
+                NoWrap(_named(step)),
                 number(step.standard_error, digits, reason=reason),
                 number(
                     None if step.reduction is None else -step.reduction, digits, signed=True, reason=reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.results.model import Metric, Results, RunRow
-from reports.render.cells import Column, Missing, Shown, Table, Whole, beginning, state_tag
+from reports.render.cells import Column, Missing, NoWrap, Shown, Table, beginning, state_tag
 from reports.render.formats import arm_name, arms_in_order, duration, mean_sd, measure, metric_named, titled
 from reports.render.text import plural
 
@@ -35,9 +35,9 @@ def run_table(results: Results) -> Table:
     for run in results.runs:
         values = [_value(run, metric) for metric in results.metrics]
         row: list[Shown] = [
-            Whole(run.run_id),
+            NoWrap(run.run_id),
             arm_name(results, run.arm),
-            Whole(run.setting),
+            NoWrap(run.setting),
             str(run.seed),
             state_tag(run.state),
         ]
@@ -98,7 +98,7 @@ def cell_table(results: Results, metric: Metric) -> Table:
     arms = arms_in_order(results)
     rows: list[list[Shown]] = []
     for setting in results.settings:
-        row: list[Shown] = [Whole(setting)]
+        row: list[Shown] = [NoWrap(setting)]
         for arm in arms:
             cell = cells.get((arm, setting))
             row.append(

@@ -136,7 +136,10 @@ def cancel(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = 
     opened.store.require_writable()
     with out.status("waiting for workers to leave"):
         found = cancel_runs(opened, opened.find(run or []))
-    _say(f"{opened.spec.name}: {len(found.taken_back)} runs cancelled; they stay so until: " + _again(opened))
+    _say(
+        f"{opened.spec.name}: {len(found.cancelled_ids)} runs cancelled; they stay so until: "
+        + _again(opened)
+    )
     if found.jobs:
         _say(f"  Slurm jobs cancelled: {', '.join(found.jobs)}")
     for one in found.still_running:
@@ -204,7 +207,7 @@ def allow_again(opened: Sweep, run: PlannedRun) -> None:
                 note_attempt(folder, None)
             folder.clear_failure()
             folder.lease.release()
-    opened.orders.allow(run.run_id)
+    opened.control.allow(run.run_id)
 
 
 def _say(text: Any) -> None:

@@ -108,18 +108,18 @@ def gc(
     Nothing is freed without --yes or an answer. Runs that somebody works on, or may, are left alone, and so is what any
     sweep in the store still needs.
     """
-    from sweeps.maintenance.gc_free import as_dict, free, look
+    from sweeps.maintenance.gc_free import as_dict, find_freeable, free
     from sweeps.maintenance.gc_scan import KINDS
 
     opened = open_store(store)
     opened.require_there()
     chosen = [kind for kind in KINDS if kind != "weights" or weights]
-    found = look(opened, sweep, run or [])
+    found = find_freeable(opened, sweep, run or [])
     if not as_json:
         _show_garbage(found, chosen)
     some = any(item.kind in chosen for item in found.garbage.items)
     if some and not yes and not as_json and sys.stdin.isatty() and typer.confirm("free it?", default=False):
-        yes, found = True, look(opened, sweep, run or [])  # an answer may take its time
+        yes, found = True, find_freeable(opened, sweep, run or [])  # an answer may take its time
     if yes and some:
         opened.require_writable()
         free(found, chosen)

@@ -31,7 +31,7 @@ from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation, Job, PlannedRun, 
 BUILTIN = "builtin:instructions"
 
 
-def resolve(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
+def expand(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
     """The whole sweep as one job.
 
     Args:

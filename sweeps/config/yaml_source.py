@@ -42,7 +42,7 @@ class YamlFile:
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)  # 1-based line and column
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
 
-    def place(self, problem: Problem) -> tuple[int, int]:
+    def line_column(self, problem: Problem) -> tuple[int, int]:
         """Line and column of a problem, or of the nearest thing around it."""
         location = problem.location
         if problem.at_key and location in self.keys:
@@ -57,7 +57,7 @@ class YamlFile:
         """Raises:
         UserError: all problems at once, in the order of the file.
         """
-        lines = sorted({(*self.place(problem), problem.message) for problem in problems})
+        lines = sorted({(*self.line_column(problem), problem.message) for problem in problems})
         if lines:
             raise UserError("\n".join(f"{self.path}:{line}:{column}: {text}" for line, column, text in lines))
 

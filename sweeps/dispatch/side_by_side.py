@@ -18,7 +18,7 @@ from pathlib import Path
 from adadpo.stopping import StoppedError
 from sweeps.errors import FailureError
 from sweeps.execution.gpu_packing import Sharing, measured_need, sharing_here, threads_each, visible_gpus
-from sweeps.store.control_files import Orders
+from sweeps.store.control_files import ControlFiles
 from sweeps.store.host import SHARERS
 from sweeps.store.job import Job
 from sweeps.store.layout import Store
@@ -46,7 +46,7 @@ def do_side_by_side(
     """
     store, eval_id = Store(Path(job.store)), job.evaluation.eval_id
     sharing = sharing_here(visible_gpus(), runs_per_gpu)
-    launched = Orders(store.sweep(job.sweep)).launched().get("runs", [])  # of the whole sweep
+    launched = ControlFiles(store.sweep(job.sweep)).launched().get("runs", [])  # of the whole sweep
     need = measured_need(store, launched, eval_id)
     workers: list[subprocess.Popen[bytes]] = []
     told = False

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are ther
 RUN_AGAIN_SECONDS = 5.0
 
 
-class Asked:
+class StopRequest:
     """The first signal that asked this process to leave."""
 
     signal: int | None = None
@@ -46,7 +46,7 @@ class Asked:
 
 def main() -> None:
     """Do one job; exit code 0 when its runs are done or have failures of their own."""
-    asked = Asked()
+    asked = StopRequest()
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, asked)
     signal.signal(signal.SIGINT, interrupt)  # by a lease, when its run is cancelled or another's by now
@@ -60,7 +60,7 @@ def main() -> None:
     from sweeps.dispatch.job_outcomes import note_ended
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
-    from sweeps.errors import PartedError, SweepError
+    from sweeps.errors import ProcessGroupError, SweepError
     from sweeps.execution.gpu_packing import wait_briefly
 
     wait_briefly()
@@ -90,7 +90,7 @@ def main() -> None:
         if one_of_several:
             sys.exit(STOPPED)
         sys.exit(_leave(asked, lambda: part != FINISH and gives_up(job, before)))
-    except PartedError as error:
+    except ProcessGroupError as error:
         print(f"adadpo: {error}", file=sys.stderr)
         sys.exit(_part(job))
     except SweepError as error:
@@ -112,7 +112,7 @@ def is_first() -> bool:
     return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
-def side_by_side(submission: Submission, part: str, job: Job, asked: Asked) -> None:
+def side_by_side(submission: Submission, part: str, job: Job, asked: StopRequest) -> None:
     """Have several workers do the runs where the submission says so; what they leave is this process's."""
     from sweeps.dispatch.side_by_side import do_side_by_side
 
@@ -149,12 +149,12 @@ def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
         job: that went through all of them.
         ended: run id -> how it ended, as `execute` says it.
     """
-    from sweeps.store.control_files import Orders
+    from sweeps.store.control_files import ControlFiles
     from sweeps.store.layout import Store
     from sweeps.store.lease import is_mine_from_before
 
     store, found = Store(Path(job.store)), []
-    orders = Orders(store.sweep(job.sweep))
+    control = ControlFiles(store.sweep(job.sweep))
     for run in job.runs:
         folder, state = store.run(run.run_id), ended.get(run.run_id)
         if state == "busy":
@@ -165,7 +165,7 @@ def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
             # Retried since this job passed it: to whoever retried it, it was queued.
             was_over = state in ("failed", "diverged", "cancelled")
             again = was_over and folder.outcome(job.evaluation.eval_id) == "waiting"
-            again = again and not orders.cancelled(run.run_id)
+            again = again and not control.cancelled(run.run_id)
         if again:
             found.append(run)
     return found
@@ -208,7 +208,7 @@ def gives_up(job: Job, before: set[str]) -> bool:
     return False
 
 
-def _leave(asked: Asked, stuck: Callable[[], bool]) -> int:
+def _leave(asked: StopRequest, stuck: Callable[[], bool]) -> int:
     """Have Slurm start this job again where that helps and it was not cancelled; returns the exit code.
 
     Args:
@@ -241,20 +241,20 @@ def _part(job: Job) -> int:
     How often is limited: by the attempts that are noted for a run, and before a run was begun by the job's starts.
     """
     from sweeps.failures.causes import retries_of
-    from sweeps.store.control_files import Orders
+    from sweeps.store.control_files import ControlFiles
     from sweeps.store.layout import Store
 
     store = Store(Path(job.store))
-    orders, eval_id = Orders(store.sweep(job.sweep)), job.evaluation.eval_id
+    control, eval_id = ControlFiles(store.sweep(job.sweep)), job.evaluation.eval_id
     left = [
         run
         for run in job.runs
-        if store.run(run.run_id).outcome(eval_id) == "waiting" and not orders.cancelled(run.run_id)
+        if store.run(run.run_id).outcome(eval_id) == "waiting" and not control.cancelled(run.run_id)
     ]
     if not is_first() or not left:
         return 0
     starts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    if orders.stopped() or starts >= retries_of("node", job.retries):
+    if control.stopped() or starts >= retries_of("node", job.retries):
         return 1
     print(f"adadpo: {len(left)} runs of this job are left; starting again later")
     return _requeue(os.environ.get("SLURM_JOB_ID", ""))

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.stopping import StoppedError
-from sweeps.errors import PartedError, UserError
-from sweeps.execution.run_context import Workshop
+from sweeps.errors import ProcessGroupError, UserError
+from sweeps.execution.run_context import RunContext
 from sweeps.store.job import Job, PlannedRun
 from sweeps.store.layout import Store
 
@@ -38,7 +38,7 @@ def work_together(job: Job) -> Iterator[Processes]:
 
     Raises:
         UserError: they are not as many as the job is for, or not as many as there are GPUs.
-        PartedError: they do not find one another, or one of them is gone.
+        ProcessGroupError: they do not find one another, or one of them is gone.
     """
     from adadpo.training.processes import ALONE, PeerError, joined
 
@@ -55,7 +55,7 @@ def work_together(job: Job) -> Iterator[Processes]:
         with joined(job.strategy, _lost, gpu, None if "MASTER_PORT" in found else _meeting(job)) as processes:
             yield processes
     except PeerError as error:
-        raise PartedError(str(error)) from error
+        raise ProcessGroupError(str(error)) from error
 
 
 def use_one_gpu() -> None:
@@ -153,15 +153,15 @@ def follow(job: Job, processes: Processes) -> None:
 def _follow(job: Job, processes: Processes) -> None:
     from adadpo.training.train import DivergedError, train_run
 
-    workshop, store = Workshop(job), Store(Path(job.store))
+    context, store = RunContext(job), Store(Path(job.store))
     runs = {run.run_id: run for run in job.runs}
     while (word := processes.from_first(END)) not in (END, STOPPED):
         run = runs[word]
         with suppress(DivergedError, StoppedError):  # so did the first one, which says what follows
             train_run(
-                workshop.base(run),
+                context.base(run),
                 run.config,
-                workshop.data(run),
+                context.data(run),
                 store.run(word).training,
                 on_progress=lambda done, total: None,
                 processes=processes,
@@ -170,7 +170,7 @@ def _follow(job: Job, processes: Processes) -> None:
         raise StoppedError("all processes of the run were asked to stop")
 
 
-def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progress: Any) -> dict[str, Any]:
+def train_together(context: RunContext, run: PlannedRun, folder: Path, on_progress: Any) -> dict[str, Any]:
     """`train_run` in the first process, and by its word in the others.
 
     Raises:
@@ -180,13 +180,13 @@ def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progres
     from adadpo.training.processes import PeerError, PeerGoneError
     from adadpo.training.train import DivergedError, train_run
 
-    processes = workshop.processes
+    processes = context.processes
     try:
         processes.from_first(run.run_id)
         return train_run(
-            workshop.base(run),
+            context.base(run),
             run.config,
-            workshop.data(run),
+            context.data(run),
             folder,
             on_progress=on_progress,
             processes=processes,
@@ -194,8 +194,8 @@ def train_together(workshop: Workshop, run: PlannedRun, folder: Path, on_progres
     except (DivergedError, StoppedError):
         raise
     except BaseException as error:
-        workshop.parted = processes.size > 1
-        if workshop.parted and isinstance(error, RuntimeError):
+        context.parted = processes.size > 1
+        if context.parted and isinstance(error, RuntimeError):
             said = processes.failure() or str(error)
             if _says_lost(said):  # also of a third one, which was the first to notice
                 raise PeerGoneError(f"a process of the run went away: {said}") from error

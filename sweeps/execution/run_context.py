@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PARTIAL = "partial.jsonl"  # batches of responses that are done, of a generation that is not
 
 
-class Workshop:
+class RunContext:
     """What the runs of a job share, loaded when first needed: model, token ids, prompts, baseline responses."""
 
     def __init__(self, job: Job, processes: Processes | None = None) -> None:

@@ -16,16 +16,16 @@ from typing import Any
 
 from adadpo.stopping import raise_if_stopped
 from sweeps.config.evaluation import prompt_messages
-from sweeps.errors import FailureError, PartedError
+from sweeps.errors import FailureError, ProcessGroupError
 from sweeps.evaluation.judge_and_score import judge_outputs, score_annotations
 from sweeps.evaluation.replicates import replicates_file
 from sweeps.execution.distributed import follow, leading, train_together, work_together
 from sweeps.execution.provenance import provenance
 from sweeps.execution.retraining import take_over
-from sweeps.execution.run_context import PARTIAL, Workshop
+from sweeps.execution.run_context import PARTIAL, RunContext
 from sweeps.failures.attempts import note_loss, waits_to_be_alone
-from sweeps.failures.handling import failures_noted, stop_if_alike
-from sweeps.store.control_files import Orders
+from sweeps.failures.handling import record_failures, stop_on_repeated_failure
+from sweeps.store.control_files import ControlFiles
 from sweeps.store.job import Job, PlannedRun
 from sweeps.store.layout import STAGES, RunFolder, flush_folder, read_json, write_json, write_whole
 from sweeps.store.lease import held
@@ -86,7 +86,7 @@ def execute(
         more: called when all have ended: runs to go through again, as long as there are some.
 
     Raises:
-        PartedError: of several processes one is gone, or could not finish what the others do.
+        ProcessGroupError: of several processes one is gone, or could not finish what the others do.
         SweepError: something that concerns every run: model, data, disk, judge; or too many runs that failed alike.
         StoppedError: see `adadpo.stopping`; the run goes on where it was with the next call.
     """
@@ -94,32 +94,34 @@ def execute(
         if processes.rank:
             follow(job, processes)
             return
-        workshop = Workshop(job, processes)
-        orders = Orders(workshop.store.sweep(job.sweep))
+        context = RunContext(job, processes)
+        control = ControlFiles(context.store.sweep(job.sweep))
         with leading(processes):
             runs = job.runs
             while runs:
                 for run in runs:
                     raise_if_stopped()
-                    if said := orders.stopped():
+                    if said := control.stopped():
                         raise FailureError(f"stopped: {said['message']}")
-                    ended = _bring_to_end(workshop, run, orders, on_progress)
+                    ended = _bring_to_end(context, run, control, on_progress)
                     on_end(run, ended)
-                    stop_if_alike(workshop.store, orders, workshop.store.run(run.run_id))
-                    if workshop.parted:
-                        raise PartedError(
+                    stop_on_repeated_failure(context.store, control, context.store.run(run.run_id))
+                    if context.parted:
+                        raise ProcessGroupError(
                             f"the job ends with run {run.run_id}, which is {ended}: its processes cannot go on together"
                         )
                 runs = more()
 
 
-def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progress: OnProgress) -> str:
+def _bring_to_end(
+    context: RunContext, run: PlannedRun, control: ControlFiles, on_progress: OnProgress
+) -> str:
     """A run's stages under its lease; again where its failure's policy says so."""
-    job, folder = workshop.job, workshop.store.run(run.run_id)
+    job, folder = context.job, context.store.run(run.run_id)
     eval_id, lease = job.evaluation.eval_id, None
 
     def cancelled() -> bool:
-        return orders.cancelled(run.run_id)
+        return control.cancelled(run.run_id)
 
     def report(stage: str, done: int, total: int) -> None:
         if lease is not None:
@@ -135,12 +137,12 @@ def _bring_to_end(workshop: Workshop, run: PlannedRun, orders: Orders, on_progre
             # Another process may have finished it between planning and now.
             if lease.previous and not folder.done(eval_id):
                 note_loss(folder, lease.previous, job.retries)
-            while _has_work(job, folder) and not folder.failed(eval_id) and not workshop.parted:
+            while _has_work(job, folder) and not folder.failed(eval_id) and not context.parted:
                 if cancelled():
                     return "cancelled"
                 if waits_to_be_alone(folder):
                     break
-                run_stages(workshop, run, folder, report)
+                run_stages(context, run, folder, report)
             return folder.outcome(eval_id)
     except KeyboardInterrupt:
         if lease is None or not lease.left:
@@ -156,30 +158,30 @@ def _has_work(job: Job, folder: RunFolder) -> bool:
 
 
 def run_stages(
-    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+    context: RunContext, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
     """The stages that are not done, in order.
 
     Raises:
         SweepError: a cause that concerns every run; the run's own failure is written down instead.
     """
-    eval_id = workshop.job.evaluation.eval_id
+    eval_id = context.job.evaluation.eval_id
     work = {"train": _train, "generate": _generate, "judge": _judge, "score": _score}
     with logging_to(folder.log):
         log = logging.getLogger("sweeps")
         for stage in STAGES:
             if folder.has(stage, eval_id):
                 continue
-            if stage not in workshop.job.stages:
+            if stage not in context.job.stages:
                 return
-            with failures_noted(workshop.job, folder, stage):
+            with record_failures(context.job, folder, stage):
                 write_json(folder.path / "config.json", run.config.model_dump(mode="json"))
                 if not folder.has_files(stage, eval_id):  # another of its files was deleted
                     folder.last_file(stage, eval_id).unlink(missing_ok=True)
                 raise_if_stopped()
                 start = time.time()
                 log.info("%s starts", stage)
-                work[stage](workshop, run, folder, report)
+                work[stage](context, run, folder, report)
                 record_stage(folder, stage, eval_id, start)
                 log.info("%s done in %.1f s", stage, time.time() - start)
             if not folder.has(stage, eval_id):
@@ -187,14 +189,14 @@ def run_stages(
 
 
 def _train(
-    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+    context: RunContext, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
     start = time.time()
-    data = workshop.data(run)
+    data = context.data(run)
     for line in data.left_out:
         logging.getLogger("sweeps").warning("left out: %s", line)
     target, again = folder.training, folder.weights_freed
-    described = provenance(workshop.job, run)
+    described = provenance(context.job, run)
     if again:
         logging.getLogger("sweeps").info("trained anew: adadpo gc freed the weights, and responses need them")
     else:
@@ -202,7 +204,7 @@ def _train(
         write_json(folder.path / "provenance.json", described)
     for stale in folder.path.glob(f"eval/*/{PARTIAL}"):
         stale.unlink()  # another training's responses
-    metrics = train_together(workshop, run, target, lambda done, total: report("train", done, total))
+    metrics = train_together(context, run, target, lambda done, total: report("train", done, total))
     shutil.rmtree(target / "checkpoints", ignore_errors=True)  # resume points of a finished run
     flush_folder(target)
     if again:
@@ -213,15 +215,15 @@ def _train(
 
 
 def _generate(
-    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+    context: RunContext, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
     from adadpo.generation.divergence import kl_estimates
     from adadpo.generation.generate import token_log_ratios
     from adadpo.models.policy import load_policy
     from adadpo.quiet import quiet
 
-    start, job, base, settings = time.time(), workshop.job, workshop.base(run), run.config.train
-    workshop.baseline(run, lambda done, total: report("baseline", done, total))
+    start, job, base, settings = time.time(), context.job, context.base(run), run.config.train
+    context.baseline(run, lambda done, total: report("baseline", done, total))
     trained = folder.train / ("adapter" if settings.lora else "model")
     target = folder.generation(job.evaluation.eval_id)
 
@@ -230,7 +232,7 @@ def _generate(
         with quiet():
             return load_policy(base, trained, settings)
 
-    outputs, responses = workshop.generate(
+    outputs, responses = context.generate(
         base,
         policy,
         trained,
@@ -243,7 +245,7 @@ def _generate(
         policy(),
         base.model,
         base.tokenizer,
-        [prompt_messages(prompt) for prompt in workshop.prompts[some]],
+        [prompt_messages(prompt) for prompt in context.prompts[some]],
         responses[some],
         on_progress=lambda done, total: report("KL", done, total),
     )
@@ -251,7 +253,7 @@ def _generate(
     described = {
         **kl_estimates(ratios),
         "engine": job.evaluation.decoding.engine,
-        "versions": workshop.versions(),
+        "versions": context.versions(),
         "mean_tokens": sum(len(response.token_ids) for response in responses) / len(responses),
         "finished_share": sum(response.finished for response in responses) / len(responses),
         "wall_seconds": time.time() - start,
@@ -262,15 +264,15 @@ def _generate(
 
 
 def _judge(
-    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+    context: RunContext, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    evaluation = workshop.job.evaluation
+    evaluation = context.job.evaluation
     target = folder.evaluation(evaluation.eval_id)
-    baseline = workshop.baseline(run, lambda done, total: report("baseline", done, total))
+    baseline = context.baseline(run, lambda done, total: report("baseline", done, total))
     outputs = read_json(folder.generation(evaluation.eval_id) / "outputs.json")
     annotations, summary = judge_outputs(
-        workshop.judge,
-        workshop.prompts,
+        context.judge,
+        context.prompts,
         baseline,
         outputs,
         on_progress=lambda done, total: report("judge", done, total),
@@ -281,17 +283,17 @@ def _judge(
 
 
 def _score(
-    workshop: Workshop, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
+    context: RunContext, run: PlannedRun, folder: RunFolder, report: Callable[[str, int, int], None]
 ) -> None:
-    evaluation = workshop.job.evaluation
+    evaluation = context.job.evaluation
     target, generated = folder.evaluation(evaluation.eval_id), folder.generation(evaluation.eval_id)
     annotations = read_json(target / "annotations.json", list)
     scores, drawn = score_annotations(
         evaluation,
         annotations,
         read_json(generated / "outputs.json"),
-        baseline=workshop.baseline(run, lambda done, total: report("baseline", done, total)),
-        versions=(read_json(generated / "generation.json")["versions"], workshop.baseline_versions(run)),
+        baseline=context.baseline(run, lambda done, total: report("baseline", done, total)),
+        versions=(read_json(generated / "generation.json")["versions"], context.baseline_versions(run)),
     )
     if drawn is not None:
         content, scores["replicates"] = replicates_file(annotations, drawn)

@@ -21,7 +21,7 @@ CAUSE_ALIASES = {"oom": "out of memory", "memory": "out of memory"}
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """What follows from a cause.
 
     Attributes:
@@ -37,30 +37,30 @@ class Policy:
     advice: str
 
 
-POLICIES: dict[Cause, Policy] = {
-    "out of memory": Policy(
+POLICIES: dict[Cause, RetryPolicy] = {
+    "out of memory": RetryPolicy(
         0,
         3,
         "the GPU's or the machine's memory was too small",
         "halve train.micro_batch_size (the effective batch stays), then launch",
     ),
-    "node": Policy(
+    "node": RetryPolicy(
         10, None, "the process or its machine went away", "nothing: the next launch tries it again"
     ),
-    "preempted": Policy(
+    "preempted": RetryPolicy(
         20, None, "other jobs took its place", "nothing: the next launch goes on from its checkpoint"
     ),
-    "timeout": Policy(
+    "timeout": RetryPolicy(
         5, None, "the job's time was over", "raise launch.timeout_min, or set train.checkpoint_steps"
     ),
-    "disk": Policy(0, 1, "the disk is full", "make room (adadpo gc), then launch"),
-    "judge": Policy(
+    "disk": RetryPolicy(0, 1, "the disk is full", "make room (adadpo gc), then launch"),
+    "judge": RetryPolicy(
         0, 1, "the judge does not answer", "see the message, then launch: answers so far are kept"
     ),
-    "diverged": Policy(
+    "diverged": RetryPolicy(
         0, None, "a loss or gradient was no finite number", "an outcome: leave it, or lower the rate"
     ),
-    "bug": Policy(0, 3, "an error in the code or its input", "read the log, mend it, then retry"),
+    "bug": RetryPolicy(0, 3, "an error in the code or its input", "read the log, mend it, then retry"),
 }
 
 SLURM_STATES: dict[str, Cause] = {

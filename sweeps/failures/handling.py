@@ -17,17 +17,17 @@ from adadpo.models.load import ModelError
 from adadpo.stopping import StoppedError
 from adadpo.training.processes import PeerError
 from analysis.judges import JudgeError
-from sweeps.errors import FailureError, PartedError, SweepError
+from sweeps.errors import FailureError, ProcessGroupError, SweepError
 from sweeps.failures.attempts import may_try_again, note_attempt, waits_to_be_alone
 from sweeps.failures.causes import POLICIES, Cause, classify, signature, traceback_tail
-from sweeps.store.control_files import Orders
-from sweeps.store.host import place
+from sweeps.store.control_files import ControlFiles
+from sweeps.store.host import host_info
 from sweeps.store.job import Job
-from sweeps.store.layout import RunFolder, Store, read_if_there, write_json
+from sweeps.store.layout import RunFolder, Store, read_json_or_none, write_json
 
 
 @contextmanager
-def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
+def record_failures(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
     """For the length of a stage: the run's own failure is written down, or left for another try by its policy.
 
     Raises:
@@ -35,7 +35,7 @@ def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
         StoppedError: the process was asked to stop.
     """
     log, began = logging.getLogger("sweeps"), time.time()
-    orders = Orders(Store(Path(job.store)).sweep(job.sweep))
+    control = ControlFiles(Store(Path(job.store)).sweep(job.sweep))
     try:
         yield
     except StoppedError as error:
@@ -43,12 +43,12 @@ def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
         raise
     except JudgeError as error:
         log.error("%s: %s", stage, error)
-        orders.stop("judge", str(error))
+        control.stop("judge", str(error))
         raise FailureError(str(error)) from error
     except (SweepError, ModelError, DataError) as error:
         log.error("%s: %s", stage, error)
         if classify(error.__cause__ or error) == "disk":
-            _stop_for_disk(orders, str(error))
+            _stop_for_disk(control, str(error))
         raise error if isinstance(error, SweepError) else FailureError(str(error)) from error
     except Exception as error:
         cause: Cause = "disk" if _no_room(folder.path) else classify(error)
@@ -58,7 +58,7 @@ def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
             log.error("%s", traceback.format_exc())
         if cause == "disk":
             said = f"{stage}: no space left on the disk of {folder.path}"
-            _stop_for_disk(orders, said)
+            _stop_for_disk(control, said)
             raise FailureError(said) from error
         if (
             isinstance(error, OSError) and cause == "bug"
@@ -69,31 +69,31 @@ def failures_noted(job: Job, folder: RunFolder, stage: str) -> Iterator[None]:
         _note(job, folder, stage, cause, error, time.time() - began)
         if cause == "node" and folder.failed(job.evaluation.eval_id) is None:
             if isinstance(error, PeerError):
-                raise PartedError(f"{stage}: {error}") from error
+                raise ProcessGroupError(f"{stage}: {error}") from error
             raise FailureError(f"{stage}: this machine is in trouble: {_first_line(error)}") from error
 
 
-def stop_if_alike(store: Store, orders: Orders, folder: RunFolder) -> None:
+def stop_on_repeated_failure(store: Store, control: ControlFiles, folder: RunFolder) -> None:
     """Stop the launch when a run's failure is one of too many that are the same, in whatever process or job.
 
     Raises:
         FailureError: it is.
     """
-    failure = read_if_there(folder.failure) or {}
+    failure = read_json_or_none(folder.failure) or {}
     policy = POLICIES.get(failure.get("kind", ""))
     if policy is None or policy.stop_after is None or "signature" not in failure:
         return
-    alike = orders.alike(store, failure["signature"])
+    alike = control.same_failure(store, failure["signature"])
     if folder.path.name in alike and len(alike) >= policy.stop_after:
         message = f"{len(alike)} runs failed alike: {failure['message']} (log: {folder.log})"
-        orders.stop(failure["kind"], message)
+        control.stop(failure["kind"], message)
         raise FailureError(f"stopped: {message}")
 
 
 def _note(job: Job, folder: RunFolder, stage: str, cause: Cause, error: Exception, seconds: float) -> None:
     eval_id, generation_id = job.evaluation.eval_id, job.evaluation.generation_id
     message = _first_line(error)
-    note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=message, **place())
+    note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=message, **host_info())
     if waits_to_be_alone(folder):
         logging.getLogger("sweeps").warning("%s: %s beside other runs: tried again alone", stage, cause)
         return
@@ -113,7 +113,7 @@ def _note(job: Job, folder: RunFolder, stage: str, cause: Cause, error: Exceptio
         {"kind": cause, "stage": stage, "message": message, "time": time.time(), "host": socket.gethostname()}
         | more,
     )
-    if folder.begins_anew:  # so that runs that failed do not fill the disk
+    if folder.restarts_from_scratch:  # so that runs that failed do not fill the disk
         shutil.rmtree(folder.training / "checkpoints", ignore_errors=True)
 
 
@@ -127,6 +127,6 @@ def _no_room(folder: Path) -> bool:
     )  # safetensors and torch wrap the system's error in their own
 
 
-def _stop_for_disk(orders: Orders, message: str) -> None:
+def _stop_for_disk(control: ControlFiles, message: str) -> None:
     with suppress(SweepError):  # there may be no room for that either
-        orders.stop("disk", message)
+        control.stop("disk", message)

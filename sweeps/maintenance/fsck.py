@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.config.expand import resolve
+from sweeps.config.expand import expand
 from sweeps.config.schema import SweepSpec, spec_of
 from sweeps.config.yaml_source import YamlFile, load_yaml
 from sweeps.errors import FailureError, SweepError
-from sweeps.execution.run_context import Workshop
+from sweeps.execution.run_context import RunContext
 from sweeps.maintenance.check_run import Checked, Finding, check_run, json_flaw
 from sweeps.maintenance.gc_scan import walk
 from sweeps.search.study_storage import in_journal, journal
-from sweeps.state.judgements import remembered
-from sweeps.state.snapshot import kept_at, misremembered
+from sweeps.state.judgements import other_evaluations
+from sweeps.state.snapshot import snapshot_path, stale_entries
 from sweeps.state.sweep import Sweep, extra_seeds, open_sweep, origin_of
 from sweeps.store.declaration import declaration_line, read_declaration
 from sweeps.store.ids import digest
@@ -152,7 +152,7 @@ def _rewritten(
 def _evaluation(sweep: Sweep, finding: Finding) -> Any:
     """The evaluation that a configuration beside results is of; None: of one that the sweep does not know."""
     generation, _, judgement = str(finding.eval_id).partition("/")
-    for evaluation in (sweep.job.evaluation, *remembered(sweep)):
+    for evaluation in (sweep.job.evaluation, *other_evaluations(sweep)):
         same = evaluation.generation_id == generation
         if same and (finding.stage == "generate" or evaluation.judgement_id == judgement):
             return evaluation
@@ -164,16 +164,16 @@ def _scored_again(folder: RunFolder, eval_id: str, sweep: Sweep, run: Any) -> bo
     from sweeps.execution.stages import run_stages
 
     evaluation = next(
-        (each for each in (sweep.job.evaluation, *remembered(sweep)) if each.eval_id == eval_id), None
+        (each for each in (sweep.job.evaluation, *other_evaluations(sweep)) if each.eval_id == eval_id), None
     )
     if evaluation is None:
         return False
     job = sweep.job.model_copy(update={"evaluation": evaluation, "runs": [run], "stages": ["score"]})
-    workshop = Workshop(job)
-    if not workshop.has_baseline(run):
+    context = RunContext(job)
+    if not context.has_baseline(run):
         return False
     with suppress(SweepError):
-        run_stages(workshop, run, folder, lambda stage, done, total: None)
+        run_stages(context, run, folder, lambda stage, done, total: None)
     return folder.has("score", eval_id)
 
 
@@ -431,7 +431,7 @@ def _seeds_again(store: Store, path: Path) -> tuple[str, str] | None:
     if not known:
         return None
     tried = [*_seeds_of_runs(store, known), *range(max(spec.seeds), max(spec.seeds) + FURTHER_SEEDS)]
-    found = {run.seed for run in resolve(spec, file, store.root, tried).runs if run.run_id in set(known)}
+    found = {run.seed for run in expand(spec, file, store.root, tried).runs if run.run_id in set(known)}
     found |= set(_seeds_of_runs(store, known)) if spec.search is not None else set()
     seeds = sorted(found - set(spec.seeds))
     return json.dumps(seeds) + "\n", f"the runs of the last launch: {seeds or 'none were added'}"
@@ -458,7 +458,7 @@ def _spec_again(store: Store, path: Path) -> tuple[str, str] | None:
 def _is_the_launched_one(store: Store, spec: SweepSpec, file: YamlFile) -> bool:
     """A file of the same name may have been changed since: the launched runs and what was declared must be its own."""
     known = launched_runs(store, spec.name)
-    job = resolve(spec, file, store.root)
+    job = expand(spec, file, store.root)
     declared: Any = None
     with suppress(FailureError, KeyError, TypeError):
         declared = read_json(store.sweep(spec.name) / "declared.json")["digest"]
@@ -489,10 +489,10 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             yield Finding(path, said, "move")
     judgements = folder / "judgements.json"
     if judgements.exists() and not json_flaw(judgements, list):
-        from sweeps.state.judgements import known_to
+        from sweeps.state.judgements import recorded_evaluations
 
         try:
-            known_to(sweep)
+            recorded_evaluations(sweep)
         except FailureError:
             yield Finding(judgements, "holds something that is no evaluation", "move")
     derived = [path for kind in ("joint", "prompts", "seen") for path in folder.glob(f"{kind}/*.json")]
@@ -500,9 +500,9 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         if said := json_flaw(path, dict):
             yield Finding(path, said, "move")
     with suppress(FailureError):  # a run's damaged files are told of themselves
-        if wrong := misremembered(sweep):
+        if wrong := stale_entries(sweep):
             said = f"is not what the files of {len(wrong)} runs say, such as {wrong[0]}"
-            yield Finding(kept_at(sweep, sweep.eval_id), said, "move")
+            yield Finding(snapshot_path(sweep, sweep.eval_id), said, "move")
     results = folder / "results.json"
     if results.exists() and not json_flaw(results, dict):
         from reports import ReportError, load_results

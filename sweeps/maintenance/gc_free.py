@@ -35,7 +35,7 @@ class Collection:
     failed: dict[Path, str] = field(default_factory=dict)  # path -> why it could not be freed
 
 
-def look(store: Store, name: str | None, words: Sequence[str]) -> Collection:
+def find_freeable(store: Store, name: str | None, words: Sequence[str]) -> Collection:
     """Find what can be freed.
 
     Args:

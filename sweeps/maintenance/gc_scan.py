@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from adadpo.config import RunConfig
-from adadpo.training.resume_points import MANIFEST, flaw, newest_first
+from adadpo.training.resume_points import MANIFEST, checkpoint_problem, newest_first
 from sweeps.errors import FailureError
 from sweeps.execution.run_context import PARTIAL
 from sweeps.maintenance.weights_needed import Plans, why_needed
@@ -31,7 +31,7 @@ LINK = "is a symbolic link: not followed"
 # A temporary file outside of runs has no lease; whoever writes one does so for seconds.
 OLD_SECONDS = 3600.0
 
-Flaw = Callable[[Path, str], str | None]  # `adadpo.training.resume_points.flaw`
+CheckpointProblem = Callable[[Path, str], str | None]  # `adadpo.training.resume_points.checkpoint_problem`
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,22 @@ def find_garbage(store: Store, plans: Plans, run_ids: Iterable[str] | None, name
     return found
 
 
-def run_garbage(root: Path, folder: RunFolder, plans: Plans, found: Garbage, flaw: Flaw) -> None:
+def run_garbage(
+    root: Path, folder: RunFolder, plans: Plans, found: Garbage, checkpoint_problem: CheckpointProblem
+) -> None:
     """Add what one run can give up; nothing while somebody works on it, or may."""
     try:
         if (reason := in_work(folder)) is None:
-            _of_run(root, folder, plans, found, flaw)
+            _of_run(root, folder, plans, found, checkpoint_problem)
     except FailureError as error:
         reason = str(error)
     if reason is not None:
         found.kept[folder.path] = reason
 
 
-def _of_run(root: Path, folder: RunFolder, plans: Plans, found: Garbage, flaw: Flaw) -> None:
+def _of_run(
+    root: Path, folder: RunFolder, plans: Plans, found: Garbage, checkpoint_problem: CheckpointProblem
+) -> None:
     run_id, trained = folder.path.name, folder.has_files("train", "")
     again = folder.path / "retraining"
     if again.exists() and not folder.weights_freed:
@@ -113,10 +117,10 @@ def _of_run(root: Path, folder: RunFolder, plans: Plans, found: Garbage, flaw: F
     for checkpoints in sorted({folder.train / "checkpoints", folder.training / "checkpoints"}):
         if not checkpoints.is_dir():
             continue
-        if folder.begins_anew or (trained and checkpoints.parent == folder.train):
+        if folder.restarts_from_scratch or (trained and checkpoints.parent == folder.train):
             found.add(root, "checkpoints", checkpoints, run_id)
         else:
-            _resumable(root, folder, checkpoints, found, flaw)
+            _resumable(root, folder, checkpoints, found, checkpoint_problem)
     for path in walk(folder.path):
         if _is_left_over(path):
             found.add(root, "partial", path, run_id)
@@ -133,7 +137,9 @@ def _is_left_over(path: Path) -> bool:
     return path.parent.name == "snapshots" and path.name.startswith(".step-")
 
 
-def _resumable(root: Path, folder: RunFolder, checkpoints: Path, found: Garbage, flaw: Flaw) -> None:
+def _resumable(
+    root: Path, folder: RunFolder, checkpoints: Path, found: Garbage, checkpoint_problem: CheckpointProblem
+) -> None:
     """Checkpoints of a training that is to go on: the newest whole one stays, and all where none is known to be."""
     try:
         config = RunConfig.model_validate(read_json(folder.path / "config.json"))
@@ -150,7 +156,7 @@ def _resumable(root: Path, folder: RunFolder, checkpoints: Path, found: Garbage,
             found.add(root, "partial", path, folder.path.name)
         elif whole is not None:
             found.add(root, "older checkpoints", path, folder.path.name)
-        elif flaw(path, config.fingerprint()) is None:
+        elif checkpoint_problem(path, config.fingerprint()) is None:
             whole = path
 
 
@@ -195,12 +201,12 @@ def in_work(folder: RunFolder) -> str | None:
     )
 
 
-def remembering(verdicts: dict[tuple[Path, str], str | None]) -> Flaw:
-    """`flaw`, which reads whole checkpoints, asked once for each."""
+def remembering(verdicts: dict[tuple[Path, str], str | None]) -> CheckpointProblem:
+    """`checkpoint_problem`, which reads whole checkpoints, asked once for each."""
 
     def known(path: Path, belongs_to: str) -> str | None:
         if (path, belongs_to) not in verdicts:
-            verdicts[path, belongs_to] = flaw(path, belongs_to)
+            verdicts[path, belongs_to] = checkpoint_problem(path, belongs_to)
         return verdicts[path, belongs_to]
 
     return known

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sweeps.errors import SweepError
 from sweeps.evaluation.judge_and_score import quarantine_reasons
-from sweeps.state.judgements import known_to
+from sweeps.state.judgements import recorded_evaluations
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
 from sweeps.store.layout import RunFolder, read_json
@@ -39,7 +39,7 @@ def plans_of(sweeps: Iterable[Sweep], unreadable: Sequence[str]) -> Plans:
     for sweep in sweeps:
         name = sweep.spec.name
         try:
-            others = known_to(sweep)
+            others = recorded_evaluations(sweep)
         except SweepError:
             found.unreadable.append(name)
             continue

@@ -28,13 +28,13 @@ class Cancelled:
     """What became of the chosen runs.
 
     Attributes:
-        taken_back: nobody works on them any more.
+        cancelled_ids: nobody works on them any more.
         still_running: their owner has not left yet.
         elsewhere: another sweep that shares them works on them, and goes on.
         jobs: of Slurm that were cancelled.
     """
 
-    taken_back: list[PlannedRun] = field(default_factory=list)
+    cancelled_ids: list[PlannedRun] = field(default_factory=list)
     still_running: list[PlannedRun] = field(default_factory=list)
     elsewhere: list[PlannedRun] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ def cancel_runs(
         said = ", ".join(sorted({states[run.run_id] for run in chosen}))
         raise UserError(f"nothing to cancel in {sweep.spec.name}: the chosen runs are {said}")
     for run in open_runs:
-        sweep.orders.cancel(run.run_id)
+        sweep.control.cancel(run.run_id)
     found = Cancelled()
     mine: list[PlannedRun] = []
     for run in open_runs:
@@ -81,7 +81,7 @@ def cancel_runs(
         while (left := _running(sweep, mine)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
     found.still_running = left
-    found.taken_back = [run for run in mine if run not in left and sweep.state(run) == "cancelled"]
+    found.cancelled_ids = [run for run in mine if run not in left and sweep.state(run) == "cancelled"]
     return found
 
 
@@ -105,7 +105,7 @@ def _cancel_jobs(sweep: Sweep, *, pending: bool) -> list[str]:
         if not queued.runs or (queued.job.state == "PENDING") is not pending:
             continue
         left = [run_id for run_id in queued.runs if states.get(run_id) not in OVER]
-        if left and all(sweep.orders.cancelled(run_id) for run_id in left):
+        if left and all(sweep.control.cancelled(run_id) for run_id in left):
             labels.append(queued.job.label)
     if labels:
         try:

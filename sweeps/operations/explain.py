@@ -58,10 +58,10 @@ def _since(
     if state in ("running", "unknown"):
         return (folder.lease.read() or {}).get("taken")
     if state == "cancelled":
-        return _modified(sweep.orders.marker(run.run_id))
+        return _modified(sweep.control.marker(run.run_id))
     if state in ("done", "quarantined"):
         return _modified(folder.last_file("score", sweep.eval_id))
-    return sweep.orders.launched().get("time")
+    return sweep.control.launched().get("time")
 
 
 def _modified(path: Path) -> float | None:
@@ -78,7 +78,7 @@ def _next(
 ) -> Iterator[str]:
     name, short = sweep.spec.name, run.run_id[:8]
     if state == "waiting":
-        if stopped := sweep.orders.stopped():
+        if stopped := sweep.control.stopped():
             yield f"The launch was stopped ({stopped['cause']}): {stopped['message']}"
         yield from _ended(sweep, run)
         yield f"It has no failure and nobody works on it: adadpo launch {name} runs it, if none is on its way."

@@ -51,7 +51,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Policy:
+class AuditedPolicy:
     """A policy to measure."""
 
     step: int
@@ -67,7 +67,7 @@ class Subject:
     train: TrainSettings
     seed: int
     run_id: str | None
-    policies: list[Policy]
+    policies: list[AuditedPolicy]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ class Bench:
         return self._pairs
 
     def measure(
-        self, subject: Subject, policy: Policy, train: TrainSettings, on_progress: Callable[[float], None]
+        self,
+        subject: Subject,
+        policy: AuditedPolicy,
+        train: TrainSettings,
+        on_progress: Callable[[float], None],
     ) -> Measured:
         """Both measurements of a policy, in the arithmetic of its training."""
         import torch
@@ -403,7 +407,7 @@ def audit_model(
         data=_limited(DataSource(shown, "file", str(file)), options.limit),
         bad_rows="refuse",
         subjects=[
-            Subject(method, loss, train, 0, None, [Policy(0, None)])
+            Subject(method, loss, train, 0, None, [AuditedPolicy(0, None)])
             for method, loss in zip(methods, losses, strict=True)
         ],
         missing=[],
@@ -418,17 +422,17 @@ def _limited(data: DataSource, limit: int | None) -> DataSource:
     return DataSource(data.name, data.kind, data.location, data.split, data.revision, fewer)
 
 
-def _policies(folder: RunFolder, run: PlannedRun) -> Sequence[Policy]:
+def _policies(folder: RunFolder, run: PlannedRun) -> Sequence[AuditedPolicy]:
     """Before training, the snapshots in order, the end."""
     snapshots = [
-        Policy(int(path.name.removeprefix("step-")), path)
+        AuditedPolicy(int(path.name.removeprefix("step-")), path)
         for path in folder.train.glob("snapshots/step-*")
         if path.name.removeprefix("step-").isdecimal()
     ]
-    found = [Policy(0, None), *sorted(snapshots, key=lambda policy: policy.step)]
+    found = [AuditedPolicy(0, None), *sorted(snapshots, key=lambda policy: policy.step)]
     if folder.metrics.exists() and not folder.weights_freed:
         saved = folder.train / ("adapter" if run.config.train.lora else "model")
-        found.append(Policy(int(read_json(folder.metrics)["steps"]), saved))
+        found.append(AuditedPolicy(int(read_json(folder.metrics)["steps"]), saved))
     return found
 
 

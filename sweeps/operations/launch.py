@@ -23,7 +23,7 @@ from sweeps.operations.disk import disk_lines, disk_use
 from sweeps.operations.on_finish import ending_told
 from sweeps.operations.plan import next_step_lines
 from sweeps.search.loop import advance, search_lines
-from sweeps.state.judgements import remember
+from sweeps.state.judgements import record_evaluation
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 
@@ -44,9 +44,9 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     sweep.store.require_writable()
     sweep.record()
     sweep = advance(sweep)
-    sweep.orders.begin([run.run_id for run in sweep.job.runs])
+    sweep.control.begin([run.run_id for run in sweep.job.runs])
     if sweep.job.evaluation.judge is not None:
-        remember(sweep, sweep.job.evaluation)
+        record_evaluation(sweep, sweep.job.evaluation)
     counts = sweep.counts()
     runs = sweep.select("waiting")
     elsewhere = counts["running"] + counts["unknown"]
@@ -88,7 +88,7 @@ def _go_on(sweep: Sweep, launched: list[PlannedRun], console: Console) -> Sweep:
     while (sweep := advance(sweep)) and (runs := sweep.select("waiting")) and runs != launched:
         for line in search_lines(sweep):
             console.print(line.strip(), markup=False, highlight=False)
-        sweep.orders.begin([run.run_id for run in runs])
+        sweep.control.begin([run.run_id for run in runs])
         _dispatch(sweep, runs, console)
         launched = runs
     return sweep
@@ -155,11 +155,11 @@ def finish_sweep(sweep: Sweep, console: Console) -> None:
         asks = later.asked != sweep.asked
         if lost:
             console.print(f"{lost} runs were lost with their jobs and are tried again", highlight=False)
-        tries = bool(lost) and later.orders.stopped() is None
+        tries = bool(lost) and later.control.stopped() is None
         goes_on = (asks or tries) and bool(later.select("waiting"))
         if goes_on and isinstance(later.spec.launch, Slurm):
             if asks:
-                later.orders.begin([run.run_id for run in later.job.runs])
+                later.control.begin([run.run_id for run in later.job.runs])
             try:
                 _submit(later, later.spec.launch, console)
             except FailureError as error:  # on some clusters nodes may not submit jobs

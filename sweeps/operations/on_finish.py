@@ -127,7 +127,7 @@ def ending_of(sweep: Sweep, error: str | None = None) -> Ending | None:
     counts: Counter[str] = Counter(states.values())
     if counts["running"] or _is_queued(sweep):
         return None
-    stopped = sweep.orders.stopped()
+    stopped = sweep.control.stopped()
     outcome: Outcome = "done"
     if stopped is not None and (counts["waiting"] or counts["failed"]):
         outcome = "stopped"
@@ -141,7 +141,7 @@ def ending_of(sweep: Sweep, error: str | None = None) -> Ending | None:
         last = folder.failure if state in ("failed", "diverged") else folder.last_file("score", sweep.eval_id)
         seen[run.run_id] = [state, last.stat().st_mtime_ns if last.exists() else None]
     # What did not come to its end may stall at the same place again: that is another ending.
-    launched = sweep.orders.launched().get("time") if outcome in ("stalled", "stopped") else None
+    launched = sweep.control.launched().get("time") if outcome in ("stalled", "stopped") else None
     mark = digest([outcome, sweep.eval_id, seen, launched])
     return Ending(
         outcome, counts, _message(sweep, outcome, counts, error or (stopped or {}).get("message")), mark

@@ -16,7 +16,7 @@ from sweeps.execution.retraining import retraining_lines
 from sweeps.operations.disk import disk_lines, disk_use
 from sweeps.search.loop import search_lines
 from sweeps.state.run_table import run_rows
-from sweeps.state.snapshot import Seen, look
+from sweeps.state.snapshot import Snapshot, take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.host import split
 from sweeps.store.job import Evaluation, PlannedRun
@@ -51,7 +51,7 @@ def require_testable(sweep: Sweep, *, allow: bool) -> None:
 
 
 def check_sweep(
-    sweep: Sweep, spreads_from: Sweep | None = None, seen: Seen | None = None
+    sweep: Sweep, spreads_from: Sweep | None = None, snapshot: Snapshot | None = None
 ) -> tuple[DesignCheck, NextSteps | None]:
     """The design of a sweep, and its cheapest next step once there are results.
 
@@ -61,7 +61,7 @@ def check_sweep(
     Args:
         sweep: whose design.
         spreads_from: the other sweep.
-        seen: of `look` at the sweep, where the caller has it.
+        snapshot: of `take_snapshot` at the sweep, where the caller has it.
 
     Raises:
         UserError: the other sweep's finished runs do not give SDs.
@@ -69,10 +69,10 @@ def check_sweep(
     from analysis.planning.design import check_design
 
     metric = sweep.spec.compare.primary
-    own, steps = _so_far(sweep, metric, seen or look(sweep))
+    own, steps = _so_far(sweep, metric, snapshot or take_snapshot(sweep))
     spreads: Spreads | str | None = _stated(sweep)
     if spreads is None and spreads_from is not None:
-        spreads = _so_far(spreads_from, metric, look(spreads_from))[0]
+        spreads = _so_far(spreads_from, metric, take_snapshot(spreads_from))[0]
         if spreads is None or isinstance(spreads, str):
             why = spreads or "SDs need 2 settings and 2 seeds without a missing pair"
             raise UserError(f"--sds-from {spreads_from.spec.name}: {why}")
@@ -89,9 +89,9 @@ def check_sweep(
     return found, steps
 
 
-def _so_far(of: Sweep, metric: str, seen: Seen) -> tuple[Spreads | str | None, NextSteps | None]:
+def _so_far(of: Sweep, metric: str, snapshot: Snapshot) -> tuple[Spreads | str | None, NextSteps | None]:
     """Of the finished runs: SDs of a metric's differences or why there are none, and what to add."""
-    if not seen.finished:
+    if not snapshot.finished:
         return None, None
     import numpy as np
 
@@ -100,7 +100,7 @@ def _so_far(of: Sweep, metric: str, seen: Seen) -> tuple[Spreads | str | None, N
     from analysis.planning.next_step import advise
     from analysis.results.table import pair_by_setting
 
-    declared, rows = of.declared(), run_rows(of, seen=seen)
+    declared, rows = of.declared(), run_rows(of, snapshot=snapshot)
     arms = {"baseline": declared.baseline, "candidate": declared.candidate}
     pairs = pair_by_setting(rows, metric=metric, **arms, settings=of.settings, seeds=of.seeds)
     table = difference_table(setting_differences(pairs))
@@ -170,11 +170,11 @@ def _stated(sweep: Sweep) -> Spreads | None:
 
 def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]:
     """The plan as plain data, for `--json` and for people; `spreads_from`: a sweep whose finished runs give SDs."""
-    seen = look(sweep)
-    states = seen.states
+    snapshot = take_snapshot(sweep)
+    states = snapshot.states
     counts = Counter(states.values())
     waiting = [run for run in sweep.job.runs if states[run.run_id] == "waiting"]
-    check, steps = check_sweep(sweep, spreads_from, seen)
+    check, steps = check_sweep(sweep, spreads_from, snapshot)
     primary = next(metric for metric in METRICS if metric.name == sweep.spec.compare.primary)
     return {
         "sweep": sweep.spec.name,
@@ -195,7 +195,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "steps": [
             dict(each) for each in dict.fromkeys(tuple(split(sweep.job, r).items()) for r in sweep.job.runs)
         ],
-        "seconds_per_run": seconds_per_run(seen),
+        "seconds_per_run": seconds_per_run(snapshot),
         "judging": judging_cost(sweep),
         "disk": disk_use(sweep, waiting),
         "smallest_p": check.smallest_p,
@@ -216,9 +216,9 @@ def _script(sweep: Sweep) -> str | None:
     return (dry_run(sweep, launch, ask=False) or None) if isinstance(launch, Slurm) else None
 
 
-def seconds_per_run(seen: Seen) -> float | None:
+def seconds_per_run(snapshot: Snapshot) -> float | None:
     """Median wall time of the runs that are done; None when none is."""
-    times = [time for one in seen.finished.values() if (time := one["wall_seconds"])]
+    times = [time for one in snapshot.finished.values() if (time := one["wall_seconds"])]
     return median(times) if times else None
 
 

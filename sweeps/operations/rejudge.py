@@ -19,10 +19,10 @@ from sweeps.config.schema import Judging
 from sweeps.errors import FailureError, UserError
 from sweeps.evaluation.preflight import require_evaluation
 from sweeps.state.judged_runs import Scores
-from sweeps.state.judgements import remember, remembered
+from sweeps.state.judgements import other_evaluations, record_evaluation
 from sweeps.state.prompt_draws import prompt_draws
 from sweeps.state.run_table import failures_of, run_rows, run_scores
-from sweeps.state.snapshot import look
+from sweeps.state.snapshot import take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
 from sweeps.store.layout import RunFolder, read_json
@@ -75,8 +75,8 @@ def judge_again(
         require_evaluation(evaluation, console)
         for line in judging_lines(judging_cost(sweep, evaluation, runs)):
             console.print(line, markup=False, highlight=False)
-        remember(sweep, evaluation)
-        sweep.orders.begin(
+        record_evaluation(sweep, evaluation)
+        sweep.control.begin(
             [run.run_id for run in sweep.job.runs]
         )  # a judge that stopped the launch is asked again
         launch_inline(again, runs, console)
@@ -118,7 +118,7 @@ def judgements_of(
         comparison: the headline of these.
     """
     found = [_judgement(sweep, sweep.job.evaluation, rows, scores, comparison)]
-    for evaluation in remembered(sweep):
+    for evaluation in other_evaluations(sweep):
         folders = [sweep.store.run(run.run_id) for run in sweep.job.runs]
         if evaluation.eval_id != sweep.eval_id and any(f.done(evaluation.eval_id) for f in folders):
             found.append(_judged_again(sweep, evaluation))
@@ -128,9 +128,9 @@ def judgements_of(
 def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
     from analysis import compare
 
-    seen = look(sweep, evaluation)
-    scores = run_scores(sweep, evaluation, seen)
-    rows = run_rows(sweep, evaluation, scores, seen)
+    snapshot = take_snapshot(sweep, evaluation)
+    scores = run_scores(sweep, evaluation, snapshot)
+    rows = run_rows(sweep, evaluation, scores, snapshot)
     comparisons = compare(
         runs=rows,
         declared=sweep.declared(),

@@ -29,7 +29,7 @@ from sweeps.search.loop import search_so_far
 from sweeps.state.judged_runs import judged_runs
 from sweeps.state.prompt_draws import prompt_draws, prompt_evidence
 from sweeps.state.run_table import failures_of, run_rows, run_scores
-from sweeps.state.snapshot import HELDOUT, Seen, look
+from sweeps.state.snapshot import HELDOUT, Snapshot, take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.declaration import declaration_line, read_declaration
 from sweeps.store.host import git_state, versions
@@ -109,21 +109,21 @@ TRAINED = ("started", "host", "device", "python", "git", "model", "data")
 USED = ("train_pairs", "truncated_pairs", "left_out")
 
 
-def collect(sweep: Sweep) -> Results:
+def build_results(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
     from analysis import analyse
     from analysis.grid.setting_groups import setting_groups
 
-    seen = look(sweep)
-    scores = run_scores(sweep, seen=seen)
-    rows = run_rows(sweep, scores=scores, seen=seen)
+    snapshot = take_snapshot(sweep)
+    scores = run_scores(sweep, snapshot=snapshot)
+    rows = run_rows(sweep, scores=scores, snapshot=snapshot)
     search = search_so_far(sweep, rows)
     changes = sweep.declaration_changes()
     if search is not None and search.asked < search.trials:
         # Whoever may stop when the numbers please has not declared where to stop.
         changes.append(f"the search is not finished: {search.asked} of {search.trials} settings so far")
     declared = sweep.declared()
-    evaluation = _evaluation(sweep, seen)
+    evaluation = _evaluation(sweep, snapshot)
     draws = prompt_draws(sweep, sweep.job.evaluation, scores)
     found = analyse(
         runs=rows,
@@ -190,7 +190,7 @@ def write_results(sweep: Sweep) -> tuple[Results, Path]:
     """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder, and the page's path."""
     from reports import write_report
 
-    results = collect(sweep)
+    results = build_results(sweep)
     write_whole(sweep.folder / "results.json", results_json(results))
     return results, write_report(results, sweep.folder)[0]
 
@@ -287,10 +287,10 @@ def _paper_claims(sweep: Sweep, comparisons: list[Comparison], bests: list[GridB
     )
 
 
-def _evaluation(sweep: Sweep, seen: Seen) -> Evaluation:
+def _evaluation(sweep: Sweep, snapshot: Snapshot) -> Evaluation:
     job, evaluation = sweep.job, sweep.job.evaluation
-    first = next((run.run_id for run in job.runs if run.run_id in seen.finished), None)
-    scores = {} if first is None else seen.finished[first]["scores"]
+    first = next((run.run_id for run in job.runs if run.run_id in snapshot.finished), None)
+    scores = {} if first is None else snapshot.finished[first]["scores"]
     return Evaluation(
         model=job.model,
         data=job.train.name,

@@ -16,7 +16,7 @@ from sweeps.failures.causes import POLICIES, normalised
 from sweeps.operations.on_finish import on_finish_problem
 from sweeps.search.loop import search_lines
 from sweeps.state.run_table import run_rows, run_scores
-from sweeps.state.snapshot import look
+from sweeps.state.snapshot import take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.state.timing import measured_seconds, progress_of, spent_by_runs, used_hours
 from sweeps.store.job import PlannedRun
@@ -32,11 +32,13 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     """
     runs = sweep.job.runs if chosen is None else list(chosen)
     shown = {run.run_id for run in runs}
-    seen = look(sweep)
-    states = {run_id: state for run_id, state in seen.states.items() if run_id in shown}
+    snapshot = take_snapshot(sweep)
+    states = {run_id: state for run_id, state in snapshot.states.items() if run_id in shown}
     working, failures, quarantined = [], [], []
-    scores = run_scores(sweep, seen=seen)
-    rows = {row.run_id: row for row in run_rows(sweep, scores=scores, seen=seen) if row.run_id in shown}
+    scores = run_scores(sweep, snapshot=snapshot)
+    rows = {
+        row.run_id: row for row in run_rows(sweep, scores=scores, snapshot=snapshot) if row.run_id in shown
+    }
     for run in runs:
         state = states[run.run_id]
         if rows[run.run_id].state in ("done", "waiting"):
@@ -60,7 +62,7 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     counts["done"] -= len(quarantined)
     queued, queue_problem, finishes = _queued(sweep)
     stalled = bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem
-    spent = spent_by_runs(sweep, seen)
+    spent = spent_by_runs(sweep, snapshot)
     return {
         "sweep": sweep.spec.name,
         "folder": str(sweep.folder),
@@ -70,18 +72,18 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "queued": None if queued is None else len(queued & shown),
         "queue_problem": queue_problem,
         "search": search_lines(sweep),
-        "progress": progress_of(sweep, seen.states, measured_seconds(spent)),
+        "progress": progress_of(sweep, snapshot.states, measured_seconds(spent)),
         "used": used_hours(sweep, spent),
         "working": working,
         "failures": failures,
         "causes": _by_cause(sweep.spec.name, failures),
-        "stopped": sweep.orders.stopped(),
+        "stopped": sweep.control.stopped(),
         "stalled": stalled,
         "ended": _ended(sweep, [run_id for run_id, state in states.items() if state == "waiting"])
         if stalled
         else [],
         "report_missing": not (finishes or queued or queue_problem or stalled or counts["running"])
-        and _report_is_missing(sweep, seen.states),
+        and _report_is_missing(sweep, snapshot.states),
         "on_finish": on_finish_problem(sweep),
         "quarantined": quarantined,
         "metric": sweep.spec.compare.primary,

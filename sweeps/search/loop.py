@@ -19,7 +19,7 @@ from sweeps.config.search import Search
 from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting
 from sweeps.state.run_table import run_rows
 from sweeps.state.sweep import Sweep, sweep_of
-from sweeps.store.declaration import Asked, read_asked, write_asked
+from sweeps.store.declaration import SuggestedSetting, read_asked, write_asked
 
 
 def advance(sweep: Sweep) -> Sweep:
@@ -93,7 +93,7 @@ def _all_ended(rows: Iterable[RunRow]) -> bool:
     return not any(row.state in ("running", "waiting", "cancelled") for row in rows)
 
 
-def _next(sweep: Sweep, search: Search, rows: list[RunRow]) -> list[Asked]:
+def _next(sweep: Sweep, search: Search, rows: list[RunRow]) -> list[SuggestedSetting]:
     """What is asked for after everything so far has ended; the same where there is nothing more to ask."""
     trials, asked = search_trials(sweep, rows), list(sweep.asked)
     maximize = _maximize(sweep)
@@ -119,12 +119,12 @@ def _next(sweep: Sweep, search: Search, rows: list[RunRow]) -> list[Asked]:
         setting = next_setting(search, trials, maximize=maximize)
         if setting is None:
             break
-        asked.append(Asked(setting=setting, seeds=first))
+        asked.append(SuggestedSetting(setting=setting, seeds=first))
         trials.append(SearchTrial(setting, "running"))
     return asked
 
 
-def _trial(sweep: Sweep, one: Asked, index: Mapping[tuple[str, int, str], RunRow]) -> SearchTrial:
+def _trial(sweep: Sweep, one: SuggestedSetting, index: Mapping[tuple[str, int, str], RunRow]) -> SearchTrial:
     """One setting: the mean of the primary metric over the compared arms and the first 1, 2, ... seeds."""
     compare, label = sweep.spec.compare, setting_label(one.setting)
     arms, seeds = [compare.baseline, *compare.candidates], sweep.spec.seeds

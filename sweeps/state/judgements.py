@@ -11,20 +11,24 @@ from sweeps.store.job import Evaluation
 from sweeps.store.layout import read_json, write_json
 
 
-def remembered(sweep: Sweep) -> list[Evaluation]:
+def other_evaluations(sweep: Sweep) -> list[Evaluation]:
     """The evaluations by which these responses were judged again."""
-    return [each for each in known_to(sweep) if each.generation_id == sweep.job.evaluation.generation_id]
+    return [
+        each
+        for each in recorded_evaluations(sweep)
+        if each.generation_id == sweep.job.evaluation.generation_id
+    ]
 
 
-def remember(sweep: Sweep, evaluation: Evaluation) -> None:
+def record_evaluation(sweep: Sweep, evaluation: Evaluation) -> None:
     """Have the report show an evaluation also when the sweep file names another one."""
     with FileLock(sweep.folder / "judgements.lock"):
-        others = [each for each in known_to(sweep) if each.eval_id != evaluation.eval_id]
+        others = [each for each in recorded_evaluations(sweep) if each.eval_id != evaluation.eval_id]
         known = [each.model_dump(mode="json") for each in (*others, evaluation)]
         write_json(sweep.folder / "judgements.json", known)
 
 
-def known_to(sweep: Sweep) -> list[Evaluation]:
+def recorded_evaluations(sweep: Sweep) -> list[Evaluation]:
     """The evaluations that were launched or asked for, whatever their responses."""
     path = sweep.folder / "judgements.json"
     try:

@@ -9,7 +9,7 @@ from analysis.results.model import Failure, RunRow, RunState
 from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import quarantine_reasons
 from sweeps.state.judged_runs import with_joint_lc
-from sweeps.state.snapshot import Finished, Seen, look, measured
+from sweeps.state.snapshot import Finished, Snapshot, measured, take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation, PlannedRun
 from sweeps.store.layout import STAGES, State
@@ -29,7 +29,7 @@ def run_rows(
     sweep: Sweep,
     evaluation: Evaluation | None = None,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
-    seen: Seen | None = None,
+    snapshot: Snapshot | None = None,
 ) -> list[RunRow]:
     """Every planned run, in the order of the plan.
 
@@ -37,18 +37,18 @@ def run_rows(
         sweep: whose runs.
         evaluation: another one of the same responses; None: the sweep's own.
         scores: of `run_scores`, where the caller has them.
-        seen: of `look` under the evaluation, likewise.
+        snapshot: of `take_snapshot` under the evaluation, likewise.
     """
-    seen = seen or look(sweep, evaluation)
-    scores = run_scores(sweep, evaluation, seen) if scores is None else scores
+    snapshot = snapshot or take_snapshot(sweep, evaluation)
+    scores = run_scores(sweep, evaluation, snapshot) if scores is None else scores
     eval_id = (evaluation or sweep.job.evaluation).eval_id
     return [
         _row(
             sweep,
             run,
             eval_id,
-            seen.states[run.run_id],
-            seen.finished.get(run.run_id),
+            snapshot.states[run.run_id],
+            snapshot.finished.get(run.run_id),
             scores.get(run.run_id),
         )
         for run in sweep.job.runs
@@ -56,17 +56,17 @@ def run_rows(
 
 
 def run_scores(
-    sweep: Sweep, evaluation: Evaluation | None = None, seen: Seen | None = None
+    sweep: Sweep, evaluation: Evaluation | None = None, snapshot: Snapshot | None = None
 ) -> dict[str, dict[str, Any]]:
     """Run id -> what its evaluation came to, with what only all runs together tell; of every run that has one.
 
     Args:
         sweep: whose runs.
         evaluation: another one of the same responses; None: the sweep's own.
-        seen: of `look` under it, where the caller has it.
+        snapshot: of `take_snapshot` under it, where the caller has it.
     """
-    evaluation, seen = evaluation or sweep.job.evaluation, seen or look(sweep, evaluation)
-    scores = _one_judge({run_id: dict(one["scores"]) for run_id, one in seen.finished.items()})
+    evaluation, snapshot = evaluation or sweep.job.evaluation, snapshot or take_snapshot(sweep, evaluation)
+    scores = _one_judge({run_id: dict(one["scores"]) for run_id, one in snapshot.finished.items()})
     return with_joint_lc(sweep, evaluation, scores) if evaluation.lc_method == "joint_difficulty" else scores
 
 

@@ -38,14 +38,14 @@ Finished = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Snapshot:
     """What a look at the files of every run of a sweep found."""
 
     states: dict[str, State]
     finished: dict[str, Finished]  # of the runs that are done
 
 
-def look(sweep: Sweep, evaluation: Evaluation | None = None) -> Seen:
+def take_snapshot(sweep: Sweep, evaluation: Evaluation | None = None) -> Snapshot:
     """The files of all runs as they are now.
 
     Args:
@@ -56,9 +56,9 @@ def look(sweep: Sweep, evaluation: Evaluation | None = None) -> Seen:
         FailureError: a finished run's files cannot be read.
     """
     eval_id = (evaluation or sweep.job.evaluation).eval_id
-    path = kept_at(sweep, eval_id)
+    path = snapshot_path(sweep, eval_id)
     kept = _kept(path, eval_id)
-    present, taken_back = sweep.store.present(), sweep.orders.taken_back()
+    present, cancelled_ids = sweep.store.present(), sweep.control.cancelled_ids()
     states: dict[str, State] = {}
     finished: dict[str, Finished] = {}
     new = 0
@@ -77,27 +77,27 @@ def look(sweep: Sweep, evaluation: Evaluation | None = None) -> Seen:
                     new += 1
             if entry is not None:
                 state, finished[run_id] = "done", entry
-        states[run_id] = sweep.told(run, state, taken_back)
+        states[run_id] = sweep.effective_state(run, state, cancelled_ids)
     # A run that has just ended in a sweep of thousands is not worth writing all of them.
     if new > len(finished) // 100 and (sweep.folder / "spec.yaml").exists():
         content = {"version": VERSION, "evaluation": eval_id, "runs": finished}
         with suppress(FailureError):  # whoever may only read the store reads the runs each time
             write_whole(path, json.dumps(content) + "\n")
-    return Seen(states, finished)
+    return Snapshot(states, finished)
 
 
-def kept_at(sweep: Sweep, eval_id: str) -> Path:
+def snapshot_path(sweep: Sweep, eval_id: str) -> Path:
     """Where what was read is kept."""
     return sweep.folder / "seen" / f"{eval_id.partition('/')[2]}.json"
 
 
-def misremembered(sweep: Sweep) -> list[str]:
+def stale_entries(sweep: Sweep) -> list[str]:
     """Runs of which something is kept that fits the times of their files and not their content; reads them all.
 
     Raises:
         FailureError: a finished run's files cannot be read.
     """
-    kept = _kept(kept_at(sweep, sweep.eval_id), sweep.eval_id)
+    kept = _kept(snapshot_path(sweep, sweep.eval_id), sweep.eval_id)
     wrong = []
     for run in sweep.job.runs:
         folder, entry = sweep.store.run(run.run_id), kept.get(run.run_id)

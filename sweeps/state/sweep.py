@@ -14,14 +14,14 @@ from typing import Any
 from filelock import FileLock
 
 from analysis.results.model import Declared
-from sweeps.config.expand import cells, resolve, setting_label
+from sweeps.config.expand import cells, expand, setting_label
 from sweeps.config.filters import select_runs
 from sweeps.config.grid import parse_seeds
 from sweeps.config.schema import SweepSpec, spec_of
 from sweeps.config.yaml_source import YamlFile, load_yaml
 from sweeps.errors import FailureError, UserError, suggest
-from sweeps.store.control_files import Orders
-from sweeps.store.declaration import Asked, changes, declaration, read_asked, read_declaration
+from sweeps.store.control_files import ControlFiles
+from sweeps.store.declaration import SuggestedSetting, changes, declaration, read_asked, read_declaration
 from sweeps.store.job import Job, PlannedRun
 from sweeps.store.layout import State, Store, read_json, write_json, write_whole
 
@@ -36,7 +36,7 @@ class Sweep:
     file: YamlFile
     store: Store
     job: Job
-    asked: tuple[Asked, ...] = ()  # of a search: the settings so far
+    asked: tuple[SuggestedSetting, ...] = ()  # of a search: the settings so far
 
     @property
     def folder(self) -> Path:
@@ -76,37 +76,37 @@ class Sweep:
 
     def states(self) -> dict[str, State]:
         """Run id -> state, read from the files now."""
-        present, taken_back = self.store.present(), self.orders.taken_back()
+        present, cancelled_ids = self.store.present(), self.control.cancelled_ids()
         return {
-            run.run_id: self.told(
+            run.run_id: self.effective_state(
                 run,
                 self.store.run(run.run_id).state(self.eval_id) if run.run_id in present else "waiting",
-                taken_back,
+                cancelled_ids,
             )
             for run in self.job.runs
         }
 
     def state(self, run: PlannedRun) -> State:
         """A run's state; what this sweep took back is not waiting for anybody."""
-        taken_back = {run.run_id} if self.orders.cancelled(run.run_id) else ()
-        return self.told(run, self.store.run(run.run_id).state(self.eval_id), taken_back)
+        cancelled_ids = {run.run_id} if self.control.cancelled(run.run_id) else ()
+        return self.effective_state(run, self.store.run(run.run_id).state(self.eval_id), cancelled_ids)
 
-    def told(self, run: PlannedRun, state: State, taken_back: Container[str]) -> State:
+    def effective_state(self, run: PlannedRun, state: State, cancelled_ids: Container[str]) -> State:
         """The state that a run's files tell, with what the sweep alone knows: a run that nobody is to begin.
 
         Args:
             run: which.
             state: by its files.
-            taken_back: the runs that a person cancelled.
+            cancelled_ids: the runs that a person cancelled.
         """
         if state == "waiting" and run.setting in self.pruned:
             return "pruned"
-        return "cancelled" if state == "waiting" and run.run_id in taken_back else state
+        return "cancelled" if state == "waiting" and run.run_id in cancelled_ids else state
 
     @property
-    def orders(self) -> Orders:
+    def control(self) -> ControlFiles:
         """What the sweep's workers are told."""
-        return Orders(self.folder)
+        return ControlFiles(self.folder)
 
     def counts(self) -> Counter[str]:
         """How many runs are in each state."""
@@ -233,14 +233,14 @@ def sweep_of(file: YamlFile, store: Store) -> Sweep:
         UserError: the file has problems.
     """
     spec = spec_of(file)
-    asked: list[Asked] = []
+    asked: list[SuggestedSetting] = []
     if spec.search is not None:
         # From here on, the settings that were asked for are the grid.
         asked = read_asked(store.sweep(spec.name))
         spec = spec.model_copy(
             update={"grid": [{axis: [value] for axis, value in one.setting.items()} for one in asked]}
         )
-    job = resolve(spec, file, store.root, extra_seeds(store, spec.name))
+    job = expand(spec, file, store.root, extra_seeds(store, spec.name))
     later = {(setting_label(one.setting), seed) for one in asked for seed in one.not_yet(spec.seeds)}
     runs = [run for run in job.runs if (run.setting, run.seed) not in later]
     return Sweep(spec, file, store, job.model_copy(update={"runs": runs}), tuple(asked))

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from sweeps.config.launch import Local, Slurm
-from sweeps.state.snapshot import Seen, spent
+from sweeps.state.snapshot import Snapshot, spent
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 from sweeps.store.layout import STAGES, State
@@ -26,17 +26,17 @@ REPORTED = {
 OVER = ("done", "diverged", "failed", "cancelled", "pruned")
 
 
-def spent_by_runs(sweep: Sweep, seen: Seen) -> dict[str, Mapping[str, Any]]:
-    """Run id -> what `seen.spent` says of it; of runs that have begun.
+def spent_by_runs(sweep: Sweep, snapshot: Snapshot) -> dict[str, Mapping[str, Any]]:
+    """Run id -> what `snapshot.spent` says of it; of runs that have begun.
 
     Args:
         sweep: whose.
-        seen: of `look`.
+        snapshot: of `take_snapshot`.
     """
     present = sweep.store.present()
     return {
-        run.run_id: seen.finished[run.run_id]["spent"]
-        if run.run_id in seen.finished
+        run.run_id: snapshot.finished[run.run_id]["spent"]
+        if run.run_id in snapshot.finished
         else spent(sweep.store.run(run.run_id), sweep.eval_id)
         for run in sweep.job.runs
         if run.run_id in present

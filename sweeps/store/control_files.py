@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.store.layout import RunFolder, Store, read_if_there, write_json, write_whole
+from sweeps.store.layout import RunFolder, Store, read_json_or_none, write_json, write_whole
 
 
 @dataclass(frozen=True)
-class Orders:
-    """The orders of one sweep, by its folder."""
+class ControlFiles:
+    """The control files of one sweep, by its folder."""
 
     folder: Path
 
@@ -29,7 +29,7 @@ class Orders:
 
     def launched(self) -> dict[str, Any]:
         """When the last launch began, and its runs' ids; empty before the first."""
-        return dict(read_if_there(self.folder / "launched.json") or {})
+        return dict(read_json_or_none(self.folder / "launched.json") or {})
 
     def stop(self, cause: str, message: str) -> None:
         """No worker is to begin another run."""
@@ -37,7 +37,7 @@ class Orders:
 
     def stopped(self) -> dict[str, Any] | None:
         """Why, since when; None when the launch was not stopped."""
-        said = read_if_there(self.folder / "stopped.json")
+        said = read_json_or_none(self.folder / "stopped.json")
         return None if said is None else dict(said)
 
     def cancel(self, run_id: str) -> None:
@@ -48,7 +48,7 @@ class Orders:
         """A person took the run back."""
         return self.marker(run_id).exists()
 
-    def taken_back(self) -> set[str]:
+    def cancelled_ids(self) -> set[str]:
         """The runs that a person took back, of this sweep or earlier forms of it."""
         return {path.name for path in self.marker("x").parent.glob("*")}
 
@@ -56,13 +56,13 @@ class Orders:
         """The run may be worked on again."""
         self.marker(run_id).unlink(missing_ok=True)
 
-    def alike(self, store: Store, signature: str) -> list[str]:
+    def same_failure(self, store: Store, signature: str) -> list[str]:
         """Runs of the last launch that failed with the same signature since it began."""
         launched = self.launched()
         found = []
         for run_id in launched.get("runs", []):
             folder: RunFolder = store.run(run_id)
-            failure = read_if_there(folder.failure) or {}
+            failure = read_json_or_none(folder.failure) or {}
             if failure.get("signature") == signature and failure.get("time", 0) >= launched["time"]:
                 found.append(run_id)
         return found

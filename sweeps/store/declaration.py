@@ -40,7 +40,7 @@ def read_declaration(path: Path) -> dict[str, Any]:
     Raises:
         FailureError: it is damaged; what it said may follow from the last report.
     """
-    flaw: object = "it holds no comparison with a digest"
+    problem: object = "it holds no comparison with a digest"
     try:
         content = read_json(path)
         if (
@@ -51,8 +51,8 @@ def read_declaration(path: Path) -> dict[str, Any]:
         ):
             return content
     except FailureError as error:
-        flaw = str(error).removeprefix(f"{path} is damaged (").partition("); delete it")[0]
-    raise FailureError(f"{path} is damaged ({flaw}); adadpo fsck --repair mends it")
+        problem = str(error).removeprefix(f"{path} is damaged (").partition("); delete it")[0]
+    raise FailureError(f"{path} is damaged ({problem}); adadpo fsck --repair mends it")
 
 
 def declaration_line(content: Mapping[str, Any]) -> str:
@@ -125,7 +125,7 @@ def _listed(values: list[Any], most: int = 6) -> str:
 FILE = "search.json"
 
 
-class Asked(BaseModel):
+class SuggestedSetting(BaseModel):
     """One setting, in the order of asking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,7 +139,7 @@ class Asked(BaseModel):
         return [] if self.seeds is None or self.pruned is not None else seeds[self.seeds :]
 
 
-def read_asked(folder: Path) -> list[Asked]:
+def read_asked(folder: Path) -> list[SuggestedSetting]:
     """What was asked so far; empty before the first launch.
 
     Raises:
@@ -149,11 +149,11 @@ def read_asked(folder: Path) -> list[Asked]:
     if not path.exists():
         return []
     try:
-        return [Asked.model_validate(entry) for entry in read_json(path)["asked"]]
+        return [SuggestedSetting.model_validate(entry) for entry in read_json(path)["asked"]]
     except (ValidationError, KeyError, TypeError) as error:
         raise FailureError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
 
-def write_asked(folder: Path, asked: Sequence[Asked]) -> None:
+def write_asked(folder: Path, asked: Sequence[SuggestedSetting]) -> None:
     """All of it at once: a batch of settings is asked for whole or not at all."""
     write_json(folder / FILE, {"asked": [entry.model_dump() for entry in asked]})

@@ -43,7 +43,7 @@ def split(job: Job, run: PlannedRun) -> dict[str, Any]:
     }
 
 
-def place() -> dict[str, Any]:
+def host_info() -> dict[str, Any]:
     """Where work is done: host, Slurm job, GPUs that it holds (1/2: shared by two workers), and what memory it took.
 
     Torch is asked only where it is loaded. Memory is the most that this process ever had, in bytes.

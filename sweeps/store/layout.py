@@ -123,7 +123,7 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content.decode("utf-8"))
 
 
-def read_if_there(path: Path) -> Any:
+def read_json_or_none(path: Path) -> Any:
     """`read_json`; None where there is no such file, be it that somebody has just deleted it."""
     try:
         return read_json(path)
@@ -235,7 +235,7 @@ class RunFolder:
 
     def failed(self, eval_id: str) -> dict[str, Any] | None:
         """Why this evaluation has no result; how another one failed says nothing about it."""
-        failure: dict[str, Any] | None = read_if_there(self.failure)
+        failure: dict[str, Any] | None = read_json_or_none(self.failure)
         of = failure.get("evaluation") if failure else None  # None: training, on which every evaluation rests
         return failure if of is None or f"{eval_id}/".startswith(f"{of}/") else None
 
@@ -251,7 +251,7 @@ class RunFolder:
         """How the run ended, for whoever holds its lease; waiting: its next stages are another job's."""
         if self.done(eval_id):
             return "done"
-        failure = read_if_there(self.failure)
+        failure = read_json_or_none(self.failure)
         if failure is None:
             return "waiting"
         return "diverged" if failure["kind"] == "diverged" else "failed"
@@ -261,15 +261,15 @@ class RunFolder:
 
         Half-written training goes with it, unless it was only cut short: then its checkpoints are good.
         """
-        anew = self.begins_anew
+        anew = self.restarts_from_scratch
         self.failure.unlink(missing_ok=True)
         if anew:
             shutil.rmtree(self.training, ignore_errors=True)
 
     @property
-    def begins_anew(self) -> bool:
+    def restarts_from_scratch(self) -> bool:
         """The run failed such that another try leaves nothing of its half-written training."""
-        failure = read_if_there(self.failure)
+        failure = read_json_or_none(self.failure)
         unfinished = self.weights_freed or not self.metrics.exists()
         return failure is not None and unfinished and failure.get("kind") not in CUT_SHORT
 

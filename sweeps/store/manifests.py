@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import FailureError
-from sweeps.store.host import place
+from sweeps.store.host import host_info
 from sweeps.store.ids import digest
 from sweeps.store.layout import (
     FILES,
@@ -72,7 +72,7 @@ def record_stage(folder: RunFolder, stage: str, eval_id: str, started: float) ->
         "stage": stage,
         "started": started,
         "seconds": time.time() - started,
-        **place(),
+        **host_info(),
         "made_from": None if before is None else result_digest(folder, before, eval_id),
         "files": _digests(folder, stage, eval_id),
     }

@@ -22,7 +22,7 @@ from adadpo.config import RunConfig
 from adadpo.models.policy import Base
 from adadpo.stopping import StoppedError, forget_stop, request_stop, stop_requested, stopping_on
 from adadpo.training.checkpoints import saving
-from adadpo.training.resume_points import KEPT, MANIFEST, flaw, resume_point, seal
+from adadpo.training.resume_points import KEPT, MANIFEST, checkpoint_problem, resume_point, seal
 from adadpo.training.train import TrainingData, train_run
 
 
@@ -77,7 +77,7 @@ class TestResume:
         assert identical(weights(whole(config_of())[0]), weights(tmp_path))
         kept = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))
         assert [f.name for f in kept] == ["checkpoint-5", "checkpoint-6"]
-        assert [flaw(f, config.fingerprint()) for f in kept] == [None] * KEPT
+        assert [checkpoint_problem(f, config.fingerprint()) for f in kept] == [None] * KEPT
 
     def test_by_the_clock(self, base: Base, data: TrainingData, tmp_path: Path, whole: Any) -> None:
         """Against the step that was killed: with next to no minutes a checkpoint follows every step, two are kept."""

@@ -1,4 +1,4 @@
-"""Whole runs: what they write, and that a diverged one is never taken for a success."""
+"""NoWrap runs: what they write, and that a diverged one is never taken for a success."""
 
 from __future__ import annotations
 

@@ -285,19 +285,19 @@ def test_prompts_of_a_kind_that_is_not_seen() -> None:
     """The part for unseen prompts against Clopper and Pearson's bound for 0 of P, on top of the rest by squares."""
     table, n, reach = effects() + 1, 60, 100.0
     draws = DifferenceDraws(np.broadcast_to(0.01 * RNG.standard_normal(500), (9, 3, 500)).copy(), n)
-    widths = [guard_test(table, draws, reach=each).interval for each in (None, reach)]
+    widths = [guard_test(table, draws, max_prompt_effect=each).interval for each in (None, reach)]
     without, with_them = ((each.high - each.estimate) ** 2 for each in widths if each and each.high)
     share = scipy.stats.binomtest(0, n).proportion_ci(0.95).high  # two-sided: its upper bound has tail .025
     assert unseen_share(0.025, n) == pytest.approx(share, rel=1e-9)
     assert with_them - without == pytest.approx((share * (reach + table.mean())) ** 2, rel=1e-6)
-    found = guard_test(table, draws, reach=reach)
+    found = guard_test(table, draws, max_prompt_effect=reach)
     assert found.prompt is not None
-    assert (found.prompt.reach, found.p_value) == (
+    assert (found.prompt.max_prompt_effect, found.p_value) == (
         reach,
         1.0,
     )  # 1 point is far below what 60 prompts can tell
-    with pytest.raises(ValueError, match="reach must be above 0 and finite, got 0"):
-        guard_test(table, draws, reach=0)
+    with pytest.raises(ValueError, match="max_prompt_effect must be above 0 and finite, got 0"):
+        guard_test(table, draws, max_prompt_effect=0)
 
 
 @pytest.mark.parametrize(("prompts", "mean"), [(50, 1.0), (100, 3.0)])

@@ -1,4 +1,4 @@
-"""`adadpo export`: report and twins in another folder, from results.json alone."""
+"""`adadpo export`: report and exports in another folder, from results.json alone."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_pdf_is_vector(pictures: list[Picture], tmp_path: Path) -> None:
 
 
 def test_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
-    """Checks the twins of two processes with different clocks, hash seeds and folders, byte by byte."""
+    """Checks the exports of two processes with different clocks, hash seeds and folders, byte by byte."""
     here = Path(__file__).parent
     code = "import sys, reports, sample_results as s; reports.write_report(s.make_results(), sys.argv[1])"
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):

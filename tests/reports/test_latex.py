@@ -14,7 +14,7 @@ from test_report_hostile import changed
 from analysis import analyse
 from analysis.results.model import Results
 from reports import write_report
-from reports.render.cells import Column, Missing, Table, Whole
+from reports.render.cells import Column, Missing, NoWrap, Table
 from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph
 
@@ -145,7 +145,7 @@ def test_many_arms_stand_below_one_another(tmp_path: Path) -> None:
     table = Table(
         "c",
         [Column("Setting"), *(Column(f"arm {at}", True) for at in range(5))],
-        [[Whole("s"), *[paired] * 5]],
+        [[NoWrap("s"), *[paired] * 5]],
     )
     source = latex_table(table, "x")
     assert source.count("1.50 & 0.25 & (2)") == 5
@@ -154,7 +154,7 @@ def test_many_arms_stand_below_one_another(tmp_path: Path) -> None:
 
 def test_a_long_table_breaks_over_pages(tmp_path: Path) -> None:
     """Checks 200 rows, compiled: the first and the last are there, the head on every page."""
-    rows = [[Whole(f"row{at}"), Missing("why not") if at % 2 else f"{at}.5"] for at in range(200)]
+    rows = [[NoWrap(f"row{at}"), Missing("why not") if at % 2 else f"{at}.5"] for at in range(200)]
     table = Table("Long", [Column("Name"), Column("Value", True)], rows)
     preamble = "\\documentclass{article}\\usepackage{booktabs,siunitx,longtable}\\begin{document}\n"
     (tmp_path / "a.tex").write_text(

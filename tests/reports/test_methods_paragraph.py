@@ -143,7 +143,7 @@ def test_the_guard_is_described(whole: Results) -> None:
 @pytest.mark.parametrize(("reach", "said"), [(100.0, True), (None, False)])
 def test_prompts_of_an_unseen_kind_are_said(whole: Results, reach: float | None, said: bool) -> None:
     """Checks the allowance by its bound, which a metric without bounds does not have."""
-    part = PromptPart(prompts=64, shared=0.1, total=0.2, draws=2000, reach=reach)
+    part = PromptPart(prompts=64, shared=0.1, total=0.2, draws=2000, max_prompt_effect=reach)
     text = methods_paragraph(_with_guard(whole, prompt=part, prompts=64, prompt_reason=None))
     assert ("a single prompt can differ by up to 100." in text) == said
 

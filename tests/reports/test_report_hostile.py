@@ -81,12 +81,12 @@ def test_attack_alone_as_every_string(results: Results) -> None:
 def test_invisible_characters_are_shown(results: Results, tmp_path: Path, text: str) -> None:
     """Checks that characters that break or reorder text reach neither page nor CSV, but as code points."""
     nasty = changed(results, lambda whole: whole + text + "end")
-    page, *twins = write_report(nasty, tmp_path)
+    page, *exports = write_report(nasty, tmp_path)
     html = page.read_bytes().decode("utf-8")
     marker = next(char for char in text if char != " " and clean(char) != char)
     assert marker not in html
     assert f"⟨U+{ord(marker):04X}⟩" in html
-    for file in twins:
+    for file in exports:
         if file.suffix != ".pdf":
             assert marker not in file.read_bytes().decode("utf-8")
 

@@ -230,20 +230,20 @@ def test_failures_of_other_jobs_count(tmp_path: Path, monkeypatch: pytest.Monkey
     from sweeps.execution.stages import execute
 
     first, *others = sweep.job.runs
-    sweep.orders.begin([run.run_id for run in sweep.job.runs])
+    sweep.control.begin([run.run_id for run in sweep.job.runs])
     execute(sweep.job.model_copy(update={"runs": [first]}), lambda *a: None, lambda *a: None)
     failure = json.loads(store.joinpath(first.run_id, "failure.json").read_text())
     for run in others[:2]:
         write_json(store / run.run_id / "failure.json", {**failure, "time": time.time()})
-    sweep.orders.begin([run.run_id for run in sweep.job.runs])  # the earlier ones are of another launch
-    assert sweep.orders.alike(sweep.store, failure["signature"]) == []
+    sweep.control.begin([run.run_id for run in sweep.job.runs])  # the earlier ones are of another launch
+    assert sweep.control.same_failure(sweep.store, failure["signature"]) == []
     for run in others[:2]:
         write_json(store / run.run_id / "failure.json", {**failure, "time": time.time()})
     from sweeps.errors import FailureError
 
     with pytest.raises(FailureError, match="3 runs failed alike: RuntimeError: boom 1"):
         execute(sweep.job.model_copy(update={"runs": others[2:]}), lambda *a: None, lambda *a: None)
-    assert (sweep.orders.stopped() or {})["cause"] == "bug"
+    assert (sweep.control.stopped() or {})["cause"] == "bug"
     # Another worker of the same launch does not begin either.
     with pytest.raises(FailureError, match="stopped: 3 runs failed alike"):
         execute(sweep.job.model_copy(update={"runs": others[4:]}), lambda *a: None, lambda *a: None)

@@ -155,7 +155,7 @@ def test_who_begins_meanwhile_keeps_its_files(
     file, store, checkpoints = torn
     sweep = opened(file, store)
     folder = sweep.store.run(checkpoints.parents[1].name)
-    original = freeing.look
+    original = freeing.find_freeable
 
     def slow(*arguments: Any) -> Any:
         found = original(*arguments)
@@ -164,7 +164,7 @@ def test_who_begins_meanwhile_keeps_its_files(
 
     from contextlib import ExitStack
 
-    monkeypatch.setattr(freeing, "look", slow)
+    monkeypatch.setattr(freeing, "find_freeable", slow)
     with ExitStack() as stack:
         answer = adadpo("gc", "--yes", "--store", store)
     assert answer.code == 1
@@ -319,8 +319,8 @@ def test_weights_that_come_back_differently_are_told(
     gc(done, two, "--weights", "--yes")
     train = stages.train_together
 
-    def differently(workshop: Any, run: Any, folder: Path, on_progress: Any) -> dict[str, Any]:
-        metrics = train(workshop, run, folder, on_progress)
+    def differently(context: Any, run: Any, folder: Path, on_progress: Any) -> dict[str, Any]:
+        metrics = train(context, run, folder, on_progress)
         file = folder / "model" / "model.safetensors"
         weights = load_file(file)
         next(iter(weights.values())).view(-1)[0] += 1

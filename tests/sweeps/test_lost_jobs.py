@@ -144,7 +144,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, P
         on_slurm(tmp_path, SMALL.replace("[0.05, 0.1]", "[0.1]"), retries={"node": 2}), tmp_path / "store"
     )
     sweep.record()
-    sweep.orders.begin([run.run_id for run in sweep.job.runs])
+    sweep.control.begin([run.run_id for run in sweep.job.runs])
     submit(sweep)
     return sweep, tmp_path / "sacct.txt"
 

@@ -25,7 +25,7 @@ from sweeps.cli.runs import allow_again
 from sweeps.failures.attempts import note_attempt
 from sweeps.operations import status as tail
 from sweeps.state import timing
-from sweeps.state.snapshot import look
+from sweeps.state.snapshot import take_snapshot
 from sweeps.store.layout import read_json, write_json
 from sweeps.store.lease import held, is_here
 
@@ -95,7 +95,7 @@ def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
         content.pop("digest")
         content |= {"gpus": 2, "seconds": 90.0}
         write_json(path, content | {"digest": digest(content)})
-    found = timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))
+    found = timing.used_hours(sweep, timing.spent_by_runs(sweep, take_snapshot(sweep)))
     assert (found["unit"], found["runs"], found["lost_hours"]) == ("GPU-hours", 8, 0)
     assert found["hours"] == pytest.approx(8 * 4 * 90 * 2 / 3600)
     for path in store.glob("*/**/*.manifest.json"):
@@ -104,9 +104,9 @@ def test_hours_on_gpus_are_times_their_number(store: Path, small: Path) -> None:
         write_json(path, read_json(path) | {"device": "NVIDIA H100"})
     old = sum(read_json(path)["wall_seconds"] for path in store.glob("*/train/metrics.json"))
     old += sum(read_json(path)["wall_seconds"] for path in store.glob("*/eval/*/generation.json"))
-    assert timing.used_hours(sweep, timing.spent_by_runs(sweep, look(sweep)))["hours"] == pytest.approx(
-        old / 3600
-    )
+    assert timing.used_hours(sweep, timing.spent_by_runs(sweep, take_snapshot(sweep)))[
+        "hours"
+    ] == pytest.approx(old / 3600)
 
 
 def test_time_left_is_not_made_up(two: Path, tmp_path: Path) -> None:
@@ -164,10 +164,10 @@ def test_why_speaks_of_every_state(store: Path, small: Path, undisturbed: Path) 
         "nothing runs: 1 runs wait; go on: adadpo launch small"
         in adadpo("status", small, "--store", store).out
     )
-    sweep.orders.cancel(run.run_id)
+    sweep.control.cancel(run.run_id)
     assert "cancelled since" in why()
     assert status(small, store)["counts"] == {"done": 7, "cancelled": 1}
-    sweep.orders.allow(run.run_id)
+    sweep.control.allow(run.run_id)
     with held(folder.lease, {"sweep": "another"}) as lease:
         assert lease is not None
         assert f"held by process {os.getpid()} on" in why()
@@ -176,7 +176,7 @@ def test_why_speaks_of_every_state(store: Path, small: Path, undisturbed: Path) 
     write_json(folder.lease.path, {"host": "elsewhere", "pid": 1, "refreshed": 0, "taken": time.time()})
     assert "unknown since" in why()
     assert f"adadpo retry small {run.run_id[:8]}" in why()
-    sweep.orders.stop("disk", "no space left")
+    sweep.control.stop("disk", "no space left")
     assert "launch stopped: disk: no space left" in adadpo("status", small, "--store", store).out
 
 
@@ -185,7 +185,7 @@ def test_a_cancelled_run_is_called_so_in_the_report(store: Path, small: Path) ->
     sweep = opened(small, store)
     run = sweep.job.runs[0]
     sweep.store.run(run.run_id).last_file("score", sweep.eval_id).unlink()
-    sweep.orders.cancel(run.run_id)
+    sweep.control.cancel(run.run_id)
     assert adadpo("report", small, "--store", store).code == 0
     results = load_results(sweep.folder / "results.json")
     assert results.counts == {"done": 7, "cancelled": 1}

@@ -10,7 +10,7 @@ from sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sw
 
 from analysis.planning.design import measured_spreads
 from sweeps.operations.plan import check_sweep
-from sweeps.operations.report import collect
+from sweeps.operations.report import build_results
 from sweeps.store.ids import digest
 
 NINE = SMALL.replace("[0.05, 0.1]", "[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]").replace(
@@ -89,7 +89,7 @@ def test_plan_and_report_say_the_same(tmp_path: Path) -> None:
     for run in sweep.job.runs[:-1]:
         make_up(sweep, run, round(50 + draw.gauss(0, 5), 2))
     check, steps = check_sweep(sweep)
-    found = collect(sweep)
+    found = build_results(sweep)
     inference = found.comparisons[0].inference
     assert inference is not None
     assert inference.crossed.left_out_settings == [8]

@@ -14,7 +14,7 @@ from sweep_examples import TWO, adadpo, opened, write_sweep
 
 from analysis import bootstrap_difference, bootstrap_estimate
 from analysis.prompts.bootstrap import PromptBootstrap
-from analysis.results.model import Guard
+from analysis.results.model import GeneralizationTest
 from sweeps.errors import FailureError
 from sweeps.evaluation.judge_and_score import REPLICATES, length_controlled
 from sweeps.evaluation.replicates import replicates_file
@@ -173,12 +173,12 @@ def test_no_run_that_counts(judged: Sweep) -> None:
 
 def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
     """The guard's part of the prompts against the variance of the mean difference over the sweep's own draws."""
-    from sweeps.operations.report import collect
+    from sweeps.operations.report import build_results
 
     sweep = opened(small, store)
 
-    def guard() -> Guard:
-        inference = collect(sweep).comparisons[0].inference
+    def guard() -> GeneralizationTest:
+        inference = build_results(sweep).comparisons[0].inference
         assert inference is not None
         assert inference.guard is not None
         return inference.guard

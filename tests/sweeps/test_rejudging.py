@@ -15,7 +15,7 @@ from sweep_examples import LAST_FILES, TWO, adadpo, files_of, opened, run_files,
 from analysis import joint_difficulty, length_controlled_win_rate
 from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED
-from sweeps.state.judgements import remembered
+from sweeps.state.judgements import other_evaluations
 from sweeps.state.run_table import run_rows
 
 
@@ -65,7 +65,7 @@ def test_two_judgements_side_by_side(rubric: Path, two: Path, server: Any, own_c
     assert declared.means != other.means
     assert other.comparison is not None
     assert not other.comparison.confirmatory
-    evaluation = remembered(opened(two, rubric))[-1]
+    evaluation = other_evaluations(opened(two, rubric))[-1]
     for arm in ("dpo", "adadpo"):
         rows = [row for row in run_rows(opened(two, rubric), evaluation) if row.arm == arm]
         assert other.means[arm]["win_rate"] == rows[0].metrics["win_rate"]
@@ -322,7 +322,7 @@ def test_a_reward_model(rubric: Path, two: Path, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     judgement = results(rubric).judgements[1]
     assert (judgement.judge, judgement.counts) == ("reward_model rm", {"done": 2})
-    evaluation = remembered(opened(two, rubric))[-1]
+    evaluation = other_evaluations(opened(two, rubric))[-1]
     for file in rubric.glob(f"*/eval/{evaluation.eval_id}/annotations.json"):
         for row in read(file):
             gain = row["raw_completion"]["reward_2"] - row["raw_completion"]["reward_1"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reports import load_results
-from sweeps.operations import report as collect
+from sweeps.operations import report as build_results
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
@@ -16,8 +16,8 @@ def test_pieces_are_the_whole(two_runs: Path, monkeypatch: pytest.MonkeyPatch, p
     """Pieces of any length against all fields as one JSON text, which is the file's."""
     file = two_runs / "sweeps" / "two" / "results.json"
     results = load_results(file)
-    monkeypatch.setattr(collect, "PIECE", piece)
+    monkeypatch.setattr(build_results, "PIECE", piece)
     whole = json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
-    assert "".join(collect.results_json(results)) == whole
+    assert "".join(build_results.results_json(results)) == whole
     assert json.loads(file.read_text()) == json.loads(whole)
     assert len(results.curves) > 3

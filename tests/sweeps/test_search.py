@@ -19,7 +19,7 @@ from sweep_examples import adadpo
 
 from sweeps.config.search import Search, parse_space
 from sweeps.errors import FailureError
-from sweeps.operations.report import collect
+from sweeps.operations.report import build_results
 from sweeps.search.loop import advance, search_trials
 from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting
 from sweeps.search.study import mirror
@@ -156,7 +156,7 @@ def test_pruned_settings_are_shown_and_not_run(tmp_path: Path, pruner: str) -> N
         > max(hill(dict(one.setting), "dpo", 0) for one in sweep.asked if one.pruned is not None)
     )
     sweep.record()
-    results = collect(sweep)
+    results = build_results(sweep)
     assert results.search is not None
     assert results.search.pruned == len(sweep.pruned)
     assert results.counts["pruned"] == counts["pruned"]
@@ -210,12 +210,12 @@ def test_a_search_waits_for_a_run_that_was_taken_back(tmp_path: Path) -> None:
     for run in others:
         make_up(sweep, run, 50.0)
     sweep.record()
-    sweep.orders.cancel(first.run_id)
+    sweep.control.cancel(first.run_id)
     assert advance(sweep).asked == sweep.asked
     for verb in ("status", "plan"):
         said = adadpo(verb, sweep.file.path, "--store", sweep.store.root).out
         assert "the search waits for 1 cancelled runs: adadpo retry small state:cancelled" in said
-    sweep.orders.allow(first.run_id)
+    sweep.control.allow(first.run_id)
     make_up(sweep, first, 50.0)
     assert len(advance(sweep).asked) == 4
 
@@ -301,9 +301,9 @@ def test_the_declared_search_is_declared(tmp_path: Path) -> None:
     sweep.record()
     for run in sweep.job.runs:
         make_up(sweep, run, 50 + hill(run.hyperparameters, run.arm, run.seed) / 9)
-    assert collect(sweep).declaration_changed == ["the search is not finished: 2 of 6 settings so far"]
+    assert build_results(sweep).declaration_changed == ["the search is not finished: 2 of 6 settings so far"]
     sweep = run_all(sweep)
-    results = collect(sweep)
+    results = build_results(sweep)
     assert results.declaration_changed == []
     assert results.comparisons[0].confirmatory
     longer = run_all(opened_search(tmp_path, search_text("trials: 8, startup: 2, parallel: 2")))
