@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +22,7 @@ from torch import Tensor
 
 from adadpo.data.pairs import BadRow, Pair
 from adadpo.data.tokens import TokenPairs, tokenize_pairs
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder, replacing
 from adadpo.stopping import raise_if_stopped, stop_requested
 
 LOG = logging.getLogger(__name__)
@@ -99,16 +97,13 @@ def read_tensors(file: Path) -> dict[str, Tensor] | None:
 
 
 def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Writes under a name of its own, then renames: readers see whole files."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, name, metadata={"check": content_digest(tensors)})
-        Path(name).chmod(0o644)  # mkstemp gives 0o600; a shared cache is read by colleagues
-        os.replace(name, file)  # noqa: PTH105
-    finally:
-        Path(name).unlink(missing_ok=True)
+    """Write a cache file; readers see whole files only.
+
+    Raises:
+        FailureError: the disk is full or the folder cannot be written.
+    """
+    with replacing(file) as temporary:
+        save_file(tensors, temporary, metadata={"check": content_digest(tensors)})
 
 
 def content_digest(tensors: Mapping[str, Tensor]) -> str:

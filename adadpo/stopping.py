@@ -19,11 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from adadpo.errors import StoppedError
+
 _asked = threading.Event()
-
-
-class StoppedError(Exception):
-    """Work was asked to stop and did, between two steps or batches; no failure of the run."""
 
 
 def request_stop(signal_number: int | None = None, frame: FrameType | None = None) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from analysis.inference.crossed import setting_differences
 from analysis.inference.intervals import hodges_lehmann, rank_biserial, sign_test
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.inference.three_way import NO_PROMPT_DATA, DifferenceDraws, difference_draws
+from analysis.inference.three_way import NO_PROMPT_DATA, DifferenceDraws
+from analysis.prompts.bootstrap import difference_draws
 from analysis.results.model import Alternative, Comparison, Declared, Metric, RunRow
 from analysis.results.table import Index, Pair, as_runs, check_planned, index_runs, pair_by_setting
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from adadpo.errors import CalibrationError
 from analysis.alpaca_eval.annotations import Records
-from analysis.alpaca_eval.calibration import Calibration, CalibrationError
+from analysis.alpaca_eval.calibration import Calibration
 from analysis.alpaca_eval.length_control import (
     LcData,
     LcMethod,
@@ -19,6 +20,7 @@ from analysis.alpaca_eval.length_control import (
 from analysis.comparison import compare_pairs
 from analysis.results.model import Declared, LcComparison, Metric, RunRow
 from analysis.results.table import index_runs, mean, pair_by_setting
+from analysis.results.values import State
 
 # A formula's calibration (None: it needs none), or why it cannot be used.
 Formulas = Mapping[LcMethod, Calibration | str | None]
@@ -79,7 +81,7 @@ def lc_sensitivity(
             arm: [
                 value
                 for row in rows
-                if row.arm == arm and row.state == "done" and (value := row.metrics.get(name)) is not None
+                if row.arm == arm and row.state == State.DONE and (value := row.metrics.get(name)) is not None
             ]
             for arm in (declared.baseline, declared.candidate)
         }

@@ -23,6 +23,7 @@ from analysis.results.model import (
     RunRow,
 )
 from analysis.results.table import as_runs, index_runs, make_cells
+from analysis.results.values import State
 from analysis.verdict import VerdictKind, make_verdict
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def analyse(
         around=around,
     )
     next_steps, reason = _next_steps(comparisons[0], rows, declared, prompts)
-    diverged = Counter(run.arm for run in rows if run.state == "diverged")
+    diverged = Counter(run.arm for run in rows if run.state == State.DIVERGED)
     verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
     index = index_runs(rows)
     return Analysis(
@@ -274,5 +275,5 @@ def _failures(rows: Sequence[RunRow], primary: str) -> list[Failure]:
             reason=why_missing(row, primary),
         )
         for row in rows
-        if row.state != "done" or row.metrics.get(primary) is None
+        if row.state != State.DONE or row.metrics.get(primary) is None
     ]

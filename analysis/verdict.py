@@ -10,6 +10,7 @@ from analysis.inference.equivalence import within_margin
 from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.three_way import NO_PROMPT_DATA, out_of_reach
 from analysis.results.model import Comparison, Declared, GeneralizationTest, Interval, Metric, SignedRank
+from analysis.results.words import _no_zero, format_amount, format_p
 
 VerdictKind: TypeAlias = Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
 
@@ -129,24 +130,6 @@ def make_verdict(
         + f"{caveats}.",
         "inconclusive",
     )
-
-
-def format_p(p_value: float, *, alpha: float = 0.05) -> str:
-    """A p-value in APA style: "= .031", "< .001", "= 1"; never 0, never rounded onto alpha."""
-    if p_value < 0.001:
-        return "< .001"
-    digits = 3
-    while round(p_value, digits) == alpha != p_value and digits < 9:
-        digits += 1
-    text = f"{p_value:.{digits}f}"
-    return "= 1" if float(text) == 1 else f"= {_no_zero(text)}"
-
-
-def format_amount(value: float, metric: Metric, *, signed: bool = False, unit: bool = True) -> str:
-    """A value of the metric with its digits and unit, e.g. "+2.1 points"; zero has no minus."""
-    number = round(value, metric.decimals) + 0.0  # -0.0 + 0.0 is 0.0
-    text = f"{number:{'+' if signed else ''}.{metric.decimals}f}".replace("-", "−")  # a minus, not a hyphen
-    return f"{text} {metric.unit}".rstrip() if unit else text
 
 
 def _interval(interval: Interval, metric: Metric) -> str:
@@ -284,7 +267,3 @@ def _sided(test: SignedRank) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _no_zero(text: str) -> str:
-    return text.removeprefix("0")

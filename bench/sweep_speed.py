@@ -23,7 +23,8 @@ from typing import Any
 
 from machine import machine
 
-from adadpo.models.load import cache_folder, prepare_model, resolve_model
+from adadpo.files import cache_folder
+from adadpo.models.load import prepare_model, resolve_model
 
 HERE = Path(__file__).parent
 QUICKSTART = HERE.parent / "sweeps" / "configs" / "quickstart.yaml"

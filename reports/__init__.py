@@ -3,7 +3,7 @@
 Everything here is a pure function of `analysis.results.model.Results`: no clock, no random ids, no network.
 """
 
-from reports.errors import ReportError
+from adadpo.errors import ReportError
 from reports.files import load_results, write_report
 from reports.page import render_html
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from adadpo.files import atomic_write
 from analysis.results.model import Audit, Results
-from reports.files import files_section, write_whole
+from reports.exports import files_section
 from reports.outline import Section, sections_of
 from reports.render.cells import finalize
 from reports.render.formats import ARM_STYLES
@@ -69,5 +70,5 @@ def write_audit_page(audit: Audit, path: str | Path) -> Path:
         ReportError: the file cannot be written.
     """
     path = Path(path)
-    write_whole(path, render_audit(audit))
+    atomic_write(path, render_audit(audit))
     return path

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Cluster, missing, running
 
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder
 
 # Before torch loads, and for every process that a test starts: on tiny models a second thread only costs, and the
 # threads of two processes wait for one another.

@@ -13,16 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adadpo.errors import DataError, RowError
+
 Message = dict[str, str]
 Text = str | list[Message]
-
-
-class DataError(ValueError):
-    """Preference data that cannot be used."""
-
-
-class RowError(DataError):
-    """One row that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from adadpo.data.pairs import BadRow, DataError, Message, Pair, Text
+from adadpo.data.pairs import BadRow, Message, Pair, Text
+from adadpo.errors import DataError
 
 
 @dataclass(frozen=True)

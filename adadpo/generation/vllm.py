@@ -23,9 +23,10 @@ import torch
 from adadpo.config import Decoding
 from adadpo.data.pairs import Text
 from adadpo.data.tokens import encode
+from adadpo.errors import ModelError
 from adadpo.generation.generate import end_tokens
 from adadpo.generation.responses import Progress, Response, cut_response, derived_seed, in_batches
-from adadpo.models.load import ModelError, prepare_model
+from adadpo.models.load import prepare_model
 from adadpo.models.policy import Base
 
 # The only values that vLLM takes for max_lora_rank.

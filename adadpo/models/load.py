@@ -16,7 +16,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 
-from adadpo.models.built_in import EMBEDDED, TINY, ModelError, build_embedded, build_tiny, sha256
+from adadpo.errors import ModelError
+from adadpo.files import cache_folder
+from adadpo.models.built_in import EMBEDDED, TINY, build_embedded, build_tiny, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -83,19 +84,6 @@ class ModelSource:
     revision: str | None
     identity: str
     location: Path | None = None
-
-
-def cache_folder() -> Path:
-    """Folder of caches: `ADADPO_CACHE`, else `adadpo` in the user's cache folder of this platform."""
-    if chosen := os.environ.get("ADADPO_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "adadpo"
 
 
 def resolve_model(name: str) -> ModelSource:

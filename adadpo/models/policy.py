@@ -11,7 +11,8 @@ import torch
 
 from adadpo.caches import Memory
 from adadpo.config import TrainSettings
-from adadpo.models.load import ModelError, ModelSource, load_model, load_tokenizer
+from adadpo.errors import ModelError
+from adadpo.models.load import ModelSource, load_model, load_tokenizer
 from adadpo.quiet import quiet
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}

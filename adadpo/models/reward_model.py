@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from adadpo.models.load import ModelError, ModelSource, _from, _plain_errors, prepare_model
+from adadpo.errors import ModelError
+from adadpo.models.load import ModelSource, _from, _plain_errors, prepare_model
 from adadpo.models.policy import DTYPES, device
 from adadpo.quiet import quiet
 

@@ -19,6 +19,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from adadpo.errors import PeerError
+from adadpo.files import atomic_write
+
 Strategy = Literal["ddp", "fsdp", "zero3"]
 T = TypeVar("T")
 
@@ -31,14 +34,6 @@ COMPUTE_TIMEOUT = timedelta(hours=2)
 MEET_TIMEOUT = timedelta(minutes=15)  # until all are there: some may load their libraries from a slow disk
 # One process alone judges, for days with a slow judge; that a peer is gone is noticed otherwise.
 WAIT_TIMEOUT = timedelta(days=30)
-
-
-class PeerError(RuntimeError):
-    """Another process of the run failed, so that this one cannot go on; the message is that one's."""
-
-
-class PeerGoneError(PeerError):
-    """Another process of the run is gone and has said nothing: killed, or its machine is down."""
 
 
 class Processes:
@@ -209,10 +204,7 @@ def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
 
 
 def _publish(meeting: Path, content: dict[str, Any]) -> None:
-    meeting.parent.mkdir(parents=True, exist_ok=True)
-    part = meeting.with_suffix(".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(meeting)
+    atomic_write(meeting, json.dumps(content))
 
 
 def _found(meeting: Path, host: str) -> Any:

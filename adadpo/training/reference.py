@@ -12,10 +12,10 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from adadpo.caches import Memory, cache_file, computed_once
 from adadpo.data.tokens import TokenPairs
+from adadpo.errors import StoppedError
 from adadpo.logprobs import PairLogps, packed_pair_logps
 from adadpo.method.losses import preference_loss
 from adadpo.method.registry import Method
-from adadpo.stopping import StoppedError
 from adadpo.training.processes import ALONE, Processes
 
 Progress = Callable[[int, int], None]  # done, total

@@ -20,9 +20,9 @@ from trl.trainer import dpo_trainer
 
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.data.tokens import TokenPairs
+from adadpo.errors import DivergedError, StoppedError
 from adadpo.models.policy import Base, fresh_policy, save_policy
 from adadpo.quiet import quiet
-from adadpo.stopping import StoppedError
 from adadpo.training.arguments import trainer_arguments
 from adadpo.training.checkpoints import Checkpoints, saving
 from adadpo.training.processes import ALONE, Processes
@@ -49,14 +49,6 @@ LOGGED = {
     "balance/clipped": "clipped_share",
     "balance/log_gradient_ratio": "log_gradient_ratio",
 }
-
-
-class DivergedError(RuntimeError):
-    """Training produced a loss or gradient that is not a finite number."""
-
-    def __init__(self, step: int, quantity: str, value: float) -> None:
-        self.step, self.quantity = step, quantity
-        super().__init__(f"diverged at step {step}: {quantity} is {value}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from adadpo.errors import AnnotationError
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 DRAW = 1.5
 KEYS = ("instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator", "preference")
 CONSTANT_KEYS = ("generator_1", "generator_2", "annotator")  # one file compares one pair under one judge
-
-
-class AnnotationError(ValueError):
-    """Annotations that cannot be used; the message names the record and the value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adadpo.errors import AssetError
 from analysis.results.model import Frozen
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ FILES: dict[str, str | None] = {
 # sha256 of json.dumps of the 805 instructions, in the order of every complete official annotation file: difficulties
 # go by that order, so a list of prompts in another one would give each prompt the difficulty of another.
 OFFICIAL_ORDER = "c5770d532bf3f697768ed9a57a05d8b58b2617321ca65070620f059676e7c99a"
-
-
-class AssetError(RuntimeError):
-    """A file that cannot be fetched or is not what it should be; the message says which and what to do."""
 
 
 class Asset(Frozen):

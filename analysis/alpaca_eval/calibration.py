@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from adadpo.errors import CalibrationError
 from analysis.alpaca_eval.logit import Array
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ Align = Literal["instruction", "row"]
 # alpaca_eval's regularize_to_baseline_lambda = 0.2, halved because there are two gamed baselines.
 GAMED_WEIGHT = 0.1
 COLUMNS = ("preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline")
-
-
-class CalibrationError(ValueError):
-    """A calibration that cannot be used, or annotations of prompts that it does not know."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from analysis.alpaca_eval.annotations import AnnotationError, Records
+from adadpo.errors import AnnotationError
+from analysis.alpaca_eval.annotations import Records
 from analysis.alpaca_eval.calibration import Calibration, frozen
 from analysis.alpaca_eval.length_control import LcData, lc_data
 from analysis.alpaca_eval.logit import Array, sigmoid

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.alpaca_eval.annotations import KEYS, AnnotationError, preferences_of
+from adadpo.errors import AnnotationError
+from analysis.alpaca_eval.annotations import KEYS, preferences_of
 from analysis.results.model import Frozen, Value
 
 # The largest |LC - WR| on AlpacaEval 2's leaderboard (tatsu-lab/alpaca_eval at 01f3cb2) is 19.0 points, once in each

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from analysis.alpaca_eval.annotations import AnnotationError, Records, preference_of, records
+from adadpo.errors import AnnotationError
+from analysis.alpaca_eval.annotations import Records, preference_of, records
 from analysis.alpaca_eval.calibration import GAMED_WEIGHT, Align, Calibration, difficulty_of
 from analysis.alpaca_eval.logit import MAX_LOG_ODDS, Array, fit_fractional_logit, fit_weighted_logits, sigmoid
 from analysis.results.model import Frozen

@@ -24,6 +24,7 @@ from analysis.prompts.bootstrap import (
 )
 from analysis.results.model import BestDifference, BestOfGrid, GridBest, Metric, RunRow, SearchBudgets
 from analysis.results.table import Index, index_runs, mean, value_of
+from analysis.results.values import State
 
 # The best setting of a grid: naively inflated, and corrected by scoring on prompts that did not select it.
 
@@ -284,7 +285,7 @@ def _worst(
     for arm, known in values.items():
         for setting in settings:
             runs = [index.get((arm, setting, seed)) for seed in seeds]
-            if setting not in known and all(run is not None and run.state == "diverged" for run in runs):
+            if setting not in known and all(run is not None and run.state == State.DIVERGED for run in runs):
                 given[arm].append(setting)
     return worst, given
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.inference.crossed import setting_differences
 from analysis.inference.intervals import hodges_lehmann, sign_test
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.results.model import Alternative, Failures, Metric, Rule, RuleResult, RunRow, RunState
+from analysis.results.model import Alternative, Failures, Metric, Rule, RuleResult, RunRow, State
 from analysis.results.model import MissingRuns as MissingRuns
 from analysis.results.table import Index, Pair, as_runs, index_runs, mean, value_of, why_missing
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # These have an outcome, whatever became of the evaluation; the others may still turn out either way.
-ENDED: frozenset[RunState] = frozenset({"done", "quarantined", "diverged"})
+ENDED: frozenset[State] = frozenset({State.DONE, State.QUARANTINED, State.DIVERGED})
 
 
 def analyse_missing_runs(
@@ -29,7 +29,7 @@ def analyse_missing_runs(
     settings: Sequence[str],
     seeds: Sequence[int],
     attainable: tuple[float, float] | None,
-    failures: Sequence[RunState] = ("diverged",),
+    failures: Sequence[State] = (State.DIVERGED,),
     alternative: Alternative = "two-sided",
     alpha: float = 0.05,
     decimals: int = 9,
@@ -95,7 +95,7 @@ def analyse_missing_runs(
     )
 
 
-def _fills(rule: Rule, run: RunRow | None, failures: Sequence[RunState]) -> bool:
+def _fills(rule: Rule, run: RunRow | None, failures: Sequence[State]) -> bool:
     """Whether a rule gives a value to a run without one."""
     if rule == "intention to treat":
         return run is not None and run.state in failures
@@ -140,7 +140,7 @@ def _count_failures(
     keys: Sequence[tuple[str, int]],
     baseline: str,
     candidate: str,
-    failures: Sequence[RunState],
+    failures: Sequence[State],
 ) -> Failures:
     ended = ENDED | set(failures)
     failed: list[tuple[bool, bool]] = []  # candidate's, baseline's

@@ -13,7 +13,7 @@ from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import Alternative, SignedRank, ZeroMethod, unit_of_test
 from analysis.results.model import PooledTest as PooledTest
 from analysis.results.model import SettingTest as SettingTest
-from analysis.verdict import format_p
+from analysis.results.words import format_p
 
 ZERO_METHODS: tuple[ZeroMethod, ...] = ("pratt", "wilcox", "zsplit")
 

@@ -17,7 +17,7 @@ from analysis.results.model import PromptPart as PromptPart
 from analysis.results.values import Alternative, Interval
 
 if TYPE_CHECKING:
-    from analysis.prompts.bootstrap import BootstrapMetric, PromptBootstrap
+    pass
 
 METHOD = "mean over settings and seeds, half-widths of settings, seeds and prompts combined by their squares"
 
@@ -311,53 +311,6 @@ def guard_rejects(
     tail = alpha / 2 if alternative == "two-sided" else alpha
     towards = {"two-sided": np.abs(means), "greater": means, "less": -means}[alternative]
     return np.asarray(towards > np.sqrt(squared_half_width(tail, squares, shape)))
-
-
-def difference_draws(
-    bootstrap: PromptBootstrap, metric: BootstrapMetric, runs: list[list[tuple[str, str] | None]]
-) -> DifferenceDraws | None:
-    """Differences under common draws from each run's replicates; None when no pair has them.
-
-    Args:
-        bootstrap: of all runs.
-        metric: one that it has.
-        runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
-    """
-    at = bootstrap.places
-    places = [
-        [
-            (at[pair[0]], at[pair[1]]) if pair and pair[0] in at and pair[1] in at else None
-            for pair in of_setting
-        ]
-        for of_setting in runs
-    ]
-    if not any(pair for of_setting in places for pair in of_setting):
-        return None
-    return DifferenceDraws(_PairDraws(bootstrap, metric, places), bootstrap.n)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PairDraws(Sequence[Array]):
-    """Differences of one setting at a time: those of all settings of a large sweep are gigabytes."""
-
-    bootstrap: PromptBootstrap
-    metric: BootstrapMetric
-    places: list[
-        list[tuple[int, int] | None]
-    ]  # [settings][seeds] candidate's and baseline's row; None: no pair
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, setting: Any) -> Any:
-        pairs = self.places[setting]
-        (size,) = {table.shape[1] for table in self.bootstrap.replicates.values()}
-        values = np.full((len(pairs), size), np.nan)
-        for s, pair in enumerate(pairs):
-            if pair is not None:
-                candidate, baseline = self.bootstrap.drawn(self.metric, pair)
-                values[s] = candidate - baseline
-        return values
 
 
 def _tail(distance: float, half_width: Any) -> float:

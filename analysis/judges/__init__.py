@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from adadpo.errors import JudgeError
+
 Progress = Callable[[int, int], None]
 """Called with judgements done and judgements in all, from the thread that judges."""
-
-
-class JudgeError(ValueError):
-    """Answers that cannot be judged, or a judge that cannot go on; the message says what and what would help."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError
 
 NEEDS_PACKAGE = "the alpaca_eval judge needs packages that are not installed: pip install 'adadpo[judge]'"
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from adadpo.files import atomic_write
 
 
 def canonical(value: Any) -> str:
@@ -46,7 +46,8 @@ class AnswerStore:
 
     def put(self, key: str, answer: dict[str, Any]) -> None:
         """Keep an answer for good."""
-        write_whole(self._file(key), {"answer": answer, "sha256": _sha256(answer)})
+        content = {"answer": answer, "sha256": _sha256(answer)}
+        atomic_write(self._file(key), json.dumps(content))
 
     @contextmanager
     def asking(self, key: str) -> Iterator[None]:
@@ -63,23 +64,6 @@ class AnswerStore:
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
-
-
-def write_whole(file: Path, value: Any) -> None:
-    """Write JSON so that the file is the old one or the new one, whatever happens in between."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, ensure_ascii=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)  # mkstemp gives 0o600; a shared store is read by colleagues
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _sha256(answer: Any) -> str:

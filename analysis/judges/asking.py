@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.judges import JudgeError
+from adadpo.errors import FailedRequestError, JudgeError, JudgingStoppedError, QuestionError, UnavailableError
 from analysis.judges.answers import AnswerStore, answer_key
 from analysis.judges.config import AlpacaEval, Prices
-from analysis.judges.endpoint import Endpoint, Failed, Stopped, Unavailable, Waits
-from analysis.judges.questions import QuestionError, parameters, question
+from analysis.judges.endpoint import Endpoint, Waits
+from analysis.judges.questions import parameters, question
 from analysis.judges.spending import Spending, price, prices_of
 
 SAME_FAILURES = (
@@ -105,9 +105,9 @@ class Asking:
                     answer = self._endpoint(kwargs).ask(
                         request, spending=spending, prices=prices, stop=stop, seed=key
                     )
-                except Failed as error:
+                except FailedRequestError as error:
                     return None, error
-                except Stopped:
+                except JudgingStoppedError:
                     return None, None
                 store.put(key, answer)
             return answer | {"cached": False}, None
@@ -139,7 +139,7 @@ class Asking:
     def _count(self, answer: dict[str, Any] | None, reason: Exception | None) -> None:
         if reason is not None:
             self.failures[str(reason)] += 1
-            self.unavailable += isinstance(reason, Unavailable)
+            self.unavailable += isinstance(reason, UnavailableError)
         elif answer is not None and answer.pop("cached"):
             self.cached += 1
         else:

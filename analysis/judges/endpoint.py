@@ -16,7 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.judges import JudgeError
+from adadpo.errors import (
+    FailedRequestError,
+    JudgeError,
+    JudgingStoppedError,
+    UnavailableError,
+    UnusableAnswerError,
+)
 from analysis.judges.annotators import NEEDS_PACKAGE
 from analysis.judges.config import DEFAULT_KEY, AlpacaEval, Prices
 from analysis.judges.spending import Spending, highest_price, price
@@ -36,26 +42,6 @@ class Waits:
         """Seconds to wait after attempt 0, 1, ..."""
         backoff = min(self.longest, self.first * 2.0**attempt)
         return max(backoff * rng.uniform(0.5, 1.0), min(retry_after or 0.0, self.longest))
-
-
-class Unusable(Exception):
-    """An answer without what was asked for; `usage` is what it cost."""
-
-    def __init__(self, reason: str, usage: dict[str, int] | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.usage = reason, usage
-
-
-class Failed(Exception):
-    """No answer, and trying again could not bring one; other questions may do better."""
-
-
-class Unavailable(Failed):
-    """No answer after every attempt; later there may be one."""
-
-
-class Stopped(Exception):
-    """Another question ended the judging."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +108,14 @@ class Endpoint:
             `choice` (as alpaca_eval keeps it, with `text` and `total_tokens`), `usage`, `seconds`, `served_by`.
 
         Raises:
-            Failed: this question has no answer; `Unavailable`: it has none now.
-            Stopped: `stop` was set.
+            FailedRequestError: this question has no answer; `UnavailableError`: it has none now.
+            JudgingStoppedError: `stop` was set.
             JudgeError: no question can have one (key refused, no such model, quota), or the cost cap is reached.
         """
         rng = random.Random(seed)
         for attempt in range(self._attempts):
             if stop.is_set():
-                raise Stopped
+                raise JudgingStoppedError
             highest = highest_price(request, prices) if prices is not None else 0.0
             entry = spending.reserve(highest) if spending is not None and highest else None
             charged: float | None = None  # unknown, should anything unforeseen happen
@@ -139,7 +125,7 @@ class Endpoint:
                 answer = self._once(request)
                 charged = _charged(answer["usage"], prices)
                 return answer
-            except Unusable as error:
+            except UnusableAnswerError as error:
                 fault = _Fault(error.reason, True, error.usage is None)
                 charged = _charged(error.usage, prices)
             except Exception as error:
@@ -153,10 +139,10 @@ class Endpoint:
             if fault.hits_all:
                 raise JudgeError(f"the judge's endpoint refuses: {fault.reason}")
             if not fault.retry:
-                raise Failed(fault.reason)
+                raise FailedRequestError(fault.reason)
             if attempt + 1 < self._attempts:
                 stop.wait(self._waits.seconds(attempt, fault.retry_after, rng))
-        raise Unavailable(fault.reason)
+        raise UnavailableError(fault.reason)
 
     def _once(self, request: Mapping[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
@@ -166,7 +152,7 @@ class Endpoint:
             usage = _usage(completion)
             choice = completion.choices[0].model_dump(mode="json", warnings=False)
         except (AttributeError, TypeError, ValueError, IndexError):
-            raise Unusable("an answer that is not a completion", _usage(completion)) from None
+            raise UnusableAnswerError("an answer that is not a completion", _usage(completion)) from None
         answer = {
             "choice": _usable(choice, bool(request.get("logprobs")) and "messages" in request, usage),
             "usage": usage,
@@ -225,7 +211,7 @@ def _usable(choice: dict[str, Any], wants_logprobs: bool, usage: dict[str, int] 
     """A choice as alpaca_eval's decoder returns it.
 
     Raises:
-        Unusable: it is empty, or has no log-probabilities although they were asked for.
+        UnusableAnswerError: it is empty, or has no log-probabilities although they were asked for.
     """
     message = choice.get("message") or {}
     text = choice.get("text") or message.get("content") or ""
@@ -236,9 +222,9 @@ def _usable(choice: dict[str, Any], wants_logprobs: bool, usage: dict[str, int] 
     if wants_logprobs:
         content = (choice.get("logprobs") or {}).get("content")
         if not content or not all(token.get("top_logprobs") for token in content):
-            raise Unusable("an answer without log-probabilities", usage)
+            raise UnusableAnswerError("an answer without log-probabilities", usage)
     elif not text.strip():
-        raise Unusable("an empty answer", usage)
+        raise UnusableAnswerError("an empty answer", usage)
     tokens = sum(usage.values()) if usage else 0
     return choice | {"text": text or " ", "total_tokens": float(tokens)}  # " ": as alpaca_eval's decoder
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
-from analysis.judges import Judge, JudgeError, Judgement, Progress, no_progress, summary_of
+from adadpo.errors import JudgeError
+from analysis.judges import Judge, Judgement, Progress, no_progress, summary_of
 from analysis.judges.config import AlpacaEval, Import, RewardModel, Rubric
 from analysis.judges.endpoint import Waits
 from analysis.judges.rewards import Scorer

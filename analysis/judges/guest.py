@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError
 from analysis.judges.annotators import NEEDS_PACKAGE
 
 

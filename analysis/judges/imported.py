@@ -10,17 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.alpaca_eval.annotations import AnnotationError, read_annotations
-from analysis.judges import (
-    Judge,
-    JudgeError,
-    Judgement,
-    Progress,
-    annotation,
-    check_answers,
-    no_progress,
-    summary_of,
-)
+from adadpo.errors import AnnotationError, JudgeError
+from analysis.alpaca_eval.annotations import read_annotations
+from analysis.judges import Judge, Judgement, Progress, annotation, check_answers, no_progress, summary_of
 from analysis.judges.config import Import
 
 

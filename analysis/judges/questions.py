@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError, QuestionError
 from analysis.judges.annotators import OPERATIONAL
 
 Messages = list[dict[str, str]]
@@ -18,10 +18,6 @@ _DEFAULTS = {"max_tokens": 2048, "temperature": 0.7, "top_p": 1.0}  # decoders/o
 _ROLES = ("system", "user", "assistant")
 _RENAMED = {"max_new_tokens": "max_tokens", "max_tokens_to_sample": "max_tokens"}
 _TOKEN_BIAS = (("tokens_to_avoid", -100), ("tokens_to_favor", 7))  # ibid.
-
-
-class QuestionError(ValueError):
-    """A pair that cannot be asked about; the others can."""
 
 
 def parameters(kwargs: Mapping[str, Any], override: str | None) -> dict[str, Any]:

@@ -14,16 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from analysis.judges import (
-    Judge,
-    JudgeError,
-    Judgement,
-    Progress,
-    annotation,
-    check_answers,
-    no_progress,
-    summary_of,
-)
+from adadpo.errors import JudgeError
+from analysis.judges import Judge, Judgement, Progress, annotation, check_answers, no_progress, summary_of
 
 Message = Mapping[str, str]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.judges import JudgeError, annotation, check_answers
+from adadpo.errors import JudgeError
+from analysis.judges import annotation, check_answers
 from analysis.judges.verifier import score
 
 __all__ = ["ANNOTATOR", "JudgeError", "rubric"]

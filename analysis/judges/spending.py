@@ -18,8 +18,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from analysis.judges import JudgeError
-from analysis.judges.answers import canonical, write_whole
+from adadpo.errors import JudgeError
+from adadpo.files import atomic_write
+from analysis.judges.answers import canonical
 from analysis.judges.config import Prices
 
 # Dollars per million tokens, OpenAI's list for the models that alpaca_eval's configurations name. Anything else is
@@ -113,7 +114,7 @@ class Spending:
                     ledger = self._read()
                     ledger["open"].pop(entry, None)
                     ledger["charged"] += charged
-                    write_whole(self.file, ledger)
+                    atomic_write(self.file, json.dumps(ledger))
             self._changed.notify_all()
 
     def _try(self, highest: float) -> str | None:
@@ -125,7 +126,7 @@ class Spending:
                 return None
             entry = uuid.uuid4().hex
             ledger["open"][entry] = highest
-            write_whole(self.file, ledger)
+            atomic_write(self.file, json.dumps(ledger))
             return entry
 
     def _read(self) -> dict[str, Any]:

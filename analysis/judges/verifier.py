@@ -26,12 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from adadpo.errors import ConstraintError
+
 Constraint: TypeAlias = Mapping[str, Any]
 """`{"kind": ...}` or `{"kind": ..., "value": ...}`, as `KINDS` says."""
-
-
-class ConstraintError(ValueError):
-    """A constraint that is not one; the message names the value and the choices."""
 
 
 @dataclass(frozen=True)

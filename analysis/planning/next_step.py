@@ -19,6 +19,7 @@ from analysis.results.model import (
     Step,
     VarianceComponents,
 )
+from analysis.results.values import State
 
 
 class Design(Frozen):
@@ -211,5 +212,7 @@ def advise(
 
 
 def _mean_hours(runs: Sequence[RunRow], arm: str) -> float | None:
-    times = [run.wall_seconds for run in runs if run.arm == arm and run.state == "done" and run.wall_seconds]
+    times = [
+        run.wall_seconds for run in runs if run.arm == arm and run.state == State.DONE and run.wall_seconds
+    ]
     return fmean(time / 3600 for time in times) if times else None

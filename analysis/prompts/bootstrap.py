@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from analysis.alpaca_eval.length_control import (
     lc_data,
 )
 from analysis.alpaca_eval.logit import MAX_LOG_ODDS, Array, fit_weighted_logits, sigmoid
+from analysis.inference.three_way import DifferenceDraws
 from analysis.results.model import Frozen
+from analysis.results.model import GeneralizationTest as GeneralizationTest
+from analysis.results.model import PromptPart as PromptPart
 
 WinRate = Literal["win_rate", "length_controlled_win_rate"]
 BootstrapMetric = Literal[WinRate, "lc_minus_wr"]
@@ -327,3 +330,50 @@ def _summary(
         "undefined": undefined,
         "reason": reason,
     }
+
+
+def difference_draws(
+    bootstrap: PromptBootstrap, metric: BootstrapMetric, runs: list[list[tuple[str, str] | None]]
+) -> DifferenceDraws | None:
+    """Differences under common draws from each run's replicates; None when no pair has them.
+
+    Args:
+        bootstrap: of all runs.
+        metric: one that it has.
+        runs: [settings][seeds] candidate's and baseline's run; None: no complete pair.
+    """
+    at = bootstrap.places
+    places = [
+        [
+            (at[pair[0]], at[pair[1]]) if pair and pair[0] in at and pair[1] in at else None
+            for pair in of_setting
+        ]
+        for of_setting in runs
+    ]
+    if not any(pair for of_setting in places for pair in of_setting):
+        return None
+    return DifferenceDraws(_PairDraws(bootstrap, metric, places), bootstrap.n)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PairDraws(Sequence[Array]):
+    """Differences of one setting at a time: those of all settings of a large sweep are gigabytes."""
+
+    bootstrap: PromptBootstrap
+    metric: BootstrapMetric
+    places: list[
+        list[tuple[int, int] | None]
+    ]  # [settings][seeds] candidate's and baseline's row; None: no pair
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, setting: Any) -> Any:
+        pairs = self.places[setting]
+        (size,) = {table.shape[1] for table in self.bootstrap.replicates.values()}
+        values = np.full((len(pairs), size), np.nan)
+        for s, pair in enumerate(pairs):
+            if pair is not None:
+                candidate, baseline = self.bootstrap.drawn(self.metric, pair)
+                values[s] = candidate - baseline
+        return values

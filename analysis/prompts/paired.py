@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.alpaca_eval.annotations import DRAW, Annotation, AnnotationError
+from adadpo.errors import UnlikeError, UnlikePromptsError
+from analysis.alpaca_eval.annotations import DRAW, Annotation
 from analysis.alpaca_eval.integrity_gate import Integrity, baseline_differences
 from analysis.inference.intervals import sign_test
 from analysis.results.model import Frozen
@@ -16,14 +17,6 @@ from analysis.results.model import Frozen
 SAME = 0.01
 
 Outcome = Literal["win", "draw", "loss"]
-
-
-class UnlikeError(AnnotationError):
-    """Annotations that must not be compared; the message names what differs."""
-
-
-class UnlikePromptsError(UnlikeError):
-    """Annotations of different prompt sets: the common prompts could be compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pydantic import Field
 from analysis.results.values import Alternative as Alternative
 from analysis.results.values import Frozen as Frozen
 from analysis.results.values import Interval as Interval
-from analysis.results.values import RunState as RunState
 from analysis.results.values import SignedRank as SignedRank
+from analysis.results.values import State as State
 from analysis.results.values import Value as Value
 from analysis.results.values import ZeroMethod as ZeroMethod
 
@@ -179,7 +179,7 @@ class RuleResult(Frozen):
 class Failures(Frozen):
     """Failures per arm over pairs of which both runs ended; paired, so that McNemar's test applies."""
 
-    states: list[RunState]  # what counts as a failure
+    states: list[State]  # what counts as a failure
     pairs: int  # of which both runs ended
     candidate: int
     baseline: int
@@ -385,7 +385,7 @@ class Failure(Frozen):
     arm: str
     setting: str
     seed: int
-    state: RunState
+    state: State
     reason: str
 
 
@@ -408,7 +408,7 @@ class RunRow(Frozen):
     setting: str
     hyperparameters: dict[str, Value]  # the axes of the grid at this setting
     seed: int
-    state: RunState
+    state: State
     metrics: dict[str, float | None]
     wall_seconds: float | None = None
     flags: list[str] = Field(default=[])  # what a check of the evaluation found, worst first
@@ -446,7 +446,7 @@ class Judgement(Frozen):
     judge: str
     lc_method: str
     declared: bool  # the sweep file's own; any other was made afterwards
-    counts: dict[RunState, int]
+    counts: dict[State, int]
     means: dict[str, dict[str, float | None]]  # arm -> metric -> mean over runs that count
     comparison: Comparison | None  # on the declared primary metric; exploratory unless `declared`
     judging: dict[str, Value]  # requests, cost in dollars, position bias, noise: what the judge reports
@@ -572,7 +572,7 @@ class Results(Frozen):
     settings: list[str]
     seeds: list[int]
     metrics: list[Metric]
-    counts: dict[RunState, int]
+    counts: dict[State, int]
     failures: list[Failure]
     runs: list[RunRow]
     cells: list[Cell]

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from analysis.results.model import Cell, Metric, RunRow, SeedValue
+from analysis.results.values import State
 
 if TYPE_CHECKING:
     import pandas as pd
 
+from adadpo.errors import TableError
 from analysis.results.model import Frozen, Interval
 
 # Mean and standard deviation of a few values, without numpy: `status` shows them of thousands of cells.
@@ -32,21 +34,18 @@ def sd(values: Sequence[float]) -> float | None:
 
 KEYS = ("arm", "setting", "seed")
 STATE_IN_WORDS = {
-    "quarantined": "is quarantined",
-    "diverged": "diverged",
-    "failed": "failed",
-    "pruned": "was pruned by the search",
-    "cancelled": "was cancelled",
-    "running": "is still running",
-    "waiting": "has not run",
+    State.QUARANTINED: "is quarantined",
+    State.DIVERGED: "diverged",
+    State.FAILED: "failed",
+    State.PRUNED: "was pruned by the search",
+    State.CANCELLED: "was cancelled",
+    State.RUNNING: "is still running",
+    State.UNKNOWN: "has a silent worker",
+    State.WAITING: "has not run",
 }
 
 Key: TypeAlias = tuple[str, str, int]
 Index: TypeAlias = dict[Key, RunRow]
-
-
-class TableError(ValueError):
-    """A table of runs that cannot be joined: duplicate, unknown or missing keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def check_planned(index: Index, arms: Sequence[str], settings: Sequence[str], se
 
 def value_of(run: RunRow | None, metric: str) -> float | None:
     """The metric of a run that is done; None for any other run, and for NaN and infinities."""
-    if run is None or run.state != "done":
+    if run is None or run.state != State.DONE:
         return None
     value = run.metrics.get(metric)
     return value if value is not None and math.isfinite(value) else None

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Alternative = Literal["two-sided", "greater", "less"]
 ZeroMethod = Literal["pratt", "wilcox", "zsplit"]
-# quarantined: evaluated, but the evaluation failed a check of its integrity and counts nowhere
-# pruned: a search gave its setting up after fewer seeds, and did not run it
-RunState = Literal["done", "quarantined", "diverged", "failed", "pruned", "cancelled", "running", "waiting"]
+
+
+class State(StrEnum):
+    """Where a run stands; the order is the order in which tables show states."""
+
+    DONE = "done"
+    """Trained and evaluated: its scores count."""
+    QUARANTINED = "quarantined"
+    """Evaluated, but the evaluation failed its integrity check: shown and excluded."""
+    DIVERGED = "diverged"
+    """Training reached a loss or gradient that is not a finite number: an outcome, with no score."""
+    FAILED = "failed"
+    """An error ended it, and its automatic retries are used up."""
+    PRUNED = "pruned"
+    """A search gave its setting up after fewer seeds and did not run it."""
+    CANCELLED = "cancelled"
+    """A user cancelled it; `adadpo retry` brings it back."""
+    RUNNING = "running"
+    """A worker holds its lease."""
+    UNKNOWN = "unknown"
+    """Its worker is silent and may still run: on another host, or out of sight."""
+    WAITING = "waiting"
+    """No worker has it."""
+
+
 Value = float | int | str | bool | None
 
 

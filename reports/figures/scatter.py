@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from analysis.results.model import Metric, Results, RunRow
+from analysis.results.values import State
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label
 from reports.render.cells import Missing
@@ -123,7 +124,7 @@ def _dots(runs: Iterable[RunRow], x: str, y: str) -> Iterable[_Dot]:
     for run in runs:
         across, up = run.metrics.get(x), run.metrics.get(y)
         if (
-            run.state == "done"
+            run.state == State.DONE
             and across is not None
             and up is not None
             and drawable(across)

@@ -11,30 +11,20 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from analysis.results.model import RunState
+from analysis.results.model import State
 from reports.render.text import clean, plural, shorten
 
-TagKind = Literal[
-    "done",
-    "quarantined",
-    "diverged",
-    "failed",
-    "pruned",
-    "cancelled",
-    "running",
-    "waiting",
-    "confirmatory",
-    "exploratory",
-]
+TagKind = State | Literal["confirmatory", "exploratory"]
 _TAG_SIGNS: dict[TagKind, str] = {
-    "done": "✓",
-    "quarantined": "⊘",
-    "diverged": "≁",
-    "failed": "✕",
-    "pruned": "✂",
-    "cancelled": "↩",
-    "running": "▸",
-    "waiting": "○",
+    State.DONE: "✓",
+    State.QUARANTINED: "⊘",
+    State.DIVERGED: "≁",
+    State.FAILED: "✕",
+    State.PRUNED: "✂",
+    State.CANCELLED: "↩",
+    State.RUNNING: "▸",
+    State.UNKNOWN: "?",
+    State.WAITING: "○",
     "confirmatory": "✓",
     "exploratory": "◇",
 }
@@ -101,7 +91,7 @@ class Link:
 Shown = str | Missing | Tag | ArmName | NoWrap | Link | tuple["Shown", ...]
 
 
-def state_tag(state: RunState) -> Tag:
+def state_tag(state: State) -> Tag:
     """The state of a run as a tag."""
     return Tag(state, state)
 

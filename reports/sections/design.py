@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from analysis.results.model import Results, RunState
+from analysis.results.model import Results, State
 from reports.render.cells import Column, Fact, Missing, NoWrap, Shown, Table, beginning, state_tag
 from reports.render.formats import arm_name, arms_in_order, setting_value
 from reports.render.text import plural, shorten
 
-_STATES: tuple[RunState, ...] = get_args(RunState)  # in the order in which they are shown
+_STATES: tuple[State, ...] = tuple(State)  # in the order in which they are shown
 # The choices the paper's text leaves open; see the method page of the project.
 _OUR_CHOICES = ("clip", "normalization", "placement")
 FAILURE_REASON = 400
@@ -35,7 +34,7 @@ def design_of(results: Results) -> Design:
     arms, planned = arms_in_order(results), len(results.arms) * len(results.settings) * len(results.seeds)
     parts = [plural(len(results.arms), "arm"), plural(len(results.settings), "setting")]
     parts.append(plural(len(results.seeds), "seed"))
-    done, known = results.counts.get("done", 0), sum(results.counts.values())
+    done, known = results.counts.get(State.DONE, 0), sum(results.counts.values())
     gap = f"{plural(known, 'run')} of {planned:,} are accounted for." if known != planned else ""
     return Design(
         sentence=f"{' × '.join(parts)} = {plural(planned, 'run')}, of which {done:,} done.",

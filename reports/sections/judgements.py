@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from analysis.prompts.paired import PromptPair
 from analysis.results.model import FlippedPrompt, Judgement, Results, Sample
+from analysis.results.values import State
 from reports.render.cells import ArmName, Column, Missing, NoWrap, Shown, Table, Tag, beginning, state_tag
 from reports.render.formats import (
     arm_name,
@@ -22,7 +23,7 @@ from reports.render.formats import (
     titled,
 )
 from reports.render.text import Excerpt, excerpt, plural, shorten
-from reports.two_files.flips import Flip, flip_of
+from reports.sections.flips import Flip, flip_of
 
 MOST = 150  # rows of a table on the page
 _RATES = ("length_controlled_win_rate", "win_rate")
@@ -104,8 +105,8 @@ def _role(each: Judgement) -> Tag:
 
 
 def _counting(each: Judgement) -> str:
-    others = [f"{count} {state}" for state, count in each.counts.items() if state != "done"]
-    said = f"{each.counts.get('done', 0)} of {sum(each.counts.values())}"
+    others = [f"{count} {state}" for state, count in each.counts.items() if state != State.DONE]
+    said = f"{each.counts.get(State.DONE, 0)} of {sum(each.counts.values())}"
     return f"{said} ({', '.join(others)})" if others else said
 
 
@@ -170,7 +171,7 @@ def _notes(results: Results) -> Table:
             "; ".join(run.flags),
         ]
         for run in results.runs
-        if run.flags and run.state == "done"
+        if run.flags and run.state == State.DONE
     ]
     columns = [Column("Run"), Column("Arm"), Column("Setting"), Column("Seed", numeric=True), Column("Note")]
     return Table(f"{plural(len(rows), 'run')} that count, with a note of the integrity check", columns, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from analysis.results.model import Alternative, Comparison, Results, RunState, ZeroMethod
+from analysis.results.model import Alternative, Comparison, Results, State, ZeroMethod
 from reports.render.formats import (
     arms_in_order,
     decimal,
@@ -46,14 +46,15 @@ _ALTERNATIVES: dict[Alternative, str] = {
     "greater": "one-sided (candidate above baseline)",
     "less": "one-sided (candidate below baseline)",
 }
-_STATES: dict[RunState, str] = {
-    "quarantined": "quarantined by the integrity check of its evaluation",
-    "diverged": "diverged",
-    "failed": "failed",
-    "pruned": "pruned by the search",
-    "cancelled": "cancelled by hand",
-    "running": "still running",
-    "waiting": "not started",
+_STATES: dict[State, str] = {
+    State.QUARANTINED: "quarantined by the integrity check of its evaluation",
+    State.DIVERGED: "diverged",
+    State.FAILED: "failed",
+    State.PRUNED: "pruned by the search",
+    State.CANCELLED: "cancelled by hand",
+    State.RUNNING: "still running",
+    State.UNKNOWN: "with a silent worker",
+    State.WAITING: "not started",
 }
 _LC_METHODS = {
     "length_controlled_v1": "AlpacaEval 2's logistic regression with its calibration file and instruction difficulties",
@@ -119,7 +120,7 @@ def _training(results: Results) -> list[str]:
 
 
 def _completeness(results: Results, planned: int) -> str:
-    done = results.counts.get("done", 0)
+    done = results.counts.get(State.DONE, 0)
     if done == planned:
         return "All of them count."
     why = [

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adadpo.files import atomic_write
 from analysis.prompts.paired import SAME, Difference, FileComparison, Outcome, PromptPair, Score, flipped
-from reports.files import write_whole
+from analysis.results.values import State
 from reports.page import environment
 from reports.render.cells import ArmName, Column, Fact, Missing, Shown, Table, Tag
 from reports.render.formats import decimal, exact_p, level, number, p_value
 from reports.render.text import plural, shorten
+from reports.sections.flips import flips_of
 from reports.two_files.figure import differences_figure
-from reports.two_files.flips import flips_of
 
 # What a comparison of two annotation files shows, in one sentence and one word.
 
@@ -125,7 +126,7 @@ def write_comparison(compared: FileComparison, pairs: Sequence[PromptPair], path
         ReportError: the file cannot be written.
     """
     path = Path(path)
-    write_whole(path, render_comparison(compared, pairs))
+    atomic_write(path, render_comparison(compared, pairs))
     return path
 
 
@@ -227,7 +228,7 @@ def _flags(compared: FileComparison, names: tuple[ArmName, ArmName]) -> Table:
     rows: list[list[Shown]] = [
         [
             name,
-            Tag("failed", "quarantine") if flag.severity == "quarantine" else Tag("waiting", "note"),
+            Tag(State.FAILED, "quarantine") if flag.severity == "quarantine" else Tag(State.WAITING, "note"),
             flag.message,
         ]
         for name, score in zip(names, (compared.a, compared.b), strict=True)

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adadpo.errors import FailureError, UnlikeError, UnlikePromptsError, UserError, suggest
+from adadpo.files import atomic_write
 from analysis import LengthControlled, bootstrap_difference, bootstrap_estimate
 from analysis.prompts.bootstrap import PromptBootstrap
-from analysis.prompts.paired import (
-    Difference,
-    FileComparison,
-    PairedPrompts,
-    UnlikeError,
-    UnlikePromptsError,
-    count_prompts,
-    pair_prompts,
-)
+from analysis.prompts.paired import Difference, FileComparison, PairedPrompts, count_prompts, pair_prompts
 from analysis.results.model import Alternative, Declared, Results
 from sweeps.annotation_tools.run_tables import Columns, RunTable, read_runs
 from sweeps.annotation_tools.scoring import (
@@ -32,9 +26,7 @@ from sweeps.annotation_tools.scoring import (
     open_file,
 )
 from sweeps.config.metrics import METRICS
-from sweeps.errors import FailureError, UserError, suggest
 from sweeps.store.host import versions
-from sweeps.store.layout import write_whole
 
 
 def compare_files(
@@ -192,11 +184,12 @@ def write_table_report(results: Results, folder: Path) -> Path:
     Raises:
         FailureError: a file cannot be written.
     """
-    from reports import ReportError, write_report
+    from adadpo.errors import ReportError
+    from reports import write_report
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder}: is a file; a table's report is a folder")
-    write_whole(
+    atomic_write(
         folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
     )
     try:

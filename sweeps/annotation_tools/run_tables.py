@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
-from analysis.results.model import Metric, RunRow, RunState, Value
+from adadpo.errors import UserError, suggest
+from analysis.results.model import Metric, RunRow, State, Value
 from sweeps.config.metrics import METRICS
-from sweeps.errors import UserError, suggest
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 NOT_NUMBERS = {"", "na", "n/a", "nan", "null", "none", "-"}  # how tables say that there is no value
@@ -207,8 +207,8 @@ def _run(
             raise UserError(f"{at(seed)}: {seed} must be a whole number, got {row.cells[seed]!r}")
         number = value
     state = row.cells.get("state", "done") if "state" not in setting else "done"
-    if state not in get_args(RunState):
-        raise UserError(f"{at('state')}: state {state!r}{suggest(state, get_args(RunState))}")
+    if state not in tuple(State):
+        raise UserError(f"{at('state')}: state {state!r}{suggest(state, tuple(State))}")
     values = {name: _value(row.cells[name]) for name in setting}
     label = (
         row.cells["setting"]
@@ -223,7 +223,7 @@ def _run(
         if list(setting) == ["setting"]
         else values,
         seed=number,
-        state=cast("RunState", state),
+        state=cast("State", state),
         metrics={name: _measure(row.cells[name], name, at(name)) for name in columns.metrics},
         wall_seconds=_seconds(row.cells.get("wall_seconds", "")),
     )

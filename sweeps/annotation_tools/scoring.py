@@ -13,12 +13,10 @@ from typing import Any, get_args
 
 import numpy as np
 
+from adadpo.errors import AnnotationError, AssetError, CalibrationError, UserError, suggest
 from analysis import (
     Annotation,
-    AnnotationError,
-    AssetError,
     Calibration,
-    CalibrationError,
     LengthControlled,
     joint_difficulty,
     length_controlled_win_rate,
@@ -37,7 +35,6 @@ from analysis.prompts.bootstrap import (
     prompt_bootstrap,
 )
 from analysis.prompts.paired import Score
-from sweeps.errors import UserError, suggest
 
 # Annotation files as a user names them: found, read whole, still unchecked.
 
@@ -220,7 +217,7 @@ def make_way(opened: Sequence[Opened], options: Options) -> Way:
                 prompts = _official_order(opened)
             calibration = read_calibration(options.calibration, instructions=prompts)
         elif method == "length_controlled_v1":
-            from adadpo.models.load import cache_folder
+            from adadpo.files import cache_folder
 
             calibration = official_calibration(cache_folder())
             prompts = prompts or list(calibration.instructions or ())

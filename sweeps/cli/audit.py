@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 from rich.console import Console
 
-from sweeps.errors import FailureError, UserError, suggest
+from adadpo.errors import FailureError, UserError, suggest
 from sweeps.store.layout import Store, open_store
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _of_model(
 
 
 def _page(write: Callable[[], Path]) -> Path:
-    from reports import ReportError
+    from adadpo.errors import ReportError
 
     try:
         return write()

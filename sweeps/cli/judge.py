@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from adadpo.errors import FailureError, UserError
 from sweeps.cli.runs import RunsArgument
-from sweeps.errors import FailureError, UserError
 from sweeps.store.layout import open_store
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def assets(
     as_json: Annotated[bool, typer.Option("--json", help="Plain data on standard output.")] = False,
 ) -> None:
     """Fetch AlpacaEval's prompts, baseline and calibration from the hub into the cache, each checked by sha256."""
-    from adadpo.models.load import cache_folder
-    from analysis.alpaca_eval.assets import AssetError, fetch_assets, list_assets
+    from adadpo.errors import AssetError
+    from adadpo.files import cache_folder
+    from analysis.alpaca_eval.assets import fetch_assets, list_assets
 
     try:
         found = (fetch_assets if fetch else list_assets)(cache_folder(), names or None)

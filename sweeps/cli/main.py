@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from adadpo.errors import FailureError, SweepError, UserError
+from analysis.results.values import State
 from sweeps.cli import audit as cli_audit
 from sweeps.cli import judge as cli_judge
 from sweeps.cli import runs as cli_runs
@@ -20,7 +22,6 @@ from sweeps.cli import score as cli_scores
 from sweeps.cli import store as cli_export
 from sweeps.cli import store as cli_store
 from sweeps.cli.runs import JsonOption, StoreOption, SweepArgument, UntestableOption
-from sweeps.errors import FailureError, SweepError, UserError
 from sweeps.execution.gpu_packing import wait_briefly
 from sweeps.store.layout import open_store
 from sweeps.store.signals import interrupt
@@ -42,11 +43,11 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml"),
 ) -> None:
     """Write a commented sweep file to start from."""
-    from sweeps.store.layout import write_whole
+    from adadpo.files import atomic_write
 
     if path.exists():
         raise UserError(f"{path} exists already; give another name")
-    write_whole(
+    atomic_write(
         path,
         Path(__file__).parents[1].joinpath("configs").joinpath("template.yaml").read_text(encoding="utf-8"),
     )
@@ -124,7 +125,7 @@ def launch(
         say(show_dry_run(opened))
         return
     # Where nothing is left to run, the report costs nothing and says the same.
-    is_done = not opened.select("waiting") and not opened.is_asking
+    is_done = not opened.select(State.WAITING) and not opened.is_asking
     require_testable(opened, allow=allow_untestable or is_done)
     launch_sweep(opened, out, follow=follow)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps.errors import UserError
+from adadpo.errors import UserError
+from analysis.results.values import State
 from sweeps.store.layout import open_store
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def logs(
             return  # looking ends, the run goes on
         _say(f"== {opened.state(one)}")
         return
-    chosen = opened.find(run) if run else opened.select("failed", "diverged")
+    chosen = opened.find(run) if run else opened.select(State.FAILED, State.DIVERGED)
     if not chosen:
         _say("no run has failed; name one to see its log")
     for one in chosen:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeps.maintenance.gc_scan import Kind
 from pathlib import Path
 
-from sweeps.errors import FailureError, UserError
+from adadpo.errors import FailureError, UserError
 
 SHOWN_RUNS = 20
 
@@ -196,8 +196,9 @@ def export(
     ] = None,
 ) -> None:
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
-    from reports import ReportError, load_results, write_report
-    from reports.files import write_whole
+    from adadpo.errors import ReportError
+    from adadpo.files import atomic_write
+    from reports import load_results, write_report
     from sweeps.state.sweep import open_sweep
 
     source = Path(sweep).expanduser()
@@ -215,7 +216,7 @@ def export(
         raise UserError(str(error)) from error
     try:
         if source.resolve() != (folder / "results.json").resolve():
-            write_whole(folder / "results.json", source.read_bytes())
+            atomic_write(folder / "results.json", source.read_bytes())
         files = write_report(results, folder)
     except ReportError as error:
         raise FailureError(str(error)) from error

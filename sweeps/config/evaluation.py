@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from adadpo.data.pairs import Text
+from adadpo.errors import FailureError, UserError
 from adadpo.models.load import resolve_model
 from analysis.judges.config import AlpacaEval, Import, RewardModel, Rubric
 from sweeps.config.schema import Judging
 from sweeps.config.yaml_source import in_folder
-from sweeps.errors import FailureError, UserError
 from sweeps.store.ids import canonical_json, digest, file_digest
 from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from adadpo.config import RunConfig, TrainSettings
-from adadpo.data.pairs import DataError, Pairs, load_pairs
+from adadpo.data.pairs import Pairs, load_pairs
+from adadpo.errors import DataError, FailureError, JudgeError, ModelError, UserError
 from adadpo.method.registry import make_method
-from adadpo.models.load import ModelError, ModelSource, resolve_model
-from analysis.judges import JudgeError
+from adadpo.models.load import ModelSource, resolve_model
 from sweeps.config.evaluation import (
     baseline_outputs,
     judged_by,
@@ -24,7 +24,6 @@ from sweeps.config.grid import METHOD_AXES, axes_of, cells_of, preset_of
 from sweeps.config.schema import SweepSpec
 from sweeps.config.yaml_source import Problem, YamlFile, in_folder
 from sweeps.data import builtin_instructions_path
-from sweeps.errors import FailureError, UserError
 from sweeps.store.ids import digest, file_digest, run_ids
 from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation, Job, PlannedRun, Source
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from sweeps.errors import UserError, suggest
+from adadpo.errors import UserError, suggest
+from analysis.results.values import State
 from sweeps.failures.causes import CAUSE_ALIASES, Cause
 from sweeps.store.job import PlannedRun
-from sweeps.store.layout import State
 
 AXIS_ALIASES = {"lr": "learning_rate"}
-STATES = (*get_args(State), "quarantined")
+STATES = tuple(State)
 CAUSES = get_args(Cause)
 KEYS = ("state", "cause")
 

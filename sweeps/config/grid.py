@@ -12,9 +12,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from adadpo.config import TrainSettings
+from adadpo.errors import suggest
 from adadpo.method.registry import NOT_IMPLEMENTED, PRESETS, Method, make_method
 from sweeps.config.yaml_source import Location, Problem
-from sweeps.errors import suggest
 
 METHOD_AXES = dict(Method.model_fields)
 TRAIN_AXES = dict(TrainSettings.model_fields)

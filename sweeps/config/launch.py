@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from adadpo.errors import suggest
 from sweeps.config.yaml_source import Problem
-from sweeps.errors import suggest
 from sweeps.failures.causes import CAUSE_ALIASES, POLICIES
 
 

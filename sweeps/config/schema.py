@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from adadpo.config import Decoding, TrainSettings
+from adadpo.errors import UserError, suggest
 from analysis.judges.config import KINDS, AlpacaEval, Import, Prices, RewardModel, Rubric
 from sweeps.config.grid import arm_problems, grid_problems, parse_seeds, seed_problems
 from sweeps.config.launch import (
@@ -26,7 +27,6 @@ from sweeps.config.launch import (
 from sweeps.config.metrics import METRICS
 from sweeps.config.search import Search, parse_space, search_problems
 from sweeps.config.yaml_source import Location, Problem, YamlFile, holds_password, load_yaml
-from sweeps.errors import UserError, suggest
 
 JUDGES = (*KINDS, "none")
 NO_JUDGE = ("union_tag_invalid", "union_tag_not_found", "model_attributes_type")  # pydantic's words

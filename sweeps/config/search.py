@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adadpo.errors import suggest
 from sweeps.config.grid import AXES, grid_problems, parse_seeds, value_problem
 from sweeps.config.yaml_source import Location, Problem
-from sweeps.errors import suggest
 
 SPACE: Location = ("search", "space")
 BOUNDS = ("low", "high", "log")

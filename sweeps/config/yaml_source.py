@@ -17,7 +17,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
-from sweeps.errors import FailureError, UserError
+from adadpo.errors import FailureError, UserError
 
 Location = tuple[str | int, ...]  # path of keys and indices
 MOST_VALUES = 100_000  # a few lines of aliases of aliases would expand to more than fits a memory

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adadpo.errors import FailureError, SweepError
+from analysis.results.values import State
 from sweeps.dispatch.submission import (
     FINISH,
     Submission,
@@ -18,7 +20,6 @@ from sweeps.dispatch.submission import (
     states_in_queue,
     submissions,
 )
-from sweeps.errors import FailureError, SweepError
 from sweeps.failures.attempts import note_end, note_loss
 from sweeps.failures.causes import SLURM_STATES, Cause, array_ends
 from sweeps.state.sweep import Sweep
@@ -214,7 +215,7 @@ def without_job(sweep: Sweep) -> list[PlannedRun]:
     except FailureError:
         return []
     queued = states_in_queue(each for each in queue if each.job.state != "COMPLETING")
-    return [run for run in sweep.select("waiting") if run.run_id not in queued]
+    return [run for run in sweep.select(State.WAITING) if run.run_id not in queued]
 
 
 def _note_unbegun(sweep: Sweep, ended: Ended, runs: list[PlannedRun]) -> None:
@@ -224,7 +225,7 @@ def _note_unbegun(sweep: Sweep, ended: Ended, runs: list[PlannedRun]) -> None:
         folder = sweep.store.run(run.run_id)
         stage = next(stage for stage in STAGES if not folder.has(stage, sweep.eval_id))
         with held(folder.lease) as lease:
-            if lease is not None and folder.outcome(sweep.eval_id) == "waiting":
+            if lease is not None and folder.outcome(sweep.eval_id) == State.WAITING:
                 said = f"before the run was begun, {ended}"
                 note_end(folder, ended.cause, said, sweep.job.retries, stage, slurm_job_id=ended.label)
 

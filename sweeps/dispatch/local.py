@@ -15,8 +15,9 @@ from typing import Any
 
 from rich.console import Console
 
+from adadpo.errors import FailureError
+from analysis.results.values import State
 from sweeps.config.launch import Local
-from sweeps.errors import FailureError
 from sweeps.execution.gpu_packing import (
     Memory,
     Sharing,
@@ -108,7 +109,7 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
 
 def _was_crowded(sweep: Sweep, run: PlannedRun) -> bool:
     folder = sweep.store.run(run.run_id)
-    return needs_a_gpu_alone(folder) and folder.state(sweep.eval_id) == "waiting"
+    return needs_a_gpu_alone(folder) and folder.state(sweep.eval_id) == State.WAITING
 
 
 class _Workers:
@@ -206,10 +207,10 @@ def follow_files(sweep: Sweep, runs: list[PlannedRun], ended: set[str], progress
             continue
         folder = sweep.store.run(run.run_id)
         state = folder.state(sweep.eval_id)
-        if state in ("done", "diverged", "failed"):
+        if state in (State.DONE, State.DIVERGED, State.FAILED):
             ended.add(run.run_id)
             progress.end(run, state)
-        elif state == "running" and (owner := folder.lease.read()) and owner.get("progress"):
+        elif state == State.RUNNING and (owner := folder.lease.read()) and owner.get("progress"):
             now = owner["progress"]
             progress.update(run, now["stage"], now["done"], now["total"])
 

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adadpo.stopping import StoppedError
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError, StoppedError
 from sweeps.execution.gpu_packing import Sharing, measured_need, sharing_here, threads_each, visible_gpus
 from sweeps.store.control_files import ControlFiles
 from sweeps.store.host import SHARERS

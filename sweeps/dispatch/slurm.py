@@ -22,6 +22,9 @@ from typing import Any
 from filelock import FileLock
 from rich.console import Console
 
+from adadpo.errors import FailureError, UserError
+from adadpo.files import atomic_write
+from analysis.results.values import State
 from sweeps.config.launch import Slurm
 from sweeps.dispatch.local import follow_files
 from sweeps.dispatch.side_by_side import SHIELD
@@ -34,11 +37,10 @@ from sweeps.dispatch.submission import (
     queue_of,
     states_in_queue,
 )
-from sweeps.errors import FailureError, UserError
 from sweeps.execution.progress import SweepProgress
 from sweeps.failures.causes import retries_of
 from sweeps.state.sweep import Sweep
-from sweeps.store.layout import write_json, write_whole
+from sweeps.store.layout import write_json
 
 DEFAULT_ARRAY_SIZE = 1001  # Slurm's own default of MaxArraySize
 SUBMIT_SECONDS = 300  # sbatch waits by itself while the controller is busy or full
@@ -112,7 +114,7 @@ def launch_slurm(sweep: Sweep, launch: Slurm) -> list[str]:
         write_json(folder / "work.json", submission.model_dump(mode="json"))
         (folder / "logs").mkdir()
         for batch in batches:
-            write_whole(folder / f"{batch.name}.sh", batch.script)
+            atomic_write(folder / f"{batch.name}.sh", batch.script)
         ids: dict[str, str] = {}
         for batch in batches:
             ids[batch.name] = _sbatch(batch.command(folder, ids), len(ids), len(batches))
@@ -315,7 +317,7 @@ POLL_SECONDS = 2.0
 
 def follow_slurm(sweep: Sweep, console: Console) -> None:
     """Show progress until no job of the sweep is left; Ctrl-C leaves the jobs alone."""
-    runs = sweep.select("waiting", "running", "unknown")
+    runs = sweep.select(State.WAITING, State.RUNNING, State.UNKNOWN)
     ended: set[str] = set()
     try:
         with SweepProgress(console, len(sweep.job.runs), len(sweep.job.runs) - len(runs)) as progress:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
+from analysis.results.values import State
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Fixed, Job
 from sweeps.store.layout import STAGES, read_json
@@ -137,7 +138,9 @@ def parts_to_submit(
     missing: dict[str, list[str]] = {}
     for run in sweep.job.runs:
         # What a process outside Slurm works on, it brings to its end; a failed run waits for `retry`.
-        if states[run.run_id] == "waiting" or (states[run.run_id] == "running" and run.run_id in covered):
+        if states[run.run_id] == State.WAITING or (
+            states[run.run_id] == State.RUNNING and run.run_id in covered
+        ):
             done = [*sweep.store.run(run.run_id).stages_done(eval_id), *covered.get(run.run_id, ())]
             missing[run.run_id] = [stage for stage in STAGES if stage not in done]
     groups = {"train": STAGES[:2], "judge": STAGES[2:]} if split else {"run": STAGES}

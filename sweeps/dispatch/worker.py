@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from analysis.results.values import State
 from sweeps.store.signals import interrupt
 
 if TYPE_CHECKING:  # what is heavy is imported when the signal handlers are there
@@ -56,11 +57,10 @@ def main() -> None:
 
     from rich.console import Console
 
-    from adadpo.stopping import StoppedError
+    from adadpo.errors import ProcessGroupError, StoppedError, SweepError
     from sweeps.dispatch.job_outcomes import note_ended
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
     from sweeps.dispatch.submission import FINISH, read_submission
-    from sweeps.errors import ProcessGroupError, SweepError
     from sweeps.execution.gpu_packing import wait_briefly
 
     wait_briefly()
@@ -163,8 +163,8 @@ def runs_again(job: Job, ended: Mapping[str, str]) -> list[PlannedRun]:
             again = is_mine_from_before(folder.lease.read() or {})
         else:
             # Retried since this job passed it: to whoever retried it, it was queued.
-            was_over = state in ("failed", "diverged", "cancelled")
-            again = was_over and folder.outcome(job.evaluation.eval_id) == "waiting"
+            was_over = state in (State.FAILED, State.DIVERGED, State.CANCELLED)
+            again = was_over and folder.outcome(job.evaluation.eval_id) == State.WAITING
             again = again and not control.cancelled(run.run_id)
         if again:
             found.append(run)
@@ -249,7 +249,7 @@ def _part(job: Job) -> int:
     left = [
         run
         for run in job.runs
-        if store.run(run.run_id).outcome(eval_id) == "waiting" and not control.cancelled(run.run_id)
+        if store.run(run.run_id).outcome(eval_id) == State.WAITING and not control.cancelled(run.run_id)
     ]
     if not is_first() or not left:
         return 0

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adadpo.models.load import cache_folder
+from adadpo.errors import FailureError
+from adadpo.files import cache_folder
 from sweeps.config.evaluation import baseline_outputs, judgement_id, prompts_identity, read_prompts
-from sweeps.errors import FailureError
 from sweeps.store.ids import file_digest
 from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation
 
@@ -64,7 +64,8 @@ def asset(name: str) -> Path:
     Raises:
         FailureError: it cannot be had.
     """
-    from analysis.alpaca_eval.assets import AssetError, fetch_assets
+    from adadpo.errors import AssetError
+    from analysis.alpaca_eval.assets import fetch_assets
 
     try:
         return Path(fetch_assets(cache_folder(), [name])[0].path)
@@ -132,8 +133,8 @@ def _require_answers(summary: Mapping[str, Any]) -> None:
     Raises:
         JudgeError: it left so much unanswered that the evaluation would not count.
     """
+    from adadpo.errors import JudgeError
     from analysis.alpaca_eval.integrity_gate import MAX_MISSING_SHARE
-    from analysis.judges import JudgeError
 
     failed = summary.get("answers_failed", 0)
     if not failed:
@@ -228,7 +229,7 @@ def length_controlled(
     Returns:
         The scores, and the bootstrap of the one run "run"; None where the calibration does not know its prompts.
     """
-    from analysis.alpaca_eval.calibration import CalibrationError
+    from adadpo.errors import CalibrationError
     from analysis.prompts.bootstrap import bootstrap_estimate
 
     reason = None
@@ -267,14 +268,9 @@ def calibration_of(evaluation: Evaluation) -> Any:
     Raises:
         FailureError: it cannot be had or does not fit the prompts.
     """
-    from analysis.alpaca_eval.assets import (
-        CALIBRATION,
-        PROMPTS,
-        AssetError,
-        official_calibration,
-        read_instructions,
-    )
-    from analysis.alpaca_eval.calibration import CalibrationError, read_calibration
+    from adadpo.errors import AssetError, CalibrationError
+    from analysis.alpaca_eval.assets import CALIBRATION, PROMPTS, official_calibration, read_instructions
+    from analysis.alpaca_eval.calibration import read_calibration
 
     if evaluation.lc_method != "length_controlled_v1":
         return None

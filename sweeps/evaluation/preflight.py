@@ -9,12 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from adadpo.models.load import ModelError, prepare_model, resolve_model
-from analysis.judges import JudgeError
+from adadpo.errors import FailureError, JudgeError, ModelError, UserError
+from adadpo.models.load import prepare_model, resolve_model
 from analysis.judges.config import AlpacaEval, RewardModel, judge_config
 from sweeps.config.evaluation import require_constraints
 from sweeps.config.launch import Launch
-from sweeps.errors import FailureError, UserError
 from sweeps.evaluation.judge_and_score import asset, calibration_of, load_baseline, load_prompts
 from sweeps.store.job import Evaluation
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
 from sweeps.store.ids import digest
 from sweeps.store.manifests import REPLICATES_FILE

@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adadpo.stopping import StoppedError
-from sweeps.errors import ProcessGroupError, UserError
+from adadpo.errors import ProcessGroupError, StoppedError, UserError
 from sweeps.execution.run_context import RunContext
 from sweeps.store.job import Job, PlannedRun
 from sweeps.store.layout import Store
@@ -40,7 +39,8 @@ def work_together(job: Job) -> Iterator[Processes]:
         UserError: they are not as many as the job is for, or not as many as there are GPUs.
         ProcessGroupError: they do not find one another, or one of them is gone.
     """
-    from adadpo.training.processes import ALONE, PeerError, joined
+    from adadpo.errors import PeerError
+    from adadpo.training.processes import ALONE, joined
 
     if job.processes == 1 or "train" not in job.stages:  # nothing else is shared
         use_one_gpu()
@@ -140,7 +140,7 @@ def follow(job: Job, processes: Processes) -> None:
         PeerError: another process is gone.
         Exception: what this process met; the first one notes it.
     """
-    from adadpo.training.processes import PeerGoneError
+    from adadpo.errors import PeerGoneError
 
     try:
         _follow(job, processes)
@@ -151,7 +151,8 @@ def follow(job: Job, processes: Processes) -> None:
 
 
 def _follow(job: Job, processes: Processes) -> None:
-    from adadpo.training.train import DivergedError, train_run
+    from adadpo.errors import DivergedError
+    from adadpo.training.train import train_run
 
     context, store = RunContext(job), Store(Path(job.store))
     runs = {run.run_id: run for run in job.runs}
@@ -177,8 +178,8 @@ def train_together(context: RunContext, run: PlannedRun, folder: Path, on_progre
         PeerError: another process failed, with what it said; `PeerGoneError` when it said nothing.
         Exception: as `train_run`.
     """
-    from adadpo.training.processes import PeerError, PeerGoneError
-    from adadpo.training.train import DivergedError, train_run
+    from adadpo.errors import DivergedError, PeerError, PeerGoneError
+    from adadpo.training.train import train_run
 
     processes = context.processes
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.store.layout import Store
 from sweeps.store.manifests import manifest_path, read_manifest
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.markup import escape
 
+from analysis.results.values import State
 from sweeps.store.job import PlannedRun
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class SweepProgress:
             self.console.print(f"{label(run)} is in work elsewhere", markup=False, highlight=False)
             return
         self.finished += 1
-        if state != "done" or not self.console.is_terminal:
-            colour = "green" if state == "done" else "red"
+        if state != State.DONE or not self.console.is_terminal:
+            colour = "green" if state == State.DONE else "red"
             left = self.seconds_left()
             rest = f", about {minutes(left)} left" if left and self.finished < self.total else ""
             self.console.print(

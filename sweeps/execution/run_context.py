@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from adadpo.data.pairs import load_pairs
+from adadpo.errors import FailureError
 from adadpo.models.load import resolve_model
 from sweeps.config.evaluation import prompt_messages
-from sweeps.errors import FailureError
 from sweeps.evaluation.judge_and_score import load_baseline, load_prompts, open_judge
 from sweeps.store.host import generator_versions
 from sweeps.store.ids import digest

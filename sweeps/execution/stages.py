@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from adadpo.errors import FailureError, ProcessGroupError
+from adadpo.files import atomic_write
 from adadpo.stopping import raise_if_stopped
 from sweeps.config.evaluation import prompt_messages
-from sweeps.errors import FailureError, ProcessGroupError
 from sweeps.evaluation.judge_and_score import judge_outputs, score_annotations
 from sweeps.evaluation.replicates import replicates_file
 from sweeps.execution.distributed import follow, leading, train_together, work_together
@@ -27,7 +28,7 @@ from sweeps.failures.attempts import note_loss, waits_to_be_alone
 from sweeps.failures.handling import record_failures, stop_on_repeated_failure
 from sweeps.store.control_files import ControlFiles
 from sweeps.store.job import Job, PlannedRun
-from sweeps.store.layout import STAGES, RunFolder, flush_folder, read_json, write_json, write_whole
+from sweeps.store.layout import STAGES, RunFolder, flush_folder, read_json, write_json
 from sweeps.store.lease import held
 from sweeps.store.manifests import REPLICATES_FILE, note_evaluations, record_stage
 
@@ -297,6 +298,6 @@ def _score(
     )
     if drawn is not None:
         content, scores["replicates"] = replicates_file(annotations, drawn)
-        write_whole(target / REPLICATES_FILE, content)
+        atomic_write(target / REPLICATES_FILE, content)
     note_evaluations(folder, read_json(folder.metrics), {evaluation.eval_id: scores})
     write_json(target / "scores.json", scores)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adadpo.errors import DivergedError, JudgeError, PeerGoneError
+
 Cause = Literal["out of memory", "node", "preempted", "timeout", "disk", "judge", "diverged", "bug"]
 CAUSE_ALIASES = {"oom": "out of memory", "memory": "out of memory"}
 
@@ -86,12 +88,11 @@ def classify(error: BaseException) -> Cause:
     """The cause of an exception; `bug` when nothing else is known of it."""
     text = f"{type(error).__name__}: {error}".lower()
     number = error.errno if isinstance(error, OSError) else None
-    names = {kind.__name__ for kind in type(error).__mro__}  # by name: torch is not imported for it
-    if "DivergedError" in names:
+    if isinstance(error, DivergedError):
         return "diverged"
-    if "JudgeError" in names:
+    if isinstance(error, JudgeError):
         return "judge"
-    if "PeerGoneError" in names:  # of several processes that train a run one went away without a word
+    if isinstance(error, PeerGoneError):
         return "node"
     if number in (errno.ENOSPC, errno.EDQUOT) or any(said in text for said in NO_ROOM):
         return "disk"

@@ -12,12 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from adadpo.data.pairs import DataError
-from adadpo.models.load import ModelError
-from adadpo.stopping import StoppedError
-from adadpo.training.processes import PeerError
-from analysis.judges import JudgeError
-from sweeps.errors import FailureError, ProcessGroupError, SweepError
+from adadpo.errors import (
+    DataError,
+    FailureError,
+    JudgeError,
+    ModelError,
+    PeerError,
+    ProcessGroupError,
+    StoppedError,
+    SweepError,
+)
 from sweeps.failures.attempts import may_try_again, note_attempt, waits_to_be_alone
 from sweeps.failures.causes import POLICIES, Cause, classify, signature, traceback_tail
 from sweeps.store.control_files import ControlFiles

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.operations.disk import safetensors_shapes
 from sweeps.store.job import Evaluation
 from sweeps.store.layout import FILES, STAGES, WEIGHTS, RunFolder, read_json

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adadpo.errors import FailureError, SweepError
+from adadpo.files import atomic_write
 from sweeps.config.expand import expand
 from sweeps.config.schema import SweepSpec, spec_of
 from sweeps.config.yaml_source import YamlFile, load_yaml
-from sweeps.errors import FailureError, SweepError
 from sweeps.execution.run_context import RunContext
 from sweeps.maintenance.check_run import Checked, Finding, check_run, json_flaw
 from sweeps.maintenance.gc_scan import walk
@@ -27,7 +28,7 @@ from sweeps.state.snapshot import snapshot_path, stale_entries
 from sweeps.state.sweep import Sweep, extra_seeds, open_sweep, origin_of
 from sweeps.store.declaration import declaration_line, read_declaration
 from sweeps.store.ids import digest
-from sweeps.store.layout import ASIDE, FILES, STAGES, RunFolder, Store, read_json, write_json, write_whole
+from sweeps.store.layout import ASIDE, FILES, STAGES, RunFolder, Store, read_json, write_json
 from sweeps.store.lease import held, holder_state
 from sweeps.store.manifests import (
     BASELINE_SEAL,
@@ -106,7 +107,7 @@ def _restored(path: Path, root: Path, aside: Path) -> str | None:
     if found is None:
         return "moved aside: nothing says which seeds were added, add them again by adadpo extend"
     content, source = found
-    write_whole(path, content)
+    atomic_write(path, content)
     return f"written again from {source}"
 
 
@@ -505,7 +506,8 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             yield Finding(snapshot_path(sweep, sweep.eval_id), said, "move")
     results = folder / "results.json"
     if results.exists() and not json_flaw(results, dict):
-        from reports import ReportError, load_results
+        from adadpo.errors import ReportError
+        from reports import load_results
 
         try:
             load_results(results)

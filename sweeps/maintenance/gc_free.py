@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import SweepError
+from adadpo.errors import SweepError
 from sweeps.maintenance.gc_scan import Garbage, Item, Kind, find_garbage, first_link, remembering, run_garbage
 from sweeps.maintenance.weights_needed import Plans, plans_of
 from sweeps.state.sweep import Sweep, open_sweep

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from adadpo.config import RunConfig
+from adadpo.errors import FailureError
 from adadpo.training.resume_points import MANIFEST, checkpoint_problem, newest_first
-from sweeps.errors import FailureError
 from sweeps.execution.run_context import PARTIAL
 from sweeps.maintenance.weights_needed import Plans, why_needed
 from sweeps.store.layout import ASIDE, WEIGHTS, RunFolder, Store, read_json

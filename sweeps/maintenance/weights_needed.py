@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sweeps.errors import SweepError
+from adadpo.errors import SweepError
 from sweeps.evaluation.judge_and_score import quarantine_reasons
 from sweeps.state.judgements import recorded_evaluations
 from sweeps.state.sweep import Sweep

@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adadpo.errors import FailureError, UserError
+from analysis.results.values import State
 from sweeps.config.launch import Slurm
-from sweeps.errors import FailureError, UserError
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 from sweeps.store.lease import is_here
 
-OPEN = ("waiting", "running", "unknown")
-OVER = ("done", "diverged", "failed")
+OPEN = (State.WAITING, State.RUNNING, State.UNKNOWN)
+OVER = (State.DONE, State.DIVERGED, State.FAILED)
 # Workers look at every step, and within a step every few seconds; after this, a process of this machine is ended.
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.2
@@ -65,7 +66,7 @@ def cancel_runs(
     for run in open_runs:
         owner = sweep.store.run(run.run_id).lease.read() or {}
         other = owner.get("sweep") not in (None, sweep.spec.name)
-        (found.elsewhere if other and states[run.run_id] == "running" else mine).append(run)
+        (found.elsewhere if other and states[run.run_id] == State.RUNNING else mine).append(run)
     found.jobs += _cancel_jobs(sweep, pending=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (left := _running(sweep, mine)) and time.monotonic() < deadline:
@@ -74,14 +75,14 @@ def cancel_runs(
     # Also where the workers left by themselves: a job that is only about to begin would hold its node for nothing.
     found.jobs += _cancel_jobs(sweep, pending=False)
     _wait_for_jobs(sweep, found.jobs)
-    if left and not sweep.select("waiting"):  # nothing else would be lost with the process
+    if left and not sweep.select(State.WAITING):  # nothing else would be lost with the process
         for run in left:
             _end_owner(sweep.store.run(run.run_id).lease.read() or {})
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (left := _running(sweep, mine)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
     found.still_running = left
-    found.cancelled_ids = [run for run in mine if run not in left and sweep.state(run) == "cancelled"]
+    found.cancelled_ids = [run for run in mine if run not in left and sweep.state(run) == State.CANCELLED]
     return found
 
 
@@ -132,7 +133,7 @@ def _wait_for_jobs(sweep: Sweep, labels: Sequence[str]) -> None:
 
 
 def _running(sweep: Sweep, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    return [run for run in runs if sweep.state(run) in ("running", "unknown")]
+    return [run for run in runs if sweep.state(run) in (State.RUNNING, State.UNKNOWN)]
 
 
 def _end_owner(owner: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from adadpo.config import Lora, TrainSettings
 from adadpo.data.pairs import load_pairs
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder
 from adadpo.training.resume_points import KEPT
 from sweeps.state.sweep import Sweep
 from sweeps.state.timing import declared_at_a_time

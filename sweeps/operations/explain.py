@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from adadpo.errors import UserError
+from analysis.results.values import State
 from sweeps.config.launch import Slurm
-from sweeps.errors import UserError
 from sweeps.execution.progress import label, minutes
 from sweeps.failures.attempts import attempts, count
 from sweeps.failures.causes import POLICIES, Cause, retries_of
@@ -23,12 +24,12 @@ def explain(sweep: Sweep, run: PlannedRun) -> dict[str, Any]:
     """State, owner, stages, failure with evidence, attempts, what happens next, files: as plain data."""
     folder, state = sweep.store.run(run.run_id), str(sweep.state(run))
     reasons: list[str] = []
-    if state == "done":
+    if state == State.DONE:
         from sweeps.evaluation.judge_and_score import quarantine_reasons
 
         reasons = quarantine_reasons(read_json(folder.evaluation(sweep.eval_id) / "scores.json", dict))
         state = "quarantined" if reasons else state
-    failure = folder.failed(sweep.eval_id) if state in ("failed", "diverged") else None
+    failure = folder.failed(sweep.eval_id) if state in (State.FAILED, State.DIVERGED) else None
     return {
         "run": run.run_id,
         "label": label(run),
@@ -55,11 +56,11 @@ def _since(
     """Seconds of the epoch; None where no file tells it."""
     if failure is not None:
         return failure.get("time")
-    if state in ("running", "unknown"):
+    if state in (State.RUNNING, State.UNKNOWN):
         return (folder.lease.read() or {}).get("taken")
-    if state == "cancelled":
+    if state == State.CANCELLED:
         return _modified(sweep.control.marker(run.run_id))
-    if state in ("done", "quarantined"):
+    if state in (State.DONE, State.QUARANTINED):
         return _modified(folder.last_file("score", sweep.eval_id))
     return sweep.control.launched().get("time")
 
@@ -77,23 +78,23 @@ def _next(
     sweep: Sweep, run: PlannedRun, folder: RunFolder, state: str, failure: dict[str, Any] | None
 ) -> Iterator[str]:
     name, short = sweep.spec.name, run.run_id[:8]
-    if state == "waiting":
+    if state == State.WAITING:
         if stopped := sweep.control.stopped():
             yield f"The launch was stopped ({stopped['cause']}): {stopped['message']}"
         yield from _ended(sweep, run)
         yield f"It has no failure and nobody works on it: adadpo launch {name} runs it, if none is on its way."
         if folder.weights_freed:
             yield "Its weights were freed by adadpo gc, and an evaluation needs them: it is trained anew."
-    elif state == "running":
+    elif state == State.RUNNING:
         yield f"Nothing to do: adadpo logs {name} {short} -f follows it, adadpo cancel {name} {short} takes it back."
-    elif state == "unknown":
+    elif state == State.UNKNOWN:
         yield "Its owner is silent, on another machine; it may still work, so nobody takes over by itself."
         yield f"If that machine is gone for good: adadpo retry {name} {short}"
-    elif state == "cancelled":
+    elif state == State.CANCELLED:
         yield f"No launch runs it until it is asked for again: adadpo retry {name} {short}"
-    elif state == "quarantined":
+    elif state == State.QUARANTINED:
         yield "It is shown and not counted, see the reasons; after mending the judge: adadpo judge " + name
-    elif state == "done":
+    elif state == State.DONE:
         yield "Nothing: it counts in the report."
     if failure is not None:
         yield from _after(sweep, run, folder, failure)

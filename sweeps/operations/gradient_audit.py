@@ -12,11 +12,11 @@ import numpy as np
 
 from adadpo.config import TrainSettings
 from adadpo.data.pairs import DataSource, load_pairs
+from adadpo.errors import UserError
 from adadpo.method.registry import Method
 from adadpo.models.load import ModelSource
 from analysis.audit import TOLERANCE, findings, make_stage, quartiles, rounded_values
 from analysis.results.model import Audit, AuditCost, AuditPoint, AuditStageName
-from sweeps.errors import UserError
 from sweeps.store.host import versions
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from adadpo.config import Lora
-from adadpo.data.pairs import DataError
+from adadpo.errors import DataError, FailureError, ModelError
 from adadpo.method.registry import make_method
-from adadpo.models.load import ModelError, resolve_model
-from sweeps.errors import FailureError
+from adadpo.models.load import resolve_model
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 from sweeps.store.layout import RunFolder, read_json, write_json

@@ -8,10 +8,11 @@ from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
-from adadpo.data.pairs import DataError, hub_rows
-from adadpo.models.load import ModelError, fetch_model, resolve_model
+from adadpo.data.pairs import hub_rows
+from adadpo.errors import DataError, FailureError, ModelError, UserError
+from adadpo.models.load import fetch_model, resolve_model
+from analysis.results.values import State
 from sweeps.config.launch import Local, Slurm
-from sweeps.errors import FailureError, UserError
 from sweeps.evaluation.preflight import (
     require_evaluation,
     require_path,
@@ -48,8 +49,8 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     if sweep.job.evaluation.judge is not None:
         record_evaluation(sweep, sweep.job.evaluation)
     counts = sweep.counts()
-    runs = sweep.select("waiting")
-    elsewhere = counts["running"] + counts["unknown"]
+    runs = sweep.select(State.WAITING)
+    elsewhere = counts[State.RUNNING] + counts[State.UNKNOWN]
     console.print(
         f"{sweep.spec.name}: {len(sweep.job.runs)} runs, {counts['done']} done, {len(runs)} to do"
         + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
@@ -76,7 +77,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
             sweep = _go_on(sweep, runs, console)
         write_everything(sweep, console)
         counts = sweep.counts()
-        if counts["failed"]:
+        if counts[State.FAILED]:
             raise FailureError(
                 f"{counts['failed']} runs failed: see adadpo logs {sweep.spec.name}, "
                 f"try them again by adadpo retry {sweep.spec.name}"
@@ -85,7 +86,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
 
 def _go_on(sweep: Sweep, launched: list[PlannedRun], console: Console) -> Sweep:
     """Run what a search asks for next, until it asks for nothing more."""
-    while (sweep := advance(sweep)) and (runs := sweep.select("waiting")) and runs != launched:
+    while (sweep := advance(sweep)) and (runs := sweep.select(State.WAITING)) and runs != launched:
         for line in search_lines(sweep):
             console.print(line.strip(), markup=False, highlight=False)
         sweep.control.begin([run.run_id for run in runs])
@@ -100,7 +101,7 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     Raises:
         FailureError: a run's files cannot be used; or, after the report is written, the study's database failed.
     """
-    from reports import ReportError
+    from adadpo.errors import ReportError
     from sweeps.operations.report import write_results
     from sweeps.search.study import mirror
 
@@ -118,7 +119,7 @@ def write_everything(sweep: Sweep, console: Console) -> None:
     for arm in results.other_arms:
         if arm.verdict is not None:
             console.print(arm.verdict, markup=False, highlight=False)
-    if quarantined := results.counts.get("quarantined"):
+    if quarantined := results.counts.get(State.QUARANTINED):
         said = f"quarantined, not counted: {quarantined} of {len(results.runs)} runs"
         console.print(f"{said}; adadpo status {sweep.spec.name} says why", markup=False, highlight=False)
     for line in next_step_lines(results.next_steps):
@@ -156,7 +157,7 @@ def finish_sweep(sweep: Sweep, console: Console) -> None:
         if lost:
             console.print(f"{lost} runs were lost with their jobs and are tried again", highlight=False)
         tries = bool(lost) and later.control.stopped() is None
-        goes_on = (asks or tries) and bool(later.select("waiting"))
+        goes_on = (asks or tries) and bool(later.select(State.WAITING))
         if goes_on and isinstance(later.spec.launch, Slurm):
             if asks:
                 later.control.begin([run.run_id for run in later.job.runs])

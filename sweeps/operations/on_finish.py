@@ -22,8 +22,8 @@ from typing import IO, Any, Literal
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from adadpo.errors import FailureError, SweepError
 from sweeps.config.launch import Slurm
-from sweeps.errors import FailureError, SweepError
 from sweeps.state.sweep import Sweep, sweep_of
 from sweeps.store.ids import digest
 from sweeps.store.layout import read_json, write_json

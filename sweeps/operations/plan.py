@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from adadpo.errors import UserError
+from analysis.results.values import State
 from sweeps.config.launch import Slurm
 from sweeps.config.metrics import METRICS
 from sweeps.dispatch.slurm import dry_run
-from sweeps.errors import UserError
 from sweeps.evaluation.judge_and_score import load_baseline, load_prompts
 from sweeps.execution.retraining import retraining_lines
 from sweeps.operations.disk import disk_lines, disk_use
@@ -173,19 +174,19 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
     snapshot = take_snapshot(sweep)
     states = snapshot.states
     counts = Counter(states.values())
-    waiting = [run for run in sweep.job.runs if states[run.run_id] == "waiting"]
+    waiting = [run for run in sweep.job.runs if states[run.run_id] == State.WAITING]
     check, steps = check_sweep(sweep, spreads_from, snapshot)
     primary = next(metric for metric in METRICS if metric.name == sweep.spec.compare.primary)
     return {
         "sweep": sweep.spec.name,
         "store": str(sweep.store.root),
         "runs": len(sweep.job.runs),
-        "new": counts["waiting"],
-        "done": counts["done"],
-        "running": counts["running"],
-        "unknown": counts["unknown"],
-        "failed": counts["failed"],
-        "diverged": counts["diverged"],
+        "new": counts[State.WAITING],
+        "done": counts[State.DONE],
+        "running": counts[State.RUNNING],
+        "unknown": counts[State.UNKNOWN],
+        "failed": counts[State.FAILED],
+        "diverged": counts[State.DIVERGED],
         "trained_anew": retraining_lines({run.run_id: sweep.store.run(run.run_id) for run in waiting}),
         "settings": check.settings,
         "search": search_lines(sweep),
@@ -232,7 +233,7 @@ def judging_cost(
         evaluation: None: the sweep's own.
         runs: None: those that have no judgement yet.
     """
-    from adadpo.models.load import cache_folder
+    from adadpo.files import cache_folder
     from analysis.alpaca_eval.assets import BASELINE, PROMPTS, list_assets
     from analysis.judges.config import AlpacaEval, judge_config
     from analysis.judges.estimate import estimate

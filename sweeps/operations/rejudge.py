@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
-from adadpo.models.load import ModelError
+from adadpo.errors import FailureError, ModelError, UserError
 from analysis.results.model import Comparison, Judgement, RunRow
+from analysis.results.values import State
 from sweeps.config.evaluation import judged_by
 from sweeps.config.metrics import METRICS
 from sweeps.config.schema import Judging
-from sweeps.errors import FailureError, UserError
 from sweeps.evaluation.preflight import require_evaluation
 from sweeps.state.judged_runs import Scores
 from sweeps.state.judgements import other_evaluations, record_evaluation
@@ -44,7 +44,7 @@ def judge_again(
         UserError: there are no responses yet, the judge cannot be used, or no run fits the words.
         SweepError: judging stopped; what is judged stays, and the same command goes on.
     """
-    from analysis.judges import JudgeError
+    from adadpo.errors import JudgeError
     from sweeps.dispatch.local import launch_inline
     from sweeps.operations.plan import judging_cost, judging_lines
 
@@ -62,9 +62,9 @@ def judge_again(
     if not generated:
         raise UserError(f"{sweep.spec.name} has no responses yet: adadpo launch {sweep.spec.name}")
     for run in generated:  # asking for a judgement again is trying again
-        if folders[run.run_id].state(evaluation.eval_id) == "failed":
+        if folders[run.run_id].state(evaluation.eval_id) == State.FAILED:
             folders[run.run_id].clear_failure()
-    waiting = {run.run_id for run in again.select("waiting")}
+    waiting = {run.run_id for run in again.select(State.WAITING)}
     runs = [run for run in generated if run.run_id in waiting]
     said = (
         f"{sweep.spec.name}: {len(generated)} of {len(chosen)} runs have responses, {len(runs)} to judge by "
@@ -89,7 +89,7 @@ def require_judged(sweep: Sweep, evaluation: Evaluation) -> None:
     Raises:
         FailureError: there are some.
     """
-    if failed := under(sweep, evaluation).select("failed"):
+    if failed := under(sweep, evaluation).select(State.FAILED):
         raise FailureError(
             f"{len(failed)} runs could not be judged by {evaluation.judge_name}: see adadpo logs "
             f"{sweep.spec.name} {failed[0].run_id}; the same command tries them again"
@@ -150,7 +150,7 @@ def _judgement(
     is_declared = evaluation.eval_id == sweep.eval_id
     means: dict[str, dict[str, float | None]] = {}
     for arm in sweep.spec.arms:
-        mine = [row for row in rows if row.arm == arm and row.state == "done"]
+        mine = [row for row in rows if row.arm == arm and row.state == State.DONE]
         means[arm] = {
             name: fmean(values) if (values := _known(mine, name)) else None
             for name in ("win_rate", "length_controlled_win_rate")
@@ -166,7 +166,7 @@ def _judgement(
         comparison=comparison,
         judging=_totals(summaries),
         failures=[] if is_declared else failures_of(under(sweep, evaluation), rows, scores),
-        reason=_why_none(scores, [row.run_id for row in rows if row.state == "done"]),
+        reason=_why_none(scores, [row.run_id for row in rows if row.state == State.DONE]),
     )
 
 

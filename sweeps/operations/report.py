@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adadpo.models.load import cache_folder
+from adadpo.files import atomic_write, cache_folder
 from analysis.results.model import (
     Comparison,
     Curve,
@@ -21,6 +21,7 @@ from analysis.results.model import (
     RunRow,
     Sample,
 )
+from analysis.results.values import State
 from sweeps.config.expand import axes
 from sweeps.config.metrics import METRICS
 from sweeps.operations.gradient_audit import read_audit
@@ -34,7 +35,7 @@ from sweeps.state.sweep import Sweep
 from sweeps.store.declaration import declaration_line, read_declaration
 from sweeps.store.host import git_state, versions
 from sweeps.store.job import PlannedRun
-from sweeps.store.layout import read_json, write_whole
+from sweeps.store.layout import read_json
 from sweeps.store.manifests import load_history
 
 if TYPE_CHECKING:
@@ -71,13 +72,8 @@ def lc_sensitivity_of(sweep: Sweep, rows: Sequence[RunRow], data: Mapping[str, L
 
 def _official() -> Calibration | str:
     """AlpacaEval's calibration where it is already here: a report asks no network."""
-    from analysis.alpaca_eval.assets import (
-        CALIBRATION,
-        PROMPTS,
-        AssetError,
-        list_assets,
-        official_calibration,
-    )
+    from adadpo.errors import AssetError
+    from analysis.alpaca_eval.assets import CALIBRATION, PROMPTS, list_assets, official_calibration
 
     absent = [
         each.name for each in list_assets(cache_folder(), [CALIBRATION, PROMPTS]) if each.status != "present"
@@ -191,7 +187,7 @@ def write_results(sweep: Sweep) -> tuple[Results, Path]:
     from reports import write_report
 
     results = build_results(sweep)
-    write_whole(sweep.folder / "results.json", results_json(results))
+    atomic_write(sweep.folder / "results.json", results_json(results))
     return results, write_report(results, sweep.folder)[0]
 
 
@@ -239,7 +235,7 @@ def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
 
 def _samples(sweep: Sweep, arm: str, rows: list[RunRow]) -> Iterable[Sample]:
     """Prompts of an arm's first run that counts on which the responses differ; draws only when there is no other."""
-    run = next((row for row in rows if row.arm == arm and row.state == "done"), None)
+    run = next((row for row in rows if row.arm == arm and row.state == State.DONE), None)
     if run is None:
         return
     annotations = read_json(sweep.store.run(run.run_id).evaluation(sweep.eval_id) / "annotations.json", list)

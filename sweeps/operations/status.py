@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from adadpo.errors import FailureError
+from analysis.results.values import State
 from sweeps.config.launch import Slurm
-from sweeps.errors import FailureError
 from sweeps.evaluation.judge_and_score import quarantine_reasons
 from sweeps.execution.progress import label
 from sweeps.failures.causes import POLICIES, normalised
@@ -41,27 +42,27 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
     }
     for run in runs:
         state = states[run.run_id]
-        if rows[run.run_id].state in ("done", "waiting"):
+        if rows[run.run_id].state in (State.DONE, State.WAITING):
             continue
         folder = sweep.store.run(run.run_id)
         named = {"run": run.run_id, "label": label(run), "state": state}
-        if state in ("running", "unknown"):
+        if state in (State.RUNNING, State.UNKNOWN):
             owner = folder.lease.read() or {}
             about = {
                 name: owner.get(name) for name in ("host", "slurm_job_id", "taken", "refreshed", "progress")
             }
             working.append(named | about)
-        elif state in ("failed", "diverged"):
+        elif state in (State.FAILED, State.DIVERGED):
             failure = folder.failed(sweep.eval_id) or {}
             failures.append(named | {key: value for key, value in failure.items() if key != "traceback"})
-        elif rows[run.run_id].state == "quarantined":
+        elif rows[run.run_id].state == State.QUARANTINED:
             reasons = quarantine_reasons(scores[run.run_id])
             quarantined.append({"run": run.run_id, "label": label(run), "reasons": reasons})
     counts: Counter[str] = Counter(states.values())
-    counts["quarantined"] = len(quarantined)
-    counts["done"] -= len(quarantined)
+    counts[State.QUARANTINED] = len(quarantined)
+    counts[State.DONE] -= len(quarantined)
     queued, queue_problem, finishes = _queued(sweep)
-    stalled = bool(counts["waiting"]) and not counts["running"] and not queued and not queue_problem
+    stalled = bool(counts[State.WAITING]) and not counts[State.RUNNING] and not queued and not queue_problem
     spent = spent_by_runs(sweep, snapshot)
     return {
         "sweep": sweep.spec.name,
@@ -79,10 +80,10 @@ def make_status(sweep: Sweep, chosen: Sequence[PlannedRun] | None = None) -> dic
         "causes": _by_cause(sweep.spec.name, failures),
         "stopped": sweep.control.stopped(),
         "stalled": stalled,
-        "ended": _ended(sweep, [run_id for run_id, state in states.items() if state == "waiting"])
+        "ended": _ended(sweep, [run_id for run_id, state in states.items() if state == State.WAITING])
         if stalled
         else [],
-        "report_missing": not (finishes or queued or queue_problem or stalled or counts["running"])
+        "report_missing": not (finishes or queued or queue_problem or stalled or counts[State.RUNNING])
         and _report_is_missing(sweep, snapshot.states),
         "on_finish": on_finish_problem(sweep),
         "quarantined": quarantined,
@@ -121,9 +122,9 @@ def _report_is_missing(sweep: Sweep, states: Mapping[str, str]) -> bool:
     written = results.stat().st_mtime_ns if results.exists() else 0
     for run_id, state in states.items():
         folder = sweep.store.run(run_id)
-        if state == "done":
+        if state == State.DONE:
             last = folder.last_file("score", sweep.eval_id)
-        elif state in ("failed", "diverged"):
+        elif state in (State.FAILED, State.DIVERGED):
             last = folder.failure
         else:
             continue
@@ -167,7 +168,7 @@ def _cells(sweep: Sweep, rows: dict[str, Any]) -> list[dict[str, Any]]:
 
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows.values():
-        if row.state == "done" and (value := row.metrics[sweep.spec.compare.primary]) is not None:
+        if row.state == State.DONE and (value := row.metrics[sweep.spec.compare.primary]) is not None:
             values.setdefault((row.setting, row.arm), []).append(value)
     return [
         {"setting": setting, "arm": arm, "n": len(found), "mean": mean(found), "sd": sd(found)}
@@ -178,7 +179,7 @@ def _cells(sweep: Sweep, rows: dict[str, Any]) -> list[dict[str, Any]]:
 # Following a run's log until the run ends.
 
 POLL_SECONDS = 0.3
-OVER = ("done", "diverged", "failed", "cancelled", "pruned")
+OVER = (State.DONE, State.DIVERGED, State.FAILED, State.CANCELLED, State.PRUNED)
 
 
 def follow_log(sweep: Sweep, run: PlannedRun) -> Iterator[str]:

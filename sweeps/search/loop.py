@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from analysis.results.model import RunRow
 from analysis.results.model import Search as SearchSoFar
+from analysis.results.values import State
 from sweeps.config.expand import setting_label
 from sweeps.config.metrics import METRICS
 from sweeps.config.search import Search
@@ -82,7 +83,7 @@ def search_lines(sweep: Sweep) -> list[str]:
         + (f", {pruned} pruned" if pruned else "")
         + f"; {search.parallel} at a time, at most {most} runs in all"
     ]
-    if cancelled := len(sweep.select("cancelled")):
+    if cancelled := len(sweep.select(State.CANCELLED)):
         again = f"adadpo retry {sweep.spec.name} state:cancelled"
         lines.append(f"  the search waits for {cancelled} cancelled runs: {again}")
     return lines + [f"  pruned: {setting}: {why}" for setting, why in sweep.pruned.items()]
@@ -90,7 +91,7 @@ def search_lines(sweep: Sweep) -> list[str]:
 
 def _all_ended(rows: Iterable[RunRow]) -> bool:
     # Whoever took a run back wants no further ones in its place: the search waits until it is retried.
-    return not any(row.state in ("running", "waiting", "cancelled") for row in rows)
+    return not any(row.state in (State.RUNNING, State.WAITING, State.CANCELLED) for row in rows)
 
 
 def _next(sweep: Sweep, search: Search, rows: list[RunRow]) -> list[SuggestedSetting]:
@@ -132,9 +133,9 @@ def _trial(sweep: Sweep, one: SuggestedSetting, index: Mapping[tuple[str, int, s
     total, states, whole = 0.0, [], True
     for seed in seeds[: one.seeds]:
         rows = [row for arm in arms if (row := index.get((label, seed, arm))) is not None]
-        values = [row.metrics[compare.primary] if row.state == "done" else None for row in rows]
+        values = [row.metrics[compare.primary] if row.state == State.DONE else None for row in rows]
         states += [
-            "diverged" if row.state == "done" and value is None else row.state
+            "diverged" if row.state == State.DONE and value is None else row.state
             for row, value in zip(rows, values, strict=True)
         ]
         known = [value for value in values if value is not None]
@@ -145,7 +146,7 @@ def _trial(sweep: Sweep, one: SuggestedSetting, index: Mapping[tuple[str, int, s
     setting: dict[str, Any] = dict(one.setting)
     if one.pruned is not None:
         return SearchTrial(setting, "pruned", steps=tuple(steps))
-    if any(state in ("diverged", "quarantined") for state in states):
+    if any(state in (State.DIVERGED, State.QUARANTINED) for state in states):
         return SearchTrial(setting, "diverged", steps=tuple(steps))
     if "failed" in states:
         return SearchTrial(setting, "failed", steps=tuple(steps))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from adadpo.errors import FailureError
 from analysis.results.model import RunRow
+from analysis.results.values import State
 from sweeps.config.expand import setting_label
 from sweeps.config.search import Search
-from sweeps.errors import FailureError
 from sweeps.search.loop import search_trials
 from sweeps.search.sampler import distributions as shapes_of
 from sweeps.search.sampler import frozen
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-ENDED = ("done", "quarantined", "diverged", "failed")
+ENDED = (State.DONE, State.QUARANTINED, State.DIVERGED, State.FAILED)
 STORE = "store"  # attribute of a study: whose mirror it is
 
 
@@ -135,7 +136,7 @@ def _trial(sweep: Sweep, row: RunRow, distributions: dict[str, BaseDistribution]
     from optuna.distributions import FloatDistribution
     from optuna.trial import TrialState, create_trial
 
-    value = row.metrics[sweep.spec.compare.primary] if row.state == "done" else None
+    value = row.metrics[sweep.spec.compare.primary] if row.state == State.DONE else None
     params: dict[str, Any] = {"arm": row.arm, "seed": row.seed, **row.hyperparameters}
     for axis, shape in distributions.items():
         if isinstance(shape, FloatDistribution):

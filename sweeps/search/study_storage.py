@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from adadpo.errors import FailureError
 from sweeps.config.yaml_source import fill, hide
-from sweeps.errors import FailureError
 from sweeps.state.sweep import Sweep
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.evaluation.judge_and_score import calibration_of, quarantine_reasons
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
@@ -45,8 +45,9 @@ def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedR
     Raises:
         FailureError: a run's annotations cannot be read, or are damaged.
     """
+    from adadpo.errors import CalibrationError
     from analysis import joint_difficulty
-    from analysis.alpaca_eval.calibration import CalibrationError, difficulty_of
+    from analysis.alpaca_eval.calibration import difficulty_of
 
     counts = counting(scores)
     # Also of runs that were quarantined for the LC it gave them: the difficulties are those of the scores.
@@ -84,7 +85,7 @@ def read_judged(sweep: Sweep, evaluation: Evaluation, run_ids: Iterable[str]) ->
     Raises:
         FailureError: a run's annotations cannot be read, or are damaged.
     """
-    from analysis.alpaca_eval.annotations import AnnotationError
+    from adadpo.errors import AnnotationError
     from analysis.alpaca_eval.length_control import lc_data
 
     found: dict[str, LcData] = {}

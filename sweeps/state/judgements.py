@@ -5,7 +5,7 @@ from __future__ import annotations
 from filelock import FileLock
 from pydantic import ValidationError
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
 from sweeps.store.layout import read_json, write_json

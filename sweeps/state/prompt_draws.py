@@ -15,14 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
+from adadpo.files import atomic_write
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
 from sweeps.evaluation.replicates import read_replicates, same_draws
 from sweeps.state.judged_runs import JudgedRuns, Scores, annotations_file, counting, judged_runs
 from sweeps.state.sweep import Sweep
 from sweeps.store.ids import digest, file_digest
 from sweeps.store.job import Evaluation
-from sweeps.store.layout import write_whole
 
 if TYPE_CHECKING:
     from analysis.prompts.bootstrap import PromptBootstrap
@@ -157,7 +157,7 @@ def _write(path: Path, made_by: str, found: PromptBootstrap) -> None:
     arrays = {f"replicates_{name}": found.drawn(name, range(len(found.runs))) for name in found.replicates}
     arrays |= {f"estimates_{name}": values for name, values in found.estimates.items()}
     np.savez(stream, allow_pickle=False, told=np.array(json.dumps(told)), **arrays)
-    write_whole(path, stream.getvalue())
+    atomic_write(path, stream.getvalue())
 
 
 def _read(path: Path, made_by: str) -> PromptBootstrap | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.results.model import Failure, RunRow, RunState
+from analysis.results.model import Failure, RunRow, State
 from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import quarantine_reasons
 from sweeps.state.judged_runs import with_joint_lc
 from sweeps.state.snapshot import Finished, Snapshot, measured, take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation, PlannedRun
-from sweeps.store.layout import STAGES, State
+from sweeps.store.layout import STAGES
 
 OTHER_WEIGHTS = (
     "its responses are of earlier weights: the run was trained anew, and not to the same bits (adadpo fsck)"
@@ -79,7 +79,7 @@ def _row(
     scores: Mapping[str, Any] | None,
 ) -> RunRow:
     """One line of the table; of a run that is done: what it came to, and its part of `run_scores`."""
-    shown: str = state
+    shown: State = state
     values: dict[str, float | None] = dict.fromkeys(NAMES)
     flags: list[str] = []
     found = measured(sweep.store.run(run.run_id), eval_id) if finished is None else finished
@@ -90,7 +90,7 @@ def _row(
         if finished["other_weights"]:
             flags.append(OTHER_WEIGHTS)
         if quarantine_reasons(scores):
-            shown = "quarantined"
+            shown = State.QUARANTINED
         else:
             values |= {name: scores.get(name) for name in JUDGED}
     return RunRow(
@@ -111,19 +111,19 @@ def failures_of(sweep: Sweep, rows: list[RunRow], scores: Mapping[str, Mapping[s
     primary, found = sweep.spec.compare.primary, []
     for row in rows:
         folder = sweep.store.run(row.run_id)
-        if row.state == "done":
+        if row.state == State.DONE:
             if row.metrics[primary] is not None:
                 continue
             reason = f"no {primary}: {scores[row.run_id]['reason']}"
-        elif row.state == "pruned":
+        elif row.state == State.PRUNED:
             reason = f"pruned by the search: {sweep.pruned[row.setting]}"
-        elif row.state == "quarantined":
+        elif row.state == State.QUARANTINED:
             reason = "quarantined: " + "; ".join(quarantine_reasons(scores[row.run_id]))
         elif failure := folder.failed(sweep.eval_id):
             reason = f"{failure['kind']} in {failure['stage']}: {failure['message']}"
         else:
             done = folder.stages_done(sweep.eval_id)
-            reason = "cancelled; " if row.state == "cancelled" else ""
+            reason = "cancelled; " if row.state == State.CANCELLED else ""
             reason += f"{len(done)} of {len(STAGES)} stages are done" if done else "not started"
         run = {"run_id": row.run_id, "arm": row.arm, "setting": row.setting, "seed": row.seed}
         found.append(Failure(**run, state=row.state, reason=reason))
@@ -145,6 +145,6 @@ def _one_judge(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _shown_state(state: str) -> RunState:
-    # "unknown": the owner is silent but may still work
-    return "running" if state == "unknown" else state  # type: ignore[return-value]
+def _shown_state(state: State) -> State:
+    # The owner is silent but may still work.
+    return State.RUNNING if state is State.UNKNOWN else state

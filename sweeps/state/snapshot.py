@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
+from adadpo.files import atomic_write
+from analysis.results.values import State
 from sweeps.failures.attempts import attempts
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
-from sweeps.store.layout import RunFolder, State, parse_json, read_json, write_whole
+from sweeps.store.layout import RunFolder, parse_json, read_json
 from sweeps.store.manifests import is_of_other_weights, read_history, stage_times
 
 VERSION = 2  # of what is kept; raise it when `read_run` reads something else
@@ -64,25 +66,25 @@ def take_snapshot(sweep: Sweep, evaluation: Evaluation | None = None) -> Snapsho
     new = 0
     for run in sweep.job.runs:
         run_id = run.run_id
-        state: State = "waiting"
+        state = State.WAITING
         if run_id in present:
             folder = sweep.store.run(run_id)
             files = _files(str(folder.path), eval_id)
             entry = kept.get(run_id)
             if entry is None or files is None or entry["files"] != files:
                 entry, state = None, folder.state(eval_id)
-                if state == "done":
+                if state == State.DONE:
                     young = files is None or max(files) > time.time_ns() - TICK_NS
                     entry = {"files": None if young else files, **read_run(folder, eval_id)}
                     new += 1
             if entry is not None:
-                state, finished[run_id] = "done", entry
+                state, finished[run_id] = State.DONE, entry
         states[run_id] = sweep.effective_state(run, state, cancelled_ids)
     # A run that has just ended in a sweep of thousands is not worth writing all of them.
     if new > len(finished) // 100 and (sweep.folder / "spec.yaml").exists():
         content = {"version": VERSION, "evaluation": eval_id, "runs": finished}
         with suppress(FailureError):  # whoever may only read the store reads the runs each time
-            write_whole(path, json.dumps(content) + "\n")
+            atomic_write(path, json.dumps(content) + "\n")
     return Snapshot(states, finished)
 
 

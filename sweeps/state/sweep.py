@@ -13,17 +13,19 @@ from typing import Any
 
 from filelock import FileLock
 
+from adadpo.errors import FailureError, UserError, suggest
+from adadpo.files import atomic_write
 from analysis.results.model import Declared
+from analysis.results.values import State
 from sweeps.config.expand import cells, expand, setting_label
 from sweeps.config.filters import select_runs
 from sweeps.config.grid import parse_seeds
 from sweeps.config.schema import SweepSpec, spec_of
 from sweeps.config.yaml_source import YamlFile, load_yaml
-from sweeps.errors import FailureError, UserError, suggest
 from sweeps.store.control_files import ControlFiles
 from sweeps.store.declaration import SuggestedSetting, changes, declaration, read_asked, read_declaration
 from sweeps.store.job import Job, PlannedRun
-from sweeps.store.layout import State, Store, read_json, write_json, write_whole
+from sweeps.store.layout import Store, read_json, write_json
 
 ASSUMED = {"effect", "run_sd", "setting_sd", "seed_sd"}  # for adadpo plan alone: no part of the declaration
 
@@ -80,7 +82,7 @@ class Sweep:
         return {
             run.run_id: self.effective_state(
                 run,
-                self.store.run(run.run_id).state(self.eval_id) if run.run_id in present else "waiting",
+                self.store.run(run.run_id).state(self.eval_id) if run.run_id in present else State.WAITING,
                 cancelled_ids,
             )
             for run in self.job.runs
@@ -99,9 +101,9 @@ class Sweep:
             state: by its files.
             cancelled_ids: the runs that a person cancelled.
         """
-        if state == "waiting" and run.setting in self.pruned:
-            return "pruned"
-        return "cancelled" if state == "waiting" and run.run_id in cancelled_ids else state
+        if state == State.WAITING and run.setting in self.pruned:
+            return State.PRUNED
+        return State.CANCELLED if state == State.WAITING and run.run_id in cancelled_ids else state
 
     @property
     def control(self) -> ControlFiles:
@@ -160,7 +162,7 @@ class Sweep:
     def record(self) -> None:
         """Write down what is launched; the declaration only the first time."""
         text = self.file.path.read_text(encoding="utf-8")
-        write_whole(self.folder / "spec.yaml", text)
+        atomic_write(self.folder / "spec.yaml", text)
         write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
         if not (self.folder / "declared.json").exists():
             # Launched before, it had one; whoever writes it now may know results.
@@ -179,7 +181,7 @@ class Sweep:
         if any("quarantined" in word for word in words):
             from sweeps.state.run_table import run_rows
 
-            quarantined = {row.run_id for row in run_rows(self) if row.state == "quarantined"}
+            quarantined = {row.run_id for row in run_rows(self) if row.state == State.QUARANTINED}
         return select_runs(
             self.job.runs,
             words,

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from analysis.results.values import State
 from sweeps.config.launch import Local, Slurm
 from sweeps.state.snapshot import Snapshot, spent
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
-from sweeps.store.layout import STAGES, State
+from sweeps.store.layout import STAGES
 
 # Where nothing is measured yet: what the stages of a run cost as shares, measured on the quickstart.
 SHARES = {"train": 0.55, "generate": 0.45, "judge": 0.0, "score": 0.0}
@@ -23,7 +24,7 @@ REPORTED = {
     "KL": ("generate", 0.78, 0.22),
     "judge": ("judge", 0.0, 1.0),
 }
-OVER = ("done", "diverged", "failed", "cancelled", "pruned")
+OVER = (State.DONE, State.DIVERGED, State.FAILED, State.CANCELLED, State.PRUNED)
 
 
 def spent_by_runs(sweep: Sweep, snapshot: Snapshot) -> dict[str, Mapping[str, Any]]:
@@ -69,7 +70,7 @@ def progress_of(sweep: Sweep, states: Mapping[str, State], measured: Mapping[str
         if states[run.run_id] not in OVER:
             left += _left(sweep, run, cost)
     total = each * len(sweep.job.runs)
-    running = sum(state == "running" for state in states.values())
+    running = sum(state == State.RUNNING for state in states.values())
     open_runs = sum(state not in OVER for state in states.values())
     at_a_time = min(running or declared_at_a_time(sweep), max(1, open_runs))
     known = cost is not SHARES

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.store.layout import RunFolder, Store, read_json_or_none, write_json, write_whole
+from adadpo.files import atomic_write
+from sweeps.store.layout import RunFolder, Store, read_json_or_none, write_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ControlFiles:
 
     def cancel(self, run_id: str) -> None:
         """Take a run back: a worker that has it leaves it at its next step, none begins it."""
-        write_whole(self.marker(run_id), f"{time.time()}\n")
+        atomic_write(self.marker(run_id), f"{time.time()}\n")
 
     def cancelled(self, run_id: str) -> bool:
         """A person took the run back."""

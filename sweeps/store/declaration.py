@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adadpo.errors import FailureError
 from analysis.results.values import Value
-from sweeps.errors import FailureError
 from sweeps.store.ids import digest
 from sweeps.store.layout import read_json, write_json
 

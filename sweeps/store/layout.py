@@ -16,18 +16,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic_core import from_json
 
-from sweeps.errors import FailureError, UserError
+from adadpo.errors import FailureError, UserError
+from adadpo.files import atomic_write
+from analysis.results.values import State
 from sweeps.store.lease import Lease, holder_state
 
-State = Literal["waiting", "running", "unknown", "done", "diverged", "failed", "cancelled", "pruned"]
 STAGES = ("train", "generate", "judge", "score")
 WEIGHTS = ("adapter", "model")  # folders of a training's result
 ASIDE = ".gc-"  # beginning of the name under which something waits for its deletion by `adadpo gc`
@@ -41,36 +42,6 @@ FILES = {
 }
 
 
-def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
-    """Write a file so that it is there whole or not at all: unique temporary name, fsync, rename.
-
-    Args:
-        path: of the file.
-        content: or its pieces, of which one at a time is in memory.
-
-    Raises:
-        FailureError: the disk is full or the folder cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as stream:
-            for piece in [content] if isinstance(content, str | bytes) else content:
-                # surrogatepass would write broken UTF-8; a replaced character shows that something was wrong
-                stream.write(piece.encode("utf-8", errors="replace") if isinstance(piece, str) else piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)  # noqa: PTH105 -- the rename is the commit
-    except BaseException as error:  # Ctrl-C too leaves nothing half-written
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FailureError(f"cannot write {path}: {error.strerror}") from error
-        raise
-
-
 def flush_folder(folder: Path) -> None:
     """Have everything under a folder on the disk, so that a file written after it vouches for it."""
     for file in folder.rglob("*"):
@@ -80,8 +51,8 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_whole` of indented JSON."""
-    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """`atomic_write` of indented JSON."""
+    atomic_write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, kind: type | None = None, keys: Sequence[str] = ()) -> Any:
@@ -225,13 +196,13 @@ class RunFolder:
     def state(self, eval_id: str) -> State:
         """Derived from the files, never stored. That a run was cancelled is its sweep's to say, see `Sweep.states`."""
         if self.done(eval_id):
-            return "done"
+            return State.DONE
         holder = holder_state(self.lease)
         if holder == "alive":
-            return "running"
+            return State.RUNNING
         if failure := self.failed(eval_id):
-            return "diverged" if failure["kind"] == "diverged" else "failed"
-        return "unknown" if holder == "unknown" else "waiting"
+            return State.DIVERGED if failure["kind"] == "diverged" else State.FAILED
+        return State.UNKNOWN if holder == "unknown" else State.WAITING
 
     def failed(self, eval_id: str) -> dict[str, Any] | None:
         """Why this evaluation has no result; how another one failed says nothing about it."""
@@ -250,11 +221,11 @@ class RunFolder:
     def outcome(self, eval_id: str) -> State:
         """How the run ended, for whoever holds its lease; waiting: its next stages are another job's."""
         if self.done(eval_id):
-            return "done"
+            return State.DONE
         failure = read_json_or_none(self.failure)
         if failure is None:
-            return "waiting"
-        return "diverged" if failure["kind"] == "diverged" else "failed"
+            return State.WAITING
+        return State.DIVERGED if failure["kind"] == "diverged" else State.FAILED
 
     def clear_failure(self) -> None:
         """Forget a failure so that the run is tried again.

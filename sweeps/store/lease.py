@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.store.slurm_queue import slurm_jobs
 
 REFRESH_SECONDS = 5.0

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
+from adadpo.files import atomic_write
 from sweeps.store.host import host_info
 from sweeps.store.ids import digest
 from sweeps.store.layout import (
@@ -26,7 +27,6 @@ from sweeps.store.layout import (
     parse_json,
     read_json,
     write_json,
-    write_whole,
 )
 
 REPLICATES_FILE = "replicates.npy"  # see replicates.py
@@ -195,7 +195,7 @@ def stage_times(folder: RunFolder, eval_id: str) -> dict[str, dict[str, Any]]:
 def note_evaluations(folder: RunFolder, metrics: dict[str, Any], new: dict[str, Any]) -> None:
     """A line of the history for every evaluation: what it came to."""
     lines = [json.dumps(step) for step in load_history(folder)] + evaluation_lines(folder, metrics, new)
-    write_whole(folder.history, "".join(line + "\n" for line in lines))
+    atomic_write(folder.history, "".join(line + "\n" for line in lines))
 
 
 def evaluation_lines(

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 
 FIELDS = "JobID:|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:|,Reason:|,Command:|"
 SHARED_SECONDS = 5.0  # less than a lease's silence that makes anybody ask

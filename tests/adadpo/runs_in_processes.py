@@ -15,9 +15,10 @@ from pathlib import Path
 from run_examples import training_data
 
 from adadpo.config import RunConfig
+from adadpo.errors import StoppedError
 from adadpo.models.load import resolve_model
 from adadpo.models.policy import load_base
-from adadpo.stopping import StoppedError, stopping_on
+from adadpo.stopping import stopping_on
 from adadpo.training.processes import joined
 from adadpo.training.train import train_run
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adadpo.config import Lora, TrainSettings
 from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.errors import ModelError
 from adadpo.gradient_audit.gradients import (
     Measurement,
     ParameterGradients,
@@ -39,7 +40,6 @@ from adadpo.gradient_audit.ratios import (
 )
 from adadpo.method.losses import preference_loss
 from adadpo.method.registry import LOSSES, PRESETS, Method, make_method
-from adadpo.models.load import ModelError
 from adadpo.models.policy import Base, save_policy
 from adadpo.training.reference import pair_logps
 

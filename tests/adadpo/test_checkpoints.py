@@ -19,8 +19,9 @@ from run_examples import STEPS, Stop, config_of, history, identical, run, weight
 from safetensors import SafetensorError
 
 from adadpo.config import RunConfig
+from adadpo.errors import StoppedError
 from adadpo.models.policy import Base
-from adadpo.stopping import StoppedError, forget_stop, request_stop, stop_requested, stopping_on
+from adadpo.stopping import forget_stop, request_stop, stop_requested, stopping_on
 from adadpo.training.checkpoints import saving
 from adadpo.training.resume_points import KEPT, MANIFEST, checkpoint_problem, resume_point, seal
 from adadpo.training.train import TrainingData, train_run

@@ -22,9 +22,10 @@ from test_generation import PROMPTS
 
 from adadpo.config import Decoding, Lora, TrainSettings
 from adadpo.data.tokens import encode
+from adadpo.errors import ModelError
 from adadpo.generation.responses import derived_seed
 from adadpo.generation.vllm import generate_vllm, require_vllm
-from adadpo.models.load import ModelError, ModelSource, prepare_model, resolve_model
+from adadpo.models.load import ModelSource, prepare_model, resolve_model
 from adadpo.models.policy import Base, fresh_policy, load_base, save_policy
 
 SAMPLED = Decoding(engine="vllm", temperature=0.9, top_p=0.8, max_new_tokens=6, seed=5, batch_size=2)

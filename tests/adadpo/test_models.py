@@ -17,17 +17,11 @@ from typing import Any
 
 import pytest
 
+from adadpo.errors import ModelError
+from adadpo.files import cache_folder
 from adadpo.models import built_in
 from adadpo.models import load as models
-from adadpo.models.load import (
-    ModelError,
-    ModelSource,
-    cache_folder,
-    load_model,
-    load_tokenizer,
-    prepare_model,
-    resolve_model,
-)
+from adadpo.models.load import ModelSource, load_model, load_tokenizer, prepare_model, resolve_model
 
 EMBEDDED, TINY = "smollm2-135m-instruct", "tiny-random-llama"
 CHAT = [

@@ -13,7 +13,8 @@ from adadpo_examples import chats, rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adadpo.data.pairs import BadRow, DataError, DataSource, Pair, RowError, load_pairs, make_pair
+from adadpo.data.pairs import BadRow, DataSource, Pair, load_pairs, make_pair
+from adadpo.errors import DataError, RowError
 
 USER = {"role": "user", "content": "Name a fruit."}
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -13,10 +13,10 @@ from adadpo_examples import chats, plain_token_logps
 import adadpo.training.reference
 from adadpo.caches import Memory
 from adadpo.data.tokens import TokenPairs, tokenize_pairs
+from adadpo.errors import StoppedError
 from adadpo.logprobs import PairLogps
 from adadpo.method.registry import make_method
 from adadpo.models.policy import Base
-from adadpo.stopping import StoppedError
 from adadpo.training.processes import Processes
 from adadpo.training.reference import cached_pair_logps, pair_logps, reward_summary
 

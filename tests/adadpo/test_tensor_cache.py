@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from adadpo.caches import computed_once
-from adadpo.stopping import StoppedError, forget_stop, request_stop
+from adadpo.errors import StoppedError
+from adadpo.stopping import forget_stop, request_stop
 
 FORK = multiprocessing.get_context("fork")
 WHAT = "numbers"

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from trl import DPOConfig, DPOTrainer
 
-from adadpo.data.pairs import DataError, Pair, load_pairs
+from adadpo.data.pairs import Pair, load_pairs
 from adadpo.data.tokens import TokenPairs, encode, tokenize_pairs
+from adadpo.errors import DataError
 from adadpo.models.load import load_tokenizer
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet

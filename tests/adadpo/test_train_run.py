@@ -19,10 +19,10 @@ import adadpo.training.train
 import adadpo.training.trainer
 from adadpo.config import Lora, TrainSettings
 from adadpo.data.tokens import TokenPairs, tokenize_pairs
-from adadpo.models.load import ModelError
+from adadpo.errors import DivergedError, ModelError
 from adadpo.models.policy import Base, fresh_policy, load_base, load_policy
 from adadpo.training.reference import pair_logps
-from adadpo.training.train import LOGGED, DivergedError, TrainingData
+from adadpo.training.train import LOGGED, TrainingData
 
 FAST = {"optimizer": "sgd", "learning_rate": 0.3, "max_steps": 2}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from adadpo.errors import AssetError
 from analysis.alpaca_eval import assets as alpaca_eval_assets
 from analysis.alpaca_eval.assets import (
     BASELINE,
@@ -21,7 +22,6 @@ from analysis.alpaca_eval.assets import (
     OFFICIAL_ORDER,
     PROMPTS,
     REVISION,
-    AssetError,
     asset_folder,
     fetch_assets,
     list_assets,

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.alpaca_eval.annotations import AnnotationError, preferences_of, read_annotations
+from adadpo.errors import AnnotationError
+from analysis.alpaca_eval.annotations import preferences_of, read_annotations
 
 
 def record(number: int = 0, preference: object = 2.0, **changes: object) -> dict[str, Any]:

@@ -3,11 +3,11 @@ from analysis_examples import DECLARED, KL, LC, LENGTH, run, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adadpo.errors import TableError
 from analysis.comparison import compare
 from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import SeedValue
-from analysis.results.table import TableError
 from analysis.summary import Analysis, analyse
 
 

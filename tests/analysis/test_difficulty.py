@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from leaderboard import leaderboard_runs, published_lc
 
-from analysis.alpaca_eval.annotations import AnnotationError
-from analysis.alpaca_eval.calibration import CalibrationError
+from adadpo.errors import AnnotationError, CalibrationError
 from analysis.alpaca_eval.difficulty import joint_difficulty
 from analysis.alpaca_eval.length_control import length_controlled_win_rate
 

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from leaderboard import INCOMPLETE, leaderboard_runs, published_lc, reconstructed_calibration
 
-from analysis.alpaca_eval.annotations import AnnotationError
-from analysis.alpaca_eval.calibration import CalibrationError, read_calibration
+from adadpo.errors import AnnotationError, CalibrationError
+from analysis.alpaca_eval.calibration import read_calibration
 from analysis.alpaca_eval.length_control import fit_length_control, lc_data, length_controlled_win_rate
 
 

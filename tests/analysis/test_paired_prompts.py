@@ -7,16 +7,9 @@ from dataclasses import replace
 import pytest
 from scipy.stats import binomtest
 
+from adadpo.errors import UnlikeError
 from analysis.alpaca_eval.annotations import Annotation
-from analysis.prompts.paired import (
-    SAME,
-    PromptPair,
-    UnlikeError,
-    count_prompts,
-    flipped,
-    outcome,
-    pair_prompts,
-)
+from analysis.prompts.paired import SAME, PromptPair, count_prompts, flipped, outcome, pair_prompts
 
 
 def side(model: str, preferences: list[float | None]) -> list[Annotation]:

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from analysis_examples import KL, LC, run
 
+from adadpo.errors import TableError
 from analysis.results.model import Cell, SeedValue
 from analysis.results.table import (
-    TableError,
     check_planned,
     index_runs,
     make_cells,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Metric
+from analysis.results.words import format_amount, format_p
 from analysis.summary import analyse
-from analysis.verdict import format_amount, format_p
 
 ALONE = "for these prompts only (no method can tell of others from runs alone)"
 

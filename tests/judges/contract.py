@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from adadpo.errors import JudgeError
 from analysis.alpaca_eval.annotations import KEYS, read_annotations
-from analysis.judges import Judge, JudgeError
+from analysis.judges import Judge
 
 PROMPTS = [
     {

@@ -15,7 +15,8 @@ from api_examples import OFFICIAL, answers_of, api_config, api_judge, judge_pair
 from conftest import HERE, KEY, JudgeServer
 from contract import BAD, GOOD, PROMPTS, JudgeContract
 
-from analysis.judges import Judge, JudgeError
+from adadpo.errors import JudgeError
+from analysis.judges import Judge
 from analysis.judges.factory import judge_identity
 
 CONFIGS = [OFFICIAL, "alpaca_eval_gpt4", "alpaca_eval_gpt4_turbo_fn", "text_davinci_003"]

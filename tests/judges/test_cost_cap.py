@@ -12,7 +12,7 @@ import pytest
 from api_examples import api_config, api_judge, judge_pairs, prompts_of
 from conftest import JudgeServer
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError
 from analysis.judges.config import Prices
 from analysis.judges.estimate import estimate
 from analysis.judges.spending import Spending, highest_price, price, prices_of

@@ -16,7 +16,7 @@ import pytest
 from api_examples import WAITS, answers_of, api_config, api_judge, prompts_of
 from conftest import KEY, JudgeServer
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError
 from analysis.judges.answers import AnswerStore
 from analysis.judges.asking import Asking, Setup
 from analysis.judges.endpoint import Waits

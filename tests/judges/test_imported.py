@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from contract import BAD, GOOD, PROMPTS, JudgeContract
 
-from analysis.judges import Judge, JudgeError
+from adadpo.errors import JudgeError
+from analysis.judges import Judge
 from analysis.judges.config import Import
 from analysis.judges.factory import judge_identity, make_judge
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from analysis.judges import JudgeError
+from adadpo.errors import JudgeError
 from analysis.judges.config import KINDS, AlpacaEval, judge_config
 from analysis.judges.factory import judge_identity, make_judge
 

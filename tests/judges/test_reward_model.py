@@ -21,8 +21,9 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+from adadpo.errors import ModelError
 from adadpo.models.built_in import build_tiny
-from adadpo.models.load import ModelError, resolve_model
+from adadpo.models.load import resolve_model
 from adadpo.models.reward_model import RewardModel, load_reward_model
 from analysis.judges import Judge
 from analysis.judges.config import RewardModel as RewardModelConfig

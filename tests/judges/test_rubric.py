@@ -11,10 +11,11 @@ from contract import BAD, GOOD, PROMPTS, JudgeContract
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adadpo.errors import JudgeError
 from analysis.judges import Judge
 from analysis.judges.config import judge_config
 from analysis.judges.factory import make_judge
-from analysis.judges.rubric import ANNOTATOR, JudgeError, rubric
+from analysis.judges.rubric import ANNOTATOR, rubric
 
 TEXTS = st.lists(st.text(max_size=60) | st.sampled_from(GOOD + BAD), min_size=2, max_size=2)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adadpo.errors import ConstraintError
 from analysis.judges.verifier import (
     KINDS,
-    ConstraintError,
     holds,
     in_words,
     is_degenerate,

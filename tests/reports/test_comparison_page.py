@@ -10,10 +10,10 @@ from compared_examples import difference, make_compared, make_pairs, score
 from page_text import Page
 from test_report_hostile import ATTACK, ATTRIBUTES, TAGS
 
+from adadpo.errors import ReportError
 from analysis.alpaca_eval.integrity_gate import Flag
 from analysis.prompts.paired import PromptPair
-from reports import ReportError
-from reports.two_files.flips import MOST
+from reports.sections.flips import MOST
 from reports.two_files.page import finding, render_comparison, write_comparison
 
 LC = "length_controlled_win_rate"

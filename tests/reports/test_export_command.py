@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import sweeps
+from adadpo.errors import UserError
 from analysis.results.model import Results
 from reports import load_results, write_report
 from sweeps.cli.main import app
-from sweeps.errors import UserError
 
 SMOKE = Path(sweeps.__file__).with_name("configs") / "smoke.yaml"
 

@@ -15,9 +15,8 @@ from sample_results import make_results
 
 from analysis.results.model import Results
 from reports import render_html, write_report
+from reports.figure_files import Picture, figure_pdf, pictures_in, standalone_svg
 from reports.outline import sections_of
-from reports.render.pdf import figure_pdf
-from reports.svg_files import Picture, pictures_in, standalone_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

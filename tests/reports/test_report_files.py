@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adadpo.errors import ReportError
 from analysis.results.model import Results
-from reports import ReportError, load_results, render_html, write_report
+from reports import load_results, render_html, write_report
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from reports.figures.curves import MOST_LINES, curve_figures
 from reports.figures.forest import MOST as MOST_SETTINGS
 from reports.figures.forest import primary_figure
 from reports.render.cells import Column, Table, beginning
-from reports.sections.run_table import MOST as MOST_CELLS
 from reports.sections.run_table import MOST as MOST_RUNS
-from reports.sections.run_table import Runs, cells_of, runs_of
+from reports.sections.run_table import MOST_CELLS, Runs, cells_of, runs_of
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep_examples import TWO, opened, write_sweep
 
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder
 from analysis.results.model import Results
 from reports import load_results
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from adadpo.files import atomic_write
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
-from sweeps.store.layout import write_json, write_whole
+from sweeps.store.layout import write_json
 
 
 def make_up(sweep: Sweep, run: PlannedRun, value: float) -> None:
     """The run is done, with this win rate, length-controlled too."""
     folder = sweep.store.run(run.run_id)
     target, generated = folder.evaluation(sweep.eval_id), folder.generation(sweep.eval_id)
-    write_whole(folder.history, "")
+    atomic_write(folder.history, "")
     trained = {"steps": 0, "wall_seconds": 1.0, "train_pairs": 16, "left_out": [], "truncated_pairs": 0}
     write_json(folder.metrics, trained | {"heldout_reward_margin": value / 100})
     write_json(generated / "generation.json", {"wall_seconds": 1.0})

@@ -105,7 +105,7 @@ def opened(file: Path, store: Path) -> Sweep:
 
 def spec_errors(tmp_path: Path, text: str) -> list[str]:
     """The problems of a sweep file, without the file's name."""
-    from sweeps.errors import UserError
+    from adadpo.errors import UserError
 
     file = write_sweep(tmp_path / "sweep.yaml", text)
     with pytest.raises(UserError) as caught:

@@ -21,7 +21,7 @@ import pytest
 from judging_examples import api, evaluations, read, results
 from sweep_examples import CONFIGS, TWO, adadpo, opened, write_sweep
 
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder
 from analysis import length_controlled_win_rate
 from analysis.alpaca_eval import assets as alpaca_eval_assets
 from analysis.alpaca_eval.assets import BASELINE, CALIBRATION, FILES, PROMPTS, REVISION, asset_folder

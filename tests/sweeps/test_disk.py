@@ -12,10 +12,11 @@ import pytest
 from sweep_examples import TWO, adadpo, write_sweep
 
 from adadpo.config import Lora, TrainSettings
-from adadpo.models.load import cache_folder
+from adadpo.errors import DivergedError
+from adadpo.files import cache_folder
 from adadpo.training import checkpoints
 from adadpo.training.resume_points import KEPT
-from adadpo.training.train import DivergedError, History
+from adadpo.training.train import History
 from sweeps.operations.disk import adapter_shapes, run_bytes
 
 SETTINGS = {

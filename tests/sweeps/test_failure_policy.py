@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 from test_failures import failing
 
-from adadpo.training.train import DivergedError
-from analysis.judges import JudgeError
+from adadpo.errors import DivergedError, JudgeError
 from sweeps.failures.attempts import attempts, count, may_try_again, note_attempt, note_loss
 from sweeps.failures.causes import (
     POLICIES,
@@ -239,7 +238,7 @@ def test_failures_of_other_jobs_count(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sweep.control.same_failure(sweep.store, failure["signature"]) == []
     for run in others[:2]:
         write_json(store / run.run_id / "failure.json", {**failure, "time": time.time()})
-    from sweeps.errors import FailureError
+    from adadpo.errors import FailureError
 
     with pytest.raises(FailureError, match="3 runs failed alike: RuntimeError: boom 1"):
         execute(sweep.job.model_copy(update={"runs": others[2:]}), lambda *a: None, lambda *a: None)

@@ -25,9 +25,9 @@ from sweep_examples import (
     write_sweep,
 )
 
+from adadpo.errors import FailureError
 from adadpo.models.load import prepare_model, resolve_model
 from reports import load_results
-from sweeps.errors import FailureError
 from sweeps.execution.stages import execute
 
 ROW = {"prompt": "Say hello.", "chosen": "Hello.", "rejected": "No."}

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sweeps.errors import UserError
+from adadpo.errors import UserError
 from sweeps.execution.distributed import VARIABLES, gpu_of, ranks, use_one_gpu
 
 

@@ -21,7 +21,8 @@ from sweep_examples import (
     write_sweep,
 )
 
-from adadpo.stopping import StoppedError, stop_requested, stopping_on
+from adadpo.errors import StoppedError
+from adadpo.stopping import stop_requested, stopping_on
 from sweeps.execution.stages import execute
 from sweeps.store.job import PlannedRun
 

@@ -24,7 +24,7 @@ from judging_examples import (
 )
 from sweep_examples import TWO, adadpo, opened, start
 
-from adadpo.models.load import cache_folder
+from adadpo.files import cache_folder
 from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
 from sweeps.search.study_storage import open_storage
 

@@ -12,10 +12,10 @@ import pytest
 from judging_examples import read, write_annotations
 from sweep_examples import TWO, adadpo, opened, write_sweep
 
+from adadpo.errors import FailureError
 from analysis import bootstrap_difference, bootstrap_estimate
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import GeneralizationTest
-from sweeps.errors import FailureError
 from sweeps.evaluation.judge_and_score import REPLICATES, length_controlled
 from sweeps.evaluation.replicates import replicates_file
 from sweeps.state.judged_runs import annotations_of, read_judged

@@ -155,7 +155,7 @@ def test_a_baseline_with_other_texts(two_runs: Path, tmp_path: Path) -> None:
 
 def test_a_worker_meets_another_baseline_than_was_planned(two_runs: Path, tmp_path: Path) -> None:
     """The file changes between planning and work, as it may in a queue: refused, nothing judged."""
-    from sweeps.errors import FailureError
+    from adadpo.errors import FailureError
     from sweeps.execution.stages import execute
 
     [reference] = (two_runs / "baselines").glob("*/outputs.json")

@@ -17,8 +17,8 @@ from made_up_results import fail, make_up
 from search_examples import hill, opened_search, run_all, search_text
 from sweep_examples import adadpo
 
+from adadpo.errors import FailureError
 from sweeps.config.search import Search, parse_space
-from sweeps.errors import FailureError
 from sweeps.operations.report import build_results
 from sweeps.search.loop import advance, search_trials
 from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting

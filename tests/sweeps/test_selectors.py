@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sweep_examples import adadpo, opened
 
 from adadpo.config import RunConfig, TrainSettings
+from adadpo.errors import UserError
 from adadpo.method.registry import make_method
 from sweeps.config.filters import CAUSES, STATES, select_runs, value_of
-from sweeps.errors import UserError
 from sweeps.store.job import PlannedRun
 
 BETAS = (0.01, 0.1, 1e-06, 5.0)

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_examples import tiny_disk
 
-from sweeps.errors import FailureError, UserError
+from adadpo.errors import FailureError, UserError
+from adadpo.files import atomic_write
 from sweeps.store.layout import (
     FILES,
     STAGES,
@@ -27,7 +28,6 @@ from sweeps.store.layout import (
     parse_json,
     read_json,
     write_json,
-    write_whole,
 )
 
 EVAL = "0123456789abcdef"
@@ -48,7 +48,7 @@ def test_the_old_file_stays_when_writing_fails(
 ) -> None:
     """Ended just before the rename: the old content, no temporary file; a full disk is told by name."""
     file = tmp_path / "file.json"
-    write_whole(file, "old")
+    atomic_write(file, "old")
 
     def fail(*args: Any) -> None:
         raise error
@@ -56,7 +56,7 @@ def test_the_old_file_stays_when_writing_fails(
     monkeypatch.setattr(os, "replace", fail)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else FailureError
     with pytest.raises(expected) as caught:
-        write_whole(file, "new")
+        atomic_write(file, "new")
     monkeypatch.undo()
     if expected is FailureError:
         assert str(caught.value) == f"cannot write {file}: No space left on device"
@@ -67,11 +67,11 @@ def test_the_old_file_stays_when_writing_fails(
 def test_killed_before_the_rename(tmp_path: Path) -> None:
     """kill -9 in a real process between the write and the rename leaves the old file."""
     file = tmp_path / "file.json"
-    write_whole(file, "old")
+    atomic_write(file, "old")
     code = (
-        "import os, signal, sys; from pathlib import Path; from sweeps.store.layout import write_whole\n"
+        "import os, signal, sys; from pathlib import Path; from adadpo.files import atomic_write\n"
         "os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "write_whole(Path(sys.argv[1]), 'new' * 100000)"
+        "atomic_write(Path(sys.argv[1]), 'new' * 100000)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == -9
     assert file.read_text() == "old"
@@ -80,9 +80,9 @@ def test_killed_before_the_rename(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     """A real file system of 64 KB: the message names the file, the old content stays."""
     with tiny_disk(tmp_path / "disk", "64k") as disk:
-        write_whole(disk / "file", "old")
+        atomic_write(disk / "file", "old")
         with pytest.raises(FailureError, match=r"cannot write .*file: No space left on device"):
-            write_whole(disk / "file", "x" * 200_000)
+            atomic_write(disk / "file", "x" * 200_000)
         assert (disk / "file").read_text() == "old"
         assert [path.name for path in disk.iterdir()] == ["file"]
 
@@ -96,14 +96,14 @@ def test_json_never_holds_nan(tmp_path: Path) -> None:
 
 def test_half_a_surrogate_is_written_as_a_mark(tmp_path: Path) -> None:
     """A model may produce half of a surrogate pair, which UTF-8 cannot hold."""
-    write_whole(tmp_path / "file", "a\ud800b")
+    atomic_write(tmp_path / "file", "a\ud800b")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "a?b"
 
 
 def test_pieces_are_one_file(tmp_path: Path) -> None:
     """Pieces against the whole; one that cannot be made leaves the old file and nothing beside it."""
     file = tmp_path / "file"
-    write_whole(file, iter(["é", "\ud800", "b"]))
+    atomic_write(file, iter(["é", "\ud800", "b"]))
     assert file.read_text(encoding="utf-8") == "é?b"
 
     def pieces() -> Iterator[str]:
@@ -111,7 +111,7 @@ def test_pieces_are_one_file(tmp_path: Path) -> None:
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        write_whole(file, pieces())
+        atomic_write(file, pieces())
     assert file.read_text(encoding="utf-8") == "é?b"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
 
 def write_stage(folder: RunFolder, stage: str) -> None:
     for name in FILES[stage]:
-        write_whole(folder.last_file(stage, EVAL).with_name(name), "{}")
+        atomic_write(folder.last_file(stage, EVAL).with_name(name), "{}")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_retrying_keeps_finished_training(tmp_path: Path) -> None:
     """A failure after training forgets the failure alone; one in training also what it left half-done."""
     trained, torn = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
     write_stage(trained, "train")
-    write_whole(torn.train / "history.jsonl", '{"step": 1}\n')
+    atomic_write(torn.train / "history.jsonl", '{"step": 1}\n')
     for folder in (trained, torn):
         write_json(folder.failure, {"kind": "bug"})
         folder.clear_failure()

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from postgres_server import PASSWORD
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.search.study import mirror
 from sweeps.search.study_storage import storage_of
 from sweeps.state.run_table import run_rows

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileSymlinkLock
 from postgres_server import PASSWORD, Server
 from sweep_examples import SMALL, adadpo, opened, write_sweep
 
-from sweeps.errors import FailureError
+from adadpo.errors import FailureError
 from sweeps.search import study as study_module
 from sweeps.search.study import mirror
 from sweeps.search.study_storage import journal, open_storage, storage_of

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
+from adadpo.errors import UserError
 from adadpo.method.registry import Method
 from sweeps.config.expand import cells
 from sweeps.config.grid import AXES, parse_seeds, value_problem
 from sweeps.config.schema import load_spec
 from sweeps.config.yaml_source import MOST_VALUES, load_yaml
-from sweeps.errors import UserError
 from sweeps.state.sweep import open_sweep
 from sweeps.store.layout import Store
 

@@ -175,7 +175,8 @@ def test_no_deepspeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_asked_to_stop_while_nothing_is_trained() -> None:
     """The word for the others: `leading` says STOPPED, and raises on."""
-    from adadpo.stopping import StoppedError, raise_if_stopped
+    from adadpo.errors import StoppedError
+    from adadpo.stopping import raise_if_stopped
     from sweeps.execution.distributed import STOPPED, leading
 
     words: list[str] = []
