@@ -265,7 +265,10 @@ def _script(
     if count is not None:
         executor.parameters["map_count"] = count
     executor.parameters.setdefault("time", None)  # the partition's own limit; submitit's would be 5 minutes
-    worker = [*launch.python_command, "-u", "-m", "sweeps.dispatch.worker", str(folder), part, str(first)]
+    python = [*launch.python_command, "-u", "-m"]
+    worker = [*python, "sweeps.dispatch.worker", str(folder), part, str(first)]
+    if part == FINISH:
+        worker = [*python, "sweeps.operations.finish_job", str(folder)]
     return str(executor._make_submission_file_text(shlex.join([*SHIELD, *worker]), part))
 
 

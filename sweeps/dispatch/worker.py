@@ -55,52 +55,42 @@ def main() -> None:
     one_of_several = len(sys.argv) > 4
     element = first + int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
 
-    from rich.console import Console
-
     from adadpo.errors import ProcessGroupError, StoppedError, SweepError
     from sweeps.dispatch.job_outcomes import note_ended
     from sweeps.dispatch.side_by_side import STOPPED, end_with_the_starter
-    from sweeps.dispatch.submission import FINISH, read_submission
+    from sweeps.dispatch.submission import read_submission
     from sweeps.execution.gpu_packing import wait_briefly
 
     wait_briefly()
     submission = read_submission(folder)
     try:
-        if part == FINISH:
-            from sweeps.operations.launch import finish_sweep
-            from sweeps.state.sweep import open_sweep
-            from sweeps.store.layout import Store
+        job = submission.work(part, element)
+        if one_of_several:
+            from sweeps.execution.stages import execute
 
-            store = Store(Path(submission.job.store))
-            finish_sweep(open_sweep(submission.job.sweep, store), Console(width=120))
-        else:
-            job = submission.work(part, element)
-            if one_of_several:
-                from sweeps.execution.stages import execute
-
-                end_with_the_starter()
-                execute(job, lambda run, stage, done, total: None, lambda run, state: None)
-                return
-            if is_first():
-                note_ended(folder, part, element, None)
-            before = progress_marks(job)
-            side_by_side(submission, part, job, asked)
-            work(job)
+            end_with_the_starter()
+            execute(job, lambda run, stage, done, total: None, lambda run, state: None)
+            return
+        if is_first():
+            note_ended(folder, part, element, None)
+        before = progress_marks(job)
+        side_by_side(submission, part, job, asked)
+        work(job)
     except StoppedError:
         if one_of_several:
             sys.exit(STOPPED)
-        sys.exit(_leave(asked, lambda: part != FINISH and gives_up(job, before)))
+        sys.exit(leave(asked, lambda: gives_up(job, before)))
     except ProcessGroupError as error:
         print(f"adadpo: {error}", file=sys.stderr)
         sys.exit(_part(job))
     except SweepError as error:
         print(f"adadpo: {error}", file=sys.stderr)
-        if is_first() and not one_of_several and part != FINISH:
+        if is_first() and not one_of_several:
             note_ended(folder, part, element, str(error))
         sys.exit(1)
     except Exception as error:
         if is_first():
-            if not one_of_several and part != FINISH:
+            if not one_of_several:
                 note_ended(folder, part, element, f"{type(error).__name__}: {error}")
             raise
         # The first process was told, notes it and decides; a code of failure would have Slurm end it before it can.
@@ -208,7 +198,7 @@ def gives_up(job: Job, before: set[str]) -> bool:
     return False
 
 
-def _leave(asked: StopRequest, stuck: Callable[[], bool]) -> int:
+def leave(asked: StopRequest, stuck: Callable[[], bool]) -> int:
     """Have Slurm start this job again where that helps and it was not cancelled; returns the exit code.
 
     Args:

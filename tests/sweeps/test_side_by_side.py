@@ -21,7 +21,7 @@ import pytest
 from slurm_cluster import Cluster
 from sweep_examples import SMALL, adadpo, contents, opened, spec_errors, start, write_sweep
 
-from sweeps.dispatch.worker import StopRequest, _leave
+from sweeps.dispatch.worker import StopRequest, leave
 from sweeps.execution.gpu_packing import CUDA_BYTES, GIB, Memory, Sharing, measured_need, sharing_here
 from sweeps.failures.attempts import attempts
 from sweeps.store.layout import STAGES
@@ -151,7 +151,7 @@ def test_a_container_without_slurms_commands(
     """Asked to leave where there is no scontrol: said, and the code of the signal, without a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("SLURM_PROCID", raising=False)
-    assert _leave(StopRequest(), lambda: False) == 128 + signal.SIGUSR2
+    assert leave(StopRequest(), lambda: False) == 128 + signal.SIGUSR2
     assert "no scontrol in this container to start again: launch again" in capsys.readouterr().out
 
 
