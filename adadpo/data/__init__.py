@@ -1,1 +1,1 @@
-"""TODO."""
+"""Preference pairs: read and checked, turned into token ids, put into batches."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Responses of a policy to prompts, and the KL divergence from the reference on them."""

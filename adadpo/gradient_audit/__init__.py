@@ -1,1 +1,1 @@
-"""TODO."""
+"""Measures the gradients of chosen and rejected responses, for the gradient audit."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tests and intervals over settings, seeds and prompts; each has its source."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One function for each figure: from results to SVG."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From values to text: cells, numbers, CSV and TeX."""

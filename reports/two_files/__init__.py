@@ -1,1 +1,1 @@
-"""TODO."""
+"""The page about two annotation files, `adadpo compare A.json B.json`."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Scores and comparisons without a sweep: `adadpo score` and `adadpo compare`."""

@@ -1,1 +1,1 @@
-"""Where runs run: this process, worker processes of this machine, or Slurm."""
+"""Where runs are executed: in this process, in local worker processes, or on Slurm."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Judging and scoring the responses of one run."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`adadpo fsck` and `adadpo gc`: what is damaged and repaired, what is no longer needed."""
