@@ -66,7 +66,8 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
         The files' paths, the page's first.
 
     Raises:
-        ReportError: a file cannot be made or written.
+        ReportError: a figure cannot be drawn.
+        FailureError: a file cannot be written.
     """
     folder, sections, written = Path(folder), sections_of(results), []
     for twin in exports_of(results, sections):

@@ -557,51 +557,6 @@ class Search(Frozen):
     without_value: int  # a run of a compared arm diverged, failed or does not count
 
 
-class Results(Frozen):
-    """Everything the report shows. `results.json` is this, serialised."""
-
-    schema_version: int = SCHEMA_VERSION
-    sweep: str
-    declared: Declared
-    declaration_changed: list[str]  # what changed since launch, in words; empty: confirmatory
-    verdict: str  # one sentence: estimate, interval, p, unit, n
-    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
-    evaluation: Evaluation | None  # None: a table of runs, of which nothing else is known
-    axes: dict[str, list[Value]]  # grid axis -> its values
-    arms: dict[str, dict[str, Value]]  # arm -> its method's hyperparameters
-    settings: list[str]
-    seeds: list[int]
-    metrics: list[Metric]
-    counts: dict[State, int]
-    failures: list[Failure]
-    runs: list[RunRow]
-    cells: list[Cell]
-    comparisons: list[Comparison]  # the primary first
-    other_arms: list[ArmComparison] = Field(default=[])  # every arm besides baseline and first candidate
-    average_ranks: AverageRanks | None = None  # exploratory; None: fewer than three arms, or an older file
-    curves: list[Curve]
-    samples: list[Sample]
-    judgements: list[Judgement] = Field(
-        default=[]
-    )  # the declared one first; empty in files older than judging again
-    lc_sensitivity: list[LcComparison] = Field(default=[])  # empty: nothing judged, or an older file
-    search: Search | None = None  # None: the settings are a grid
-    audit: Audit | None = None  # None: not made; absent in older files
-    next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
-    next_steps_reason: str | None = None
-    power: list[Power] = Field(default=[])  # of a new sweep like this one; empty: unknown, or an older file
-    prompt_level: PromptLevel | None = None  # None: `prompt_level_reason`; both None: an older file
-    prompt_level_reason: str | None = None
-    best_of_grid: list[GridBest] = Field(default=[])  # the primary metric first; empty in older files
-    paper_claims: PaperClaims | None = (
-        None  # None: this is no comparison of AdaDPO with DPO, or an older file
-    )
-    flips: FlippedPrompts | None = None  # None: `flips_reason`; both None: an older file
-    flips_reason: str | None = None
-    groups: list[SettingGroup] = Field(default=[])  # by each axis that is not numeric, such as the loss
-    provenance: dict[str, str]
-
-
 # What a sweep holds beyond its tests: errors over prompts, bests of the grid, the paper's claims, flipped prompts.
 
 
@@ -788,3 +743,48 @@ def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | No
         "prompt": (prompts or 0, ["the trained models", "the judge"], "prompts like these, for these models"),
     }[name]
     return Unit(name=name, n=n, shared=shared, population=population, independent=name != "pair")
+
+
+class Results(Frozen):
+    """Everything the report shows. `results.json` is this, serialised."""
+
+    schema_version: int = SCHEMA_VERSION
+    sweep: str
+    declared: Declared
+    declaration_changed: list[str]  # what changed since launch, in words; empty: confirmatory
+    verdict: str  # one sentence: estimate, interval, p, unit, n
+    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
+    evaluation: Evaluation | None  # None: a table of runs, of which nothing else is known
+    axes: dict[str, list[Value]]  # grid axis -> its values
+    arms: dict[str, dict[str, Value]]  # arm -> its method's hyperparameters
+    settings: list[str]
+    seeds: list[int]
+    metrics: list[Metric]
+    counts: dict[State, int]
+    failures: list[Failure]
+    runs: list[RunRow]
+    cells: list[Cell]
+    comparisons: list[Comparison]  # the primary first
+    other_arms: list[ArmComparison] = Field(default=[])  # every arm besides baseline and first candidate
+    average_ranks: AverageRanks | None = None  # exploratory; None: fewer than three arms, or an older file
+    curves: list[Curve]
+    samples: list[Sample]
+    judgements: list[Judgement] = Field(
+        default=[]
+    )  # the declared one first; empty in files older than judging again
+    lc_sensitivity: list[LcComparison] = Field(default=[])  # empty: nothing judged, or an older file
+    search: Search | None = None  # None: the settings are a grid
+    audit: Audit | None = None  # None: not made; absent in older files
+    next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
+    next_steps_reason: str | None = None
+    power: list[Power] = Field(default=[])  # of a new sweep like this one; empty: unknown, or an older file
+    prompt_level: PromptLevel | None = None  # None: `prompt_level_reason`; both None: an older file
+    prompt_level_reason: str | None = None
+    best_of_grid: list[GridBest] = Field(default=[])  # the primary metric first; empty in older files
+    paper_claims: PaperClaims | None = (
+        None  # None: this is no comparison of AdaDPO with DPO, or an older file
+    )
+    flips: FlippedPrompts | None = None  # None: `flips_reason`; both None: an older file
+    flips_reason: str | None = None
+    groups: list[SettingGroup] = Field(default=[])  # by each axis that is not numeric, such as the loss
+    provenance: dict[str, str]

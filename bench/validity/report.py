@@ -113,7 +113,7 @@ def _errors(result: Mapping[str, Any]) -> list[str]:
 def _coverage(result: Mapping[str, Any]) -> str:
     """Which rows of the first table have intervals that cover 93 to 97%, and which do not."""
     lines = []
-    for name, title in (("signed_rank", "Hodges-Lehmann"), ("guard", "GeneralizationTest")):
+    for name, title in (("signed_rank", "Hodges-Lehmann"), ("guard", "Guard")):
         found = [
             (100 * counts.get(f"covers_{name}", 0) / counts[f"has_{name}"], each)
             for each in result["scenarios"]

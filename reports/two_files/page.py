@@ -123,7 +123,7 @@ def write_comparison(compared: FileComparison, pairs: Sequence[PromptPair], path
     """Write the page, whole or not at all, and return where.
 
     Raises:
-        ReportError: the file cannot be written.
+        FailureError: the file cannot be written.
     """
     path = Path(path)
     atomic_write(path, render_comparison(compared, pairs))

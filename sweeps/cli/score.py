@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from adadpo.errors import FailureError, UserError
+from adadpo.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.annotation_tools.comparing import Wanted
@@ -304,13 +304,9 @@ def compare(
             _one_file(a), _one_file(b), options, common_prompts=common_prompts, on_progress=show
         )
     if output is not None:
-        from adadpo.errors import ReportError
         from reports.two_files.page import write_comparison
 
-        try:
-            write_comparison(compared, paired.pairs, output)
-        except ReportError as error:
-            raise FailureError(str(error)) from error
+        write_comparison(compared, paired.pairs, output)
     if as_json:
         from reports.two_files.page import finding
 

@@ -15,7 +15,7 @@ from sweeps.failures.causes import CAUSE_ALIASES, Cause
 from sweeps.store.job import PlannedRun
 
 AXIS_ALIASES = {"lr": "learning_rate"}
-STATES = tuple(State)
+STATES = tuple(state.value for state in State)
 CAUSES = get_args(Cause)
 KEYS = ("state", "cause")
 

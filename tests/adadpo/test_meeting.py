@@ -18,7 +18,7 @@ MEET = """\
 import sys
 from datetime import timedelta
 from pathlib import Path
-from adadpo import processes
+from adadpo.training import processes
 from adadpo.training.processes import PeerError, joined
 if not sys.argv[1:]:
     processes.MEET_TIMEOUT = timedelta(seconds=3)

@@ -10,7 +10,7 @@ from compared_examples import difference, make_compared, make_pairs, score
 from page_text import Page
 from test_report_hostile import ATTACK, ATTRIBUTES, TAGS
 
-from adadpo.errors import ReportError
+from adadpo.errors import FailureError
 from analysis.alpaca_eval.integrity_gate import Flag
 from analysis.prompts.paired import PromptPair
 from reports.sections.flips import MOST
@@ -172,5 +172,5 @@ def test_same_arguments_same_bytes(tmp_path: Path) -> None:
     """Twice the same page; a path that cannot be written is this package's error."""
     pairs = make_pairs()
     assert render_comparison(make_compared(pairs), pairs) == render_comparison(make_compared(pairs), pairs)
-    with pytest.raises(ReportError, match="cannot be written"):
+    with pytest.raises(FailureError, match="cannot write"):
         write_comparison(make_compared(pairs), pairs, tmp_path)

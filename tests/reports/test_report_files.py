@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adadpo.errors import ReportError
+from adadpo.errors import FailureError, ReportError
 from analysis.results.model import Results
 from reports import load_results, render_html, write_report
 
@@ -62,7 +62,7 @@ def test_report_replaces_the_old_one_whole(results: Results, tmp_path: Path) -> 
 def test_failed_write_leaves_the_old_report(results: Results, tmp_path: Path) -> None:
     """Checks that a report that cannot be put in place is an error and leaves no temporary file."""
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(ReportError, match="cannot be written"):
+    with pytest.raises(FailureError, match="cannot write"):
         write_report(results, tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["figures", "report.html", "tables"]
 

@@ -401,7 +401,7 @@ def test_a_page_that_cannot_be_written(write: Write, tmp_path: Path) -> None:
     files = [write("a.json", annotations()), write("b.json", annotations("b", 1))]
     answer = adadpo("compare", *files, "--bootstrap", "50", "-o", tmp_path)
     assert answer.code == 1
-    assert "cannot be written" in answer.err
+    assert "cannot write" in answer.err
 
 
 def test_names_cannot_command_the_terminal(write: Write) -> None:
