@@ -41,7 +41,8 @@ def test_the_page_is_current_and_whole() -> None:
 def test_models_are_those_of_the_schema() -> None:
     """The walk through the models against the definitions that pydantic finds."""
     schema = json.loads(results_schema())
-    assert {model.__name__ for model in models_of(Results)} == {"Results", *schema["$defs"]}
+    models = {name for name, each in schema["$defs"].items() if "enum" not in each}
+    assert {model.__name__ for model in models_of(Results)} == {"Results", *models}
 
 
 def test_words_stand_beside_the_field() -> None:
