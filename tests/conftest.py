@@ -6,17 +6,40 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, missing, running
 
 from adadpo.files import cache_folder
+from tests.cluster.slurm_cluster import Cluster, missing, running
+from tests.judges.judge_client import KEY, ROOT, JudgeServer
 
 # Before torch loads, and for every process that a test starts: on tiny models a second thread only costs, and the
 # threads of two processes wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Fixtures that put a test into a tier; `slow` is marked by hand.
+TIERS = {
+    "cluster": {"slurm", "slurm_session", "slurm_accounting"},
+    "browser": {"browser", "chromium"},
+    "latex": {"pdflatex"},
+    "train": {"finished", "undisturbed", "base"},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's tier follows from the fixtures it asks for; parallel workers get whole files, one of them Slurm."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for tier, asked in TIERS.items():
+            if fixtures & asked:
+                item.add_marker(tier)
+        of_cluster = item.get_closest_marker("cluster") is not None
+        item.add_marker(pytest.mark.xdist_group("slurm" if of_cluster else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +90,28 @@ def slurm_accounting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with running(nodes=1, accounting=True) as cluster:
         monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeServer]:
+    """A judge's server for the whole session; tests take `server`."""
+    port_file = tmp_path_factory.mktemp("server") / "port"
+    process = subprocess.Popen([sys.executable, "-m", "tests.judges.judge_server", str(port_file)], cwd=ROOT)
+    try:
+        for _ in range(3000):
+            if port_file.exists():
+                break
+            time.sleep(0.02)
+        yield JudgeServer(int(port_file.read_text()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def server(running_server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> JudgeServer:
+    """The judge's server, reset."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    running_server.told()
+    return running_server

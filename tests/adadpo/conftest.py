@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_examples import run, training_data
 
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.models.load import load_model, resolve_model
 from adadpo.models.policy import Base, load_base
 from adadpo.training.train import TrainingData
+from tests.adadpo.run_examples import run, training_data
 
 TINY = "tiny-random-llama"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adadpo_examples import chats
 from safetensors.torch import load_file
 
 from adadpo.config import Lora, RunConfig, TrainSettings
@@ -15,6 +14,7 @@ from adadpo.data.tokens import tokenize_pairs
 from adadpo.method.registry import make_method
 from adadpo.models.policy import Base
 from adadpo.training.train import TrainingData, train_run
+from tests.adadpo.adadpo_examples import chats
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 2, "max_length": 64, "precision": "float32",

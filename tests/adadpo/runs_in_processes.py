@@ -1,4 +1,4 @@
-"""Runs as a sweep trains them, in processes of torchrun: `runs_in_processes.py FOLDER CASES.json`.
+"""Runs as a sweep trains them, in processes of torchrun: `-m tests.adadpo.runs_in_processes FOLDER CASES.json`.
 
 Each case: {"name", "config" (RunConfig), "strategy"}; under FOLDER/NAME what `train_run` leaves and `metrics.json`.
 """
@@ -12,8 +12,6 @@ import signal
 import sys
 from pathlib import Path
 
-from run_examples import training_data
-
 from adadpo.config import RunConfig
 from adadpo.errors import StoppedError
 from adadpo.models.load import resolve_model
@@ -21,6 +19,7 @@ from adadpo.models.policy import load_base
 from adadpo.stopping import stopping_on
 from adadpo.training.processes import joined
 from adadpo.training.train import train_run
+from tests.adadpo.run_examples import training_data
 
 
 def main(root: Path, cases: list[dict[str, object]]) -> None:

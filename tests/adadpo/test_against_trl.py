@@ -10,7 +10,6 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from adadpo_examples import chats, rows
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -18,6 +17,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from adadpo import AdaDPOConfig, AdaDPOTrainer
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import chats, rows
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # TRL tells that these may change

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adadpo_examples import chats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -42,6 +41,7 @@ from adadpo.method.losses import preference_loss
 from adadpo.method.registry import LOSSES, PRESETS, Method, make_method
 from adadpo.models.policy import Base, save_policy
 from adadpo.training.reference import pair_logps
+from tests.adadpo.adadpo_examples import chats
 
 LENGTH = 44
 OPTIONS: dict[str, Any] = {"pad_token_id": 0, "max_length": LENGTH}

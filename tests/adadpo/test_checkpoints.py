@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from run_examples import STEPS, Stop, config_of, history, identical, run, weights
 from safetensors import SafetensorError
 
 from adadpo.config import RunConfig
@@ -25,6 +24,7 @@ from adadpo.stopping import forget_stop, request_stop, stop_requested, stopping_
 from adadpo.training.checkpoints import saving
 from adadpo.training.resume_points import KEPT, MANIFEST, checkpoint_problem, resume_point, seal
 from adadpo.training.train import TrainingData, train_run
+from tests.adadpo.run_examples import STEPS, Stop, config_of, history, identical, run, weights
 
 
 @pytest.fixture(autouse=True)

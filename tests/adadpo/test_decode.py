@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_generation import GREEDY, PROMPTS, SAMPLED, ids_of, loud
 
 from adadpo.data.tokens import encode
 from adadpo.generation.decode import chooser, decode, sample
 from adadpo.generation.generate import generate
 from adadpo.generation.responses import derived_seed
 from adadpo.models.policy import Base
+from tests.adadpo.test_generation import GREEDY, PROMPTS, SAMPLED, ids_of, loud
 
 
 @pytest.fixture

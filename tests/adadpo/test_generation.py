@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from adadpo_examples import plain_token_logps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
@@ -19,6 +18,7 @@ from adadpo.generation.divergence import kl_estimates
 from adadpo.generation.generate import end_tokens, generate, pad_left, token_log_ratios
 from adadpo.generation.responses import Response, cut_response
 from adadpo.models.policy import Base, fresh_policy
+from tests.adadpo.adadpo_examples import plain_token_logps
 
 PROMPTS = [
     "Give me a tip",

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_generation import PROMPTS, SAMPLED, loud
 
 from adadpo.config import Decoding
 from adadpo.generation.generate import generate
 from adadpo.generation.responses import Response, in_batches
 from adadpo.models.policy import Base
+from tests.adadpo.test_generation import PROMPTS, SAMPLED, loud
 
 PAIRS = SAMPLED.model_copy(update={"batch_size": 2})  # five prompts: three batches
 
@@ -96,8 +96,8 @@ def test_an_exception_after_a_batch(lively: Any, base: Base, tmp_path: Path, bat
 KILLED = """
 import sys, time
 from pathlib import Path
-from test_generation import PROMPTS, loud
-from test_generation_resume import PAIRS
+from tests.adadpo.test_generation import PROMPTS, loud
+from tests.adadpo.test_generation_resume import PAIRS
 from adadpo.config import TrainSettings
 from adadpo.generation.generate import generate
 from adadpo.models.load import resolve_model

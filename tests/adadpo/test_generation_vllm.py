@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from pydantic import ValidationError
-from test_generation import PROMPTS
 
 from adadpo.config import Decoding, Lora, TrainSettings
 from adadpo.data.tokens import encode
@@ -27,6 +26,7 @@ from adadpo.generation.responses import derived_seed
 from adadpo.generation.vllm import generate_vllm, require_vllm
 from adadpo.models.load import ModelSource, prepare_model, resolve_model
 from adadpo.models.policy import Base, fresh_policy, load_base, save_policy
+from tests.adadpo.test_generation import PROMPTS
 
 SAMPLED = Decoding(engine="vllm", temperature=0.9, top_p=0.8, max_new_tokens=6, seed=5, batch_size=2)
 END = 2  # <|im_end|> of the tiny model

@@ -7,7 +7,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from adadpo_examples import plain_token_logps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -16,6 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from adadpo.logprobs import pack_pairs, packed_pair_logps, row_logps
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import plain_token_logps
 
 Row = dict[str, list[int]]
 VOCABULARY = 60

@@ -9,12 +9,12 @@ from typing import Any
 import datasets
 import pytest
 import trl
-from adadpo_examples import chats, rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adadpo.data.pairs import BadRow, DataSource, Pair, load_pairs, make_pair
 from adadpo.errors import DataError, RowError
+from tests.adadpo.adadpo_examples import chats, rows
 
 USER = {"role": "user", "content": "Name a fruit."}
 SYSTEM = {"role": "system", "content": "Be brief."}

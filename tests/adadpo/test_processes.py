@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from train_in_processes import train
 
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet
+from tests.adadpo.train_in_processes import train
 
 METHODS = ["adadpo", "adasimpo", "adaorpo"]
 GATHERED = ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
@@ -30,10 +30,13 @@ def model(base: Base, cache_root: Path) -> str:
 def two(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every method trained by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    script = Path(__file__).with_name("train_in_processes.py")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*launcher, str(script), model, str(folder), *METHODS], capture_output=True, text=True, timeout=300
+        [*launcher, "-m", "tests.adadpo.train_in_processes", model, str(folder), *METHODS],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

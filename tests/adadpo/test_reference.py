@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from adadpo_examples import chats, plain_token_logps
 
 import adadpo.training.reference
 from adadpo.caches import Memory
@@ -19,6 +18,7 @@ from adadpo.method.registry import make_method
 from adadpo.models.policy import Base
 from adadpo.training.processes import Processes
 from adadpo.training.reference import cached_pair_logps, pair_logps, reward_summary
+from tests.adadpo.adadpo_examples import chats, plain_token_logps
 
 NAMES = ["chosen", "chosen_lengths", "rejected", "rejected_lengths"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_examples import config_of, history, run, weights
 
 from adadpo.config import RunConfig
 from adadpo.data.batching import micro_batch_shares
 from adadpo.models.policy import Base
 from adadpo.training.train import TrainingData
+from tests.adadpo.run_examples import config_of, history, run, weights
 
 PLAIN = {"optimizer": "sgd", "learning_rate": 0.3, "eval_steps": 2}
 # 11 pairs in steps of 4: the last one of an epoch has 3, so 4 processes fill it up with a duplicate.
@@ -37,7 +37,6 @@ def torchrun(processes: int, root: Path, cases: dict[str, tuple[str, RunConfig]]
         for name, (strategy, config) in cases.items()
     ]
     (root / "cases.json").write_text(json.dumps(written))
-    script = Path(__file__).with_name("runs_in_processes.py")
     launcher = [
         sys.executable,
         "-m",
@@ -47,7 +46,8 @@ def torchrun(processes: int, root: Path, cases: dict[str, tuple[str, RunConfig]]
         str(processes),
     ]
     done = subprocess.run(
-        [*launcher, str(script), str(root), str(root / "cases.json")],
+        [*launcher, "-m", "tests.adadpo.runs_in_processes", str(root), str(root / "cases.json")],
+        cwd=Path(__file__).parents[2],
         env=os.environ | environ,
         capture_output=True,
         text=True,

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from adadpo_examples import chats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from adadpo.caches import _pack, _unpack, cached_token_pairs, read_tensors, writ
 from adadpo.data.pairs import BadRow
 from adadpo.data.tokens import TokenPairs, tokenize_pairs
 from adadpo.models.policy import Base
+from tests.adadpo.adadpo_examples import chats
 
 IDS = st.lists(st.integers(0, 2**31 - 1), max_size=5)
 
@@ -115,7 +115,7 @@ WORKER = """
 import sys
 sys.path[:0] = json_path
 import adadpo.caches
-from adadpo_examples import chats
+from tests.adadpo.adadpo_examples import chats
 from adadpo.config import TrainSettings
 from adadpo.models.load import resolve_model, load_tokenizer
 

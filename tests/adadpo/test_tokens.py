@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import datasets
 import pytest
-from adadpo_examples import chats, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
@@ -20,6 +19,7 @@ from adadpo.errors import DataError
 from adadpo.models.load import load_tokenizer
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import chats, rows
 
 TEXTS = [
     Pair("Give me a tip.", " Drink water.", " Go for a walk, then make a plan."),

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from adadpo_examples import chats
-from run_examples import Stop, config_of, history, identical, run, weights
 from safetensors.torch import load_file
 from trl.trainer import dpo_trainer
 
@@ -23,6 +21,8 @@ from adadpo.errors import DivergedError, ModelError
 from adadpo.models.policy import Base, fresh_policy, load_base, load_policy
 from adadpo.training.reference import pair_logps
 from adadpo.training.train import LOGGED, TrainingData
+from tests.adadpo.adadpo_examples import chats
+from tests.adadpo.run_examples import Stop, config_of, history, identical, run, weights
 
 FAST = {"optimizer": "sgd", "learning_rate": 0.3, "max_steps": 2}
 

@@ -11,7 +11,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from adadpo_examples import chats, rows
 from peft import LoraConfig
 from transformers import HfArgumentParser
 from trl import DPOConfig, DPOTrainer
@@ -21,6 +20,7 @@ from adadpo.data.batching import order_by_length
 from adadpo.data.tokens import tokenize_pairs
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import chats, rows
 
 Weights = dict[str, torch.Tensor]
 BALANCE = ["balance/chosen", "balance/rejected", "balance/clipped", "balance/log_gradient_ratio"]

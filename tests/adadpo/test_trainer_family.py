@@ -12,7 +12,6 @@ import datasets
 import pytest
 import torch
 import trl.trainer.dpo_trainer
-from adadpo_examples import chats, rows
 from peft import LoraConfig, get_peft_model
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer
@@ -20,6 +19,7 @@ from adadpo.data.tokens import tokenize_pairs
 from adadpo.method.registry import LOSSES, PRESETS, make_method
 from adadpo.models.policy import Base
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import chats, rows
 
 REFERENCE_FREE = [name for name, preset in PRESETS.items() if not LOSSES[preset["loss"]].needs_reference]
 WITH_REFERENCE = [name for name in PRESETS if name not in REFERENCE_FREE]

@@ -1,4 +1,4 @@
-"""An ordinary TRL script for one or several processes: `train_in_processes.py MODEL FOLDER METHOD...`."""
+"""An ordinary TRL script for one or several processes: `-m tests.adadpo.train_in_processes MODEL FOLDER METHOD...`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import datasets
 import torch
-from adadpo_examples import chats, rows
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from adadpo import AdaDPOConfig, AdaDPOTrainer
 from adadpo.quiet import quiet
+from tests.adadpo.adadpo_examples import chats, rows
 
 PAIRS_PER_STEP = 4
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from analysis_examples import DECLARED, LC, run, sweep
-from judged_runs import SEEDS, judged
 from scipy.stats import binomtest, wilcoxon
 
 from analysis import compare
@@ -14,6 +12,8 @@ from analysis.grid.best_setting import grid_best
 from analysis.grid.paper_claims import paper_claims
 from analysis.grid.setting_groups import setting_groups
 from analysis.results.model import Claim, Comparison, Metric, PaperClaims, RunRow, SettingGroup
+from tests.analysis.analysis_examples import DECLARED, LC, run, sweep
+from tests.analysis.judged_runs import SEEDS, judged
 
 METRICS = [
     LC,

@@ -1,5 +1,4 @@
 import pytest
-from analysis_examples import DECLARED, KL, LC, LENGTH, run, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +8,7 @@ from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import SeedValue
 from analysis.summary import Analysis, analyse
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, run, sweep
 
 
 def test_the_unit_is_the_setting() -> None:

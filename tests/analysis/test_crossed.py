@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_examples import LC, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -12,6 +11,7 @@ from scipy import stats
 from analysis.comparison import setting_differences
 from analysis.inference.crossed import CrossedTest, crossed_test, difference_table, setting_means
 from analysis.results.table import pair_by_setting
+from tests.analysis.analysis_examples import LC, sweep
 
 NAN = float("nan")
 # Drawn once; mean squares of d ~ C(setting) + C(seed) computed with statsmodels 0.15.0, anova_lm.

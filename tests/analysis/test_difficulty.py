@@ -3,11 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from leaderboard import leaderboard_runs, published_lc
 
 from adadpo.errors import AnnotationError, CalibrationError
 from analysis.alpaca_eval.difficulty import joint_difficulty
 from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from tests.analysis.leaderboard import leaderboard_runs, published_lc
 
 
 def simulated(

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from analysis_examples import DECLARED, LC, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from analysis.inference.friedman import average_ranks
 from analysis.summary import analyse
+from tests.analysis.analysis_examples import DECLARED, LC, run
 
 # Demsar (2006), JMLR 7:1, table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets.
 DEMSAR = [

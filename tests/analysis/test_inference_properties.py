@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_examples import DECLARED, LC, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -14,6 +13,7 @@ from analysis.comparison import compare
 from analysis.inference.intervals import clopper_pearson, hodges_lehmann, sign_test
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import ZeroMethod
+from tests.analysis.analysis_examples import DECLARED, LC, sweep
 
 DIFFERENCES = st.lists(st.integers(-64, 64).map(lambda i: i / 8), min_size=1, max_size=15)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from leaderboard import INCOMPLETE, leaderboard_runs, published_lc, reconstructed_calibration
 
 from adadpo.errors import AnnotationError, CalibrationError
 from analysis.alpaca_eval.calibration import read_calibration
 from analysis.alpaca_eval.length_control import fit_length_control, lc_data, length_controlled_win_rate
+from tests.analysis.leaderboard import INCOMPLETE, leaderboard_runs, published_lc, reconstructed_calibration
 
 
 def small_frame(n: int = 6) -> pd.DataFrame:

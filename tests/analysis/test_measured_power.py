@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from analysis_examples import LC, sweep
 from scipy import stats
 
 from analysis import compare
 from analysis.planning.power import TIMES_ROPE, measured_power
 from analysis.results.model import Comparison, Declared, SeedValue, SettingDifference, VarianceComponents
+from tests.analysis.analysis_examples import LC, sweep
 
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary=LC.name, rope=1.0)
 

@@ -1,7 +1,6 @@
 from typing import Any
 
 import pytest
-from analysis_examples import KL, LC, LENGTH, run, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -10,6 +9,7 @@ from analysis.comparison import compare_pairs
 from analysis.inference.missing_runs import MissingRuns, analyse_missing_runs
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.table import pair_by_setting
+from tests.analysis.analysis_examples import KL, LC, LENGTH, run, sweep
 
 ARMS: dict[str, Any] = {"metric": LC, "baseline": "dpo", "candidate": "adadpo"}
 

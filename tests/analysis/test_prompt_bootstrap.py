@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaderboard import leaderboard_runs, published_lc, reconstructed_calibration
 
 from analysis.alpaca_eval.calibration import Calibration
 from analysis.alpaca_eval.difficulty import joint_difficulty
@@ -21,6 +20,7 @@ from analysis.prompts.bootstrap import (
     bootstrap_estimate,
     prompt_bootstrap,
 )
+from tests.analysis.leaderboard import leaderboard_runs, published_lc, reconstructed_calibration
 
 METRICS: list[BootstrapMetric] = ["win_rate", "length_controlled_win_rate", "lc_minus_wr"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judged_runs import DECLARED, SEEDS, judged
 
 from analysis.alpaca_eval.length_control import fit_length_control, lc_data
 from analysis.grid.best_setting import Drawn, grid_best, grid_scores
@@ -17,6 +16,7 @@ from analysis.prompts.bootstrap import draw_prompts, prompt_bootstrap, weighted_
 from analysis.prompts.flipped_prompts import flipped_prompts
 from analysis.prompts.prompt_level import prompt_level
 from analysis.results.model import FlippedPrompts, GridBest, Metric, PromptLevel, RunRow
+from tests.analysis.judged_runs import DECLARED, SEEDS, judged
 
 LC = Metric(
     name="length_controlled_win_rate",

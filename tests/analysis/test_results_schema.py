@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from analysis_examples import DECLARED, LC, sweep
 
 from adadpo.errors import ReportError
 from analysis import analyse_runs
@@ -15,6 +14,7 @@ from analysis.results.model import SCHEMA_VERSION, Results
 from analysis.results.schema import described, models_of, results_page, results_schema
 from analysis.results.values import Interval
 from reports import load_results
+from tests.analysis.analysis_examples import DECLARED, LC, sweep
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOW = "made anew by: python -m analysis.results.schema docs"

@@ -2,7 +2,6 @@ import math
 
 import pandas as pd
 import pytest
-from analysis_examples import KL, LC, run
 
 from adadpo.errors import TableError
 from analysis.results.model import Cell, SeedValue
@@ -14,6 +13,7 @@ from analysis.results.table import (
     runs_from_frame,
     value_of,
 )
+from tests.analysis.analysis_examples import KL, LC, run
 
 WHERE = {"metric": "lc", "baseline": "dpo", "candidate": "adadpo"}
 SETTING = "beta=0.1 learning_rate=1e-05"

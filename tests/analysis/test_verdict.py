@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Metric
 from analysis.results.words import format_amount, format_p
 from analysis.summary import analyse
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
 
 ALONE = "for these prompts only (no method can tell of others from runs alone)"
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurm_cluster import Cluster
-from sweep_examples import SMALL, Child, adadpo, contents, opened, start, write_sweep
-
 from reports import load_results
 from sweeps.store.layout import STAGES
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import SMALL, Child, adadpo, contents, opened, start, write_sweep
 
 # 2 arms x 3 settings x 4 seeds, 4 runs a job, two at a time.
 SWEEP = (

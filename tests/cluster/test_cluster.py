@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import slurm_cluster
-from slurm_cluster import Cluster, processes_of
+from tests.cluster import slurm_cluster
+from tests.cluster.slurm_cluster import Cluster, processes_of
 
 
 def test_jobs_run_on_nodes_with_gpus_of_their_own(slurm: Cluster, tmp_path: Path) -> None:

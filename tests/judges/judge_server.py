@@ -1,4 +1,4 @@
-"""A stand-in for an OpenAI-compatible judge, in a process of its own: `python -m judge_server PORT_FILE`.
+"""A stand-in for an OpenAI-compatible judge, in a process of its own: `python -m tests.judges.judge_server PORT_FILE`.
 
 It prefers the shorter of the two answers, leans a little to the one shown first, and counts what it is asked.
 `POST /control` sets how it behaves; `GET /stats` says what happened.

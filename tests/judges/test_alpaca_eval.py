@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_examples import OFFICIAL, answers_of, api_config, api_judge, judge_pairs, prompts_of
-from conftest import HERE, KEY, JudgeServer
-from contract import BAD, GOOD, PROMPTS, JudgeContract
 
 from adadpo.errors import JudgeError
 from analysis.judges import Judge
 from analysis.judges.factory import judge_identity
+from tests.judges.api_examples import OFFICIAL, answers_of, api_config, api_judge, judge_pairs, prompts_of
+from tests.judges.contract import BAD, GOOD, PROMPTS, JudgeContract
+from tests.judges.judge_client import KEY, ROOT, JudgeServer
 
 CONFIGS = [OFFICIAL, "alpaca_eval_gpt4", "alpaca_eval_gpt4_turbo_fn", "text_davinci_003"]
 PAIRS = 12
@@ -40,8 +40,8 @@ def by_the_package(running_server: JudgeServer, tmp_path_factory: pytest.TempPat
     file = tmp_path_factory.mktemp("pairs") / "pairs.json"
     file.write_text(json.dumps(rows))
     done = subprocess.run(
-        [sys.executable, "-m", "the_package", running_server.root, str(file), *CONFIGS],
-        cwd=HERE,
+        [sys.executable, "-m", "tests.judges.the_package", running_server.root, str(file), *CONFIGS],
+        cwd=ROOT,
         env={**os.environ, "OPENAI_API_BASE": running_server.url, "OPENAI_API_KEY": KEY, "NO_PROXY": "*"},
         capture_output=True,
         text=True,
@@ -154,7 +154,7 @@ class TestOrdersAndRepeats:
         """The server leans to the answer shown first: by its formula, each order is known exactly."""
         from math import exp
 
-        from judge_server import LEAN
+        from tests.judges.judge_server import LEAN
 
         found = api_judge(server.url, tmp_path, both_orders=True)(
             PROMPTS, BAD, GOOD, baseline_name="base", candidate_name="cand"

@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from api_examples import api_config, api_judge, judge_pairs, prompts_of
-from conftest import JudgeServer
 
 from adadpo.errors import JudgeError
 from analysis.judges.config import Prices
 from analysis.judges.estimate import estimate
 from analysis.judges.spending import Spending, highest_price, price, prices_of
+from tests.judges.api_examples import api_config, api_judge, judge_pairs, prompts_of
+from tests.judges.judge_client import JudgeServer
 
 PRICES = {"input": 10.0, "output": 30.0}  # gpt-4-1106-preview's
 PAIRS = 30

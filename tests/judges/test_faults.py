@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_examples import WAITS, answers_of, api_config, api_judge, prompts_of
-from conftest import KEY, JudgeServer
 
 from adadpo.errors import JudgeError
 from analysis.judges.answers import AnswerStore
 from analysis.judges.asking import Asking, Setup
 from analysis.judges.endpoint import Waits
 from analysis.judges.factory import make_judge
+from tests.judges.api_examples import WAITS, answers_of, api_config, api_judge, prompts_of
+from tests.judges.judge_client import KEY, JudgeServer
 
 TRANSIENT = {  # fault -> what the summary calls it
     "429": "HTTP 429",

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import BAD, GOOD, PROMPTS, JudgeContract
 
 from adadpo.errors import JudgeError
 from analysis.judges import Judge
 from analysis.judges.config import Import
 from analysis.judges.factory import judge_identity, make_judge
+from tests.judges.contract import BAD, GOOD, PROMPTS, JudgeContract
 
 
 def written(folder: Path, name: str, first: list[str], second: list[str], preferences: list[Any]) -> Path:

@@ -7,16 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from api_examples import api_judge, judge_pairs
-from conftest import HERE, JudgeServer
+from tests.judges.api_examples import api_judge, judge_pairs
+from tests.judges.judge_client import ROOT, JudgeServer
 
 PAIRS, CONCURRENCY = 40, 3
 
 
 def test_a_killed_judging_goes_on_without_paying_twice(server: JudgeServer, tmp_path: Path) -> None:
     server.told(delay=0.1)
-    command = [sys.executable, "-m", "judge_once", server.url, str(tmp_path), str(PAIRS)]
-    process = subprocess.Popen(command, cwd=HERE)
+    command = [sys.executable, "-m", "tests.judges.judge_once", server.url, str(tmp_path), str(PAIRS)]
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
         for _ in range(3000):
             if server.stats()["answered"] >= 12:

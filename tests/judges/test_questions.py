@@ -9,14 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from api_examples import api_config, api_judge, judge_pairs, prompts_of
-from conftest import JudgeServer
 
 from adadpo.errors import JudgeError, QuestionError
 from analysis.judges.annotators import kwargs_of, read_annotators
 from analysis.judges.endpoint import _retry_after
 from analysis.judges.estimate import estimate
 from analysis.judges.questions import parameters, question
+from tests.judges.api_examples import api_config, api_judge, judge_pairs, prompts_of
+from tests.judges.judge_client import JudgeServer
 
 FOLDER = Path(read_annotators("alpaca_eval_gpt4").file).parents[1]
 SHIPPED = sorted(file.parent.name for file in FOLDER.glob("*/configs.yaml"))

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from contract import BAD, GOOD, PROMPTS, JudgeContract
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -29,6 +28,7 @@ from analysis.judges import Judge
 from analysis.judges.config import RewardModel as RewardModelConfig
 from analysis.judges.factory import judge_identity, make_judge
 from analysis.judges.rewards import bradley_terry, reward_model_judge
+from tests.judges.contract import BAD, GOOD, PROMPTS, JudgeContract
 
 MESSAGES = [[{"role": "user", "content": prompt["instruction"]}] for prompt in PROMPTS]
 

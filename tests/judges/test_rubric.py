@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract import BAD, GOOD, PROMPTS, JudgeContract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from analysis.judges import Judge
 from analysis.judges.config import judge_config
 from analysis.judges.factory import make_judge
 from analysis.judges.rubric import ANNOTATOR, rubric
+from tests.judges.contract import BAD, GOOD, PROMPTS, JudgeContract
 
 TEXTS = st.lists(st.text(max_size=60) | st.sampled_from(GOOD + BAD), min_size=2, max_size=2)
 

@@ -1,4 +1,4 @@
-"""alpaca_eval as its users run it, decoder and client included: `python -m the_package ROOT PAIRS_FILE CONFIG...`.
+"""alpaca_eval as its users run it, decoder and client included: `-m tests.judges.the_package ROOT FILE CONFIG...`.
 
 The address and the key come from the environment (OPENAI_API_BASE, OPENAI_API_KEY), as alpaca_eval documents.
 Prints, for each configuration, the annotations and what the server was asked.

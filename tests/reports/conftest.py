@@ -2,12 +2,12 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
-from outside_tools import needed
 from playwright.sync_api import Browser, sync_playwright
-from sample_results import make_results
-from whole_sample import make_whole
 
 from analysis.results.model import Results
+from tests.reports.outside_tools import needed
+from tests.reports.sample_results import make_results
+from tests.reports.whole_sample import make_whole
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,6 @@ import math
 from itertools import product
 from statistics import mean, stdev
 
-from audit_examples import make_audit
-from evidence_samples import make_bests, make_claims, make_flips, make_prompt_level
-
 from analysis.results.model import (
     Cell,
     Comparison,
@@ -25,6 +22,8 @@ from analysis.results.model import (
     SettingDifference,
     SignedRank,
 )
+from tests.reports.audit_examples import make_audit
+from tests.reports.evidence_samples import make_bests, make_claims, make_flips, make_prompt_level
 
 ARMS = {
     "dpo": {"loss": "dpo", "balance": "none"},

@@ -7,10 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from audit_examples import make_audit, make_point
-from page_text import Page
-from sample_results import make_results
-from test_report_page import sections
 
 from analysis.audit import findings, quartiles, ratio_text
 from analysis.results.model import Audit, Results
@@ -18,6 +14,10 @@ from reports import load_results, render_html
 from reports.figures.gradient_audit import distribution_figure
 from reports.page import render_audit, write_audit_page
 from reports.sections.gradient_audit import audit_of
+from tests.reports.audit_examples import make_audit, make_point
+from tests.reports.page_text import Page
+from tests.reports.sample_results import make_results
+from tests.reports.test_report_page import sections
 
 
 def with_audit(results: Results, audit: Audit | None) -> Results:

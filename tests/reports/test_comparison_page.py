@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from compared_examples import difference, make_compared, make_pairs, score
-from page_text import Page
-from test_report_hostile import ATTACK, ATTRIBUTES, TAGS
 
 from adadpo.errors import FailureError
 from analysis.alpaca_eval.integrity_gate import Flag
 from analysis.prompts.paired import PromptPair
 from reports.sections.flips import MOST
 from reports.two_files.page import finding, render_comparison, write_comparison
+from tests.reports.compared_examples import difference, make_compared, make_pairs, score
+from tests.reports.page_text import Page
+from tests.reports.test_report_hostile import ATTACK, ATTRIBUTES, TAGS
 
 LC = "length_controlled_win_rate"
 QUARANTINE = Flag(name="empty_outputs", severity="quarantine", message="6 of 12 outputs are empty", values={})

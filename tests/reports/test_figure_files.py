@@ -10,13 +10,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from outside_tools import needed
-from sample_results import make_results
 
 from analysis.results.model import Results
 from reports import render_html, write_report
 from reports.figure_files import Picture, figure_pdf, pictures_in, standalone_svg
 from reports.outline import sections_of
+from tests.reports.outside_tools import needed
+from tests.reports.sample_results import make_results
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -94,11 +94,12 @@ def test_pdf_is_vector(pictures: list[Picture], tmp_path: Path) -> None:
 def test_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     """Checks the exports of two processes with different clocks, hash seeds and folders, byte by byte."""
     here = Path(__file__).parent
-    code = "import sys, reports, sample_results as s; reports.write_report(s.make_results(), sys.argv[1])"
+    code = "import sys, reports; from tests.reports.sample_results import make_results\n"
+    code += "reports.write_report(make_results(), sys.argv[1])"
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / seed)],
-            env={"PYTHONHASHSEED": seed, "TZ": zone, "PYTHONPATH": f"{here}:{here.parents[1]}"},
+            env={"PYTHONHASHSEED": seed, "TZ": zone, "PYTHONPATH": str(here.parents[1])},
             check=True,
         )
     first, second = (

@@ -7,8 +7,6 @@ import re
 from collections import Counter
 
 import pytest
-from page_text import Page
-from sample_results import make_results
 
 from analysis.results.model import Results, SettingDifference
 from reports import render_html
@@ -17,6 +15,8 @@ from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shap
 from reports.render.cells import Missing, Table
 from reports.sections.comparisons import other_arms_of, ranks_of
 from reports.sections.power_and_next_step import next_of
+from tests.reports.page_text import Page
+from tests.reports.sample_results import make_results
 
 
 def cells(picture: str) -> list[tuple[str, str]]:

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from page_text import Page
-from sample_results import make_results
 
 from analysis.results.model import Failure, Judgement, Results
 from reports import render_html
+from tests.reports.page_text import Page
+from tests.reports.sample_results import make_results
 
 EVIL = "<img src=x onerror=alert(1)> & \u202e[red]"
 

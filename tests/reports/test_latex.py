@@ -7,9 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from outside_tools import needed
-from sample_results import make_results
-from test_report_hostile import changed
 
 from analysis import analyse
 from analysis.results.model import Results
@@ -17,6 +14,11 @@ from reports import write_report
 from reports.render.cells import Column, Missing, NoWrap, Table
 from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph
+from tests.reports.outside_tools import needed
+from tests.reports.sample_results import make_results
+from tests.reports.test_report_hostile import changed
+
+pytestmark = pytest.mark.latex
 
 FULL = "β=−3 ± 1.5 × 10⁻⁶, “naïve” Łódź ß – 50% of $x_1$ & #2 {a}~b^c \\d <e> |f| 'g' \"h\" `i` [j] *k*"
 ATTACKS = r"\input{/etc/passwd} \write18{touch hacked} } \end{document} {{ %& $$ ^^5c \catcode`\%=12 #1"

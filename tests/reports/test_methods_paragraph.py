@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sample_results import make_results
-from whole_sample import make_whole
 
 from analysis.results.model import ArmComparison, PromptPart, Results
 from reports.sections.methods_paragraph import methods_paragraph, methods_sentences
+from tests.reports.sample_results import make_results
+from tests.reports.whole_sample import make_whole
 
 
 def test_every_fact_is_named(results: Results) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_examples import make_compared, make_pairs
 from playwright.sync_api import Browser
-from sample_results import make_results
 
 from analysis.results.model import Results
 from reports import render_html
 from reports.page import render_audit
 from reports.two_files.page import render_comparison
+from tests.reports.compared_examples import make_compared, make_pairs
+from tests.reports.sample_results import make_results
 
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 900}},

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from test_report_hostile import changed
 
 from analysis.results.model import Results
 from reports import write_report
+from tests.reports.test_report_hostile import changed
 
 MARKUP = (
     "\"'><script>window.canary = 1; document.title = 'taken'; alert(1)</script>"

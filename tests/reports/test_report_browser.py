@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from compared_examples import make_compared, make_pairs, score
-from page_text import Page
 
 from analysis.results.model import Results
 from reports import render_html
 from reports.two_files.page import render_comparison
+from tests.reports.compared_examples import make_compared, make_pairs, score
+from tests.reports.page_text import Page
 
 # Chromium itself calls home at times, whatever the page; the page cannot ask for these.
 BROWSER_HOSTS = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")

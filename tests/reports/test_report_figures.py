@@ -6,7 +6,6 @@ import math
 import re
 
 import pytest
-from sample_results import make_results
 
 from analysis.results.model import Curve, Results
 from reports.figures import svg
@@ -14,6 +13,7 @@ from reports.figures.curves import curve_figures
 from reports.figures.forest import differences_figure
 from reports.figures.scale import LARGEST, Scale, drawable, fit, tick_label
 from reports.render.formats import metric_named
+from tests.reports.sample_results import make_results
 
 
 @pytest.mark.parametrize(

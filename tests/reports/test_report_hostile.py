@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_text import Page
-from sample_results import make_results
 
 from analysis.results.model import Results, Sample
 from reports import load_results, render_html, write_report
 from reports.render.text import clean
+from tests.reports.page_text import Page
+from tests.reports.sample_results import make_results
 
 ATTACK = (
     "\"'><script>alert(1)</script><img src=http://evil.test/x onerror=alert(1)></style></svg>"

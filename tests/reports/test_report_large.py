@@ -6,7 +6,6 @@ import re
 from itertools import pairwise
 
 import pytest
-from sample_results import make_results
 
 from analysis.results.model import Curve, Results
 from reports.figures.curves import MOST_LINES, curve_figures
@@ -15,6 +14,7 @@ from reports.figures.forest import primary_figure
 from reports.render.cells import Column, Table, beginning
 from reports.sections.run_table import MOST as MOST_RUNS
 from reports.sections.run_table import MOST_CELLS, Runs, cells_of, runs_of
+from tests.reports.sample_results import make_results
 
 
 @pytest.fixture(scope="module")

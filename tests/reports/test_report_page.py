@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from page_text import Page
-from sample_results import make_results
 
 import reports
 from analysis.results.model import Results
 from reports import render_html
+from tests.reports.page_text import Page
+from tests.reports.sample_results import make_results
 
 HERE = Path(__file__).parent
 SECTIONS = [
@@ -72,9 +72,10 @@ def test_sections_are_in_order(results: Results) -> None:
 
 def test_same_results_give_the_same_bytes() -> None:
     """Checks pages of two processes with different hash seeds against one another."""
-    code = "import hashlib, reports, sample_results as s; page = reports.render_html(s.make_results())\n"
+    code = "import hashlib, reports; from tests.reports.sample_results import make_results\n"
+    code += "page = reports.render_html(make_results())\n"
     code += "print(hashlib.sha256(page.encode()).hexdigest())"
-    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    paths = str(HERE.parents[1])
     digests = [
         subprocess.run(
             [sys.executable, "-c", code],

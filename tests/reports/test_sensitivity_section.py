@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sample_results import make_results
 from scipy import stats
 
 from analysis import compare
@@ -16,6 +15,7 @@ from reports.figures.variance import variance_of
 from reports.render.cells import Missing
 from reports.render.formats import p_value
 from reports.sections.sensitivity import sensitivity_of
+from tests.reports.sample_results import make_results
 
 
 @pytest.fixture(scope="module")

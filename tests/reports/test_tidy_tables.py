@@ -6,11 +6,11 @@ import csv
 import io
 
 import pytest
-from sample_results import make_results
 
 from analysis import analyse
 from analysis.results.model import Results
 from reports.render.csv import CSV_TABLES
+from tests.reports.sample_results import make_results
 
 
 def read(results: Results, name: str) -> list[dict[str, str]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sample_results import make_results
-
 from analysis import analyse
 from analysis.results.model import Judgement, LcComparison, Metric, Results, RunRow
+from tests.reports.sample_results import make_results
 
 # What a sweep calls them.
 _NAMES = {"kl_divergence": "kl", "average_length": "mean_length"}

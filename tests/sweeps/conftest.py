@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
-from postgres_server import Server, running_postgres
-from sweep_examples import SMALL, TWO, Answer, adadpo, write_sweep
+
+from tests.sweeps.postgres_server import Server, running_postgres
+from tests.sweeps.sweep_examples import SMALL, TWO, Answer, adadpo, write_sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,15 +64,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = adadpo("launch", write_sweep(folder / "two.yaml", TWO), "--store", folder / "store")
     assert answer.code == 0, answer.err
     return folder / "store"
-
-
-# The judge's server and its behaviour are those of the judges' own tests; "conftest" is taken as a name.
-_found = spec_from_file_location("judges_conftest", Path(__file__).parents[1] / "judges" / "conftest.py")
-assert _found is not None
-assert _found.loader is not None
-judges_conftest = module_from_spec(_found)
-_found.loader.exec_module(judges_conftest)
-running_server, server = judges_conftest.running_server, judges_conftest.server
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from made_up_results import make_up
-from sweep_examples import SMALL, opened, write_sweep
-
 from sweeps.search.loop import advance
 from sweeps.state.sweep import Sweep
+from tests.sweeps.made_up_results import make_up
+from tests.sweeps.sweep_examples import SMALL, opened, write_sweep
 
 GRID = "grid: {beta: [0.05, 0.1]}\n"
 SPACE = "{beta: {low: 0.01, high: 1.0, log: true}, learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}}"

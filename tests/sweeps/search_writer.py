@@ -7,10 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from search_examples import run_all
-
 from sweeps.state.sweep import open_sweep
 from sweeps.store.layout import Store
+from tests.sweeps.search_examples import run_all
 
 
 def write(file: str, store: str, dies_at: int) -> None:

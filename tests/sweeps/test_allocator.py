@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep_examples import TWO, adadpo, write_sweep
 
 from sweeps.store.allocator import TUNABLES, VARIABLE, kept_memory
+from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 
 # Takes 100 MB, frees them, and says how many MB it still has of them.
 KEEPS = """\

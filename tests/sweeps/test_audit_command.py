@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 
 from analysis.results.model import Audit
 from reports import load_results
+from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 
 # Two arms with snapshots at steps 1 and 2 of 3.
 SNAPS = TWO.replace("name: two", "name: snaps").replace(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from chaos import Chaos, calm, damage
-from slurm_cluster import Cluster
+from tests.cluster.chaos import Chaos, calm, damage
+from tests.cluster.slurm_cluster import Cluster
 
 
 def test_nothing_is_lost_doubled_or_damaged(tmp_path: Path, slurm: Cluster) -> None:

@@ -8,12 +8,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from postgres_server import Server
 from ruamel.yaml import YAML
-from sweep_examples import SMALL, command, write_sweep
 
 from sweeps.config.schema import load_spec
 from sweeps.failures.causes import POLICIES
+from tests.sweeps.postgres_server import Server
+from tests.sweeps.sweep_examples import SMALL, command, write_sweep
 
 PAGE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)

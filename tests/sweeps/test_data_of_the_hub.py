@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_examples import TWO, with_flag, write_sweep
+
+from tests.sweeps.sweep_examples import TWO, with_flag, write_sweep
 
 COMMIT = "b" * 40
 ROWS = [{"prompt": f"Say {i}.", "chosen": f"{i}", "rejected": "I would rather not."} for i in range(16)]

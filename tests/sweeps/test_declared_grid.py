@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from reports import load_results
 from sweeps.state.sweep import extend_seeds
+from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 
 WIDE = SMALL.replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]").replace(
     "  adadpo: {}\n", "  adadpo: {}\n  simpo: {method: simpo}\n"

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
-from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from adadpo.method.registry import LOSSES, PRESETS
 from sweeps.state.run_table import run_rows
+from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 
 EVALUATED = {
     *(f"heldout_{name}" for name in ("reward_margin", "reward_accuracy", "chosen_logps", "rejected_logps")),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_examples import TWO, adadpo, write_sweep
 
 from adadpo.config import Lora, TrainSettings
 from adadpo.errors import DivergedError
@@ -18,6 +17,7 @@ from adadpo.training import checkpoints
 from adadpo.training.resume_points import KEPT
 from adadpo.training.train import History
 from sweeps.operations.disk import adapter_shapes, run_bytes
+from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 
 SETTINGS = {
     "adamw": "",

@@ -13,8 +13,6 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
-from test_failures import failing
 
 from adadpo.errors import DivergedError, JudgeError
 from sweeps.failures.attempts import attempts, count, may_try_again, note_attempt, note_loss
@@ -29,6 +27,8 @@ from sweeps.failures.causes import (
     traceback_tail,
 )
 from sweeps.store.layout import RunFolder, write_json
+from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
+from tests.sweeps.test_failures import failing
 
 # What libraries say, each seen in their code or when it happened.
 RAISED: list[tuple[BaseException, Cause]] = [

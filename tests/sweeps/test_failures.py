@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_examples import (
+
+from adadpo.errors import FailureError
+from adadpo.models.load import prepare_model, resolve_model
+from reports import load_results
+from sweeps.execution.stages import execute
+from tests.sweeps.sweep_examples import (
     LAST_FILES,
     SMALL,
     TWO,
@@ -24,11 +29,6 @@ from sweep_examples import (
     tiny_disk,
     write_sweep,
 )
-
-from adadpo.errors import FailureError
-from adadpo.models.load import prepare_model, resolve_model
-from reports import load_results
-from sweeps.execution.stages import execute
 
 ROW = {"prompt": "Say hello.", "chosen": "Hello.", "rejected": "No."}
 DATA = '{source: "builtin:instructions", limit: 16, heldout_limit: 8}'

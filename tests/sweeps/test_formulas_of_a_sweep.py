@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from judging_examples import results, write_annotations
-from sweep_examples import TWO, adadpo, write_sweep
+from tests.sweeps.judging_examples import results, write_annotations
+from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 
 
 def test_every_formula_is_in_the_results_and_on_the_page(two: Path, two_runs: Path, tmp_path: Path) -> None:

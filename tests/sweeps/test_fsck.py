@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sweep_examples import adadpo, contents, opened
 
 from sweeps.maintenance.fsck import _temporary
 from sweeps.maintenance.gc_scan import size_of
 from sweeps.operations.disk import safetensors_shapes
 from sweeps.store.layout import Store, read_json
 from sweeps.store.lease import Lease, held
+from tests.sweeps.sweep_examples import adadpo, contents, opened
 
 # file -> the stage that is done again; None: made again from other files, or not needed
 FILES = {

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from sweep_examples import TWO, adadpo, contents, files_of, opened, start, write_sweep
 
 from reports import load_results
 from sweeps.execution import stages
 from sweeps.state.run_table import OTHER_WEIGHTS
 from sweeps.store.layout import read_json
 from sweeps.store.lease import held
+from tests.sweeps.sweep_examples import TWO, adadpo, contents, files_of, opened, start, write_sweep
 
 # As `two`, with six steps and a resume point at each.
 STEPS = TWO.replace("warmup: 0", "max_steps: 6, checkpoint_steps: 1, warmup: 0")

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from sweep_examples import SMALL, opened, write_sweep
 
 from adadpo.config import Lora, RunConfig, TrainSettings
 from adadpo.method.registry import make_method
 from sweeps.store.ids import IDENTITY_VERSION, canonical_json, run_id, run_ids
+from tests.sweeps.sweep_examples import SMALL, opened, write_sweep
 
 # NEVER change these ids without raising IDENTITY_VERSION: a change of a default would rename or mix up results.
 # Computed once by run_id itself, from the configurations written down in full.

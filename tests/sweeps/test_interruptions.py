@@ -8,7 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from sweep_examples import (
+
+from adadpo.errors import StoppedError
+from adadpo.stopping import stop_requested, stopping_on
+from sweeps.execution.stages import execute
+from sweeps.store.job import PlannedRun
+from tests.sweeps.sweep_examples import (
     LAST_FILES,
     RESULT_FILES,
     TWO,
@@ -20,11 +25,6 @@ from sweep_examples import (
     start,
     write_sweep,
 )
-
-from adadpo.errors import StoppedError
-from adadpo.stopping import stop_requested, stopping_on
-from sweeps.execution.stages import execute
-from sweeps.store.job import PlannedRun
 
 # Two runs pass 12 reports of progress and about 30 renames; the moments are drawn once, with this seed.
 DRAW = random.Random(20260)

@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judging_examples import (
+
+from adadpo.files import cache_folder
+from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
+from sweeps.search.study_storage import open_storage
+from tests.sweeps.judging_examples import (
     KEY,
     PRICES,
     answers_kept,
@@ -22,11 +26,7 @@ from judging_examples import (
     results,
     with_judge,
 )
-from sweep_examples import TWO, adadpo, opened, start
-
-from adadpo.files import cache_folder
-from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
-from sweeps.search.study_storage import open_storage
+from tests.sweeps.sweep_examples import TWO, adadpo, opened, start
 
 PAIRS = 16  # 2 runs of 8 prompts
 

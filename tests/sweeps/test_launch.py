@@ -15,7 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sweep_examples import (
+
+from reports import load_results
+from sweeps.state.sweep import extend_seeds
+from sweeps.store.host import PACKAGES
+from sweeps.store.layout import STAGES
+from sweeps.store.lease import held
+from tests.sweeps.sweep_examples import (
     SMALL,
     TWO,
     Answer,
@@ -27,12 +33,6 @@ from sweep_examples import (
     start,
     write_sweep,
 )
-
-from reports import load_results
-from sweeps.state.sweep import extend_seeds
-from sweeps.store.host import PACKAGES
-from sweeps.store.layout import STAGES
-from sweeps.store.lease import held
 
 HEX = r"[0-9a-f]{16}"
 

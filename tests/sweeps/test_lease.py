@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from slurm_cluster import Cluster
 
 from sweeps.store import lease as module
 from sweeps.store import slurm_queue
 from sweeps.store.lease import QUIET_SECONDS, SILENT_SECONDS, Lease, held, holder_state
+from tests.cluster.slurm_cluster import Cluster
 
 HOLD = (
     "import sys, time; from pathlib import Path; from sweeps.store.lease import Lease\n"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sweep_examples import TWO, adadpo, write_sweep
-
 from adadpo.data.pairs import read_rows
 from reports import load_results
 from sweeps.data import builtin_instructions_path
+from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 
 
 def test_skipped_and_too_long_rows_are_named(tmp_path: Path) -> None:

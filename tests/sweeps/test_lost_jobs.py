@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import Cluster
-from sweep_examples import SMALL, TWO, adadpo, contents, opened, write_sweep
-from test_on_finish import TELL, told
 
 from sweeps.config.launch import Slurm
 from sweeps.dispatch.job_outcomes import note_ended, note_losses
@@ -22,6 +19,9 @@ from sweeps.dispatch.slurm import launch_slurm
 from sweeps.failures.attempts import attempts
 from sweeps.state.sweep import Sweep
 from sweeps.store.layout import read_json
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, contents, opened, write_sweep
+from tests.sweeps.test_on_finish import TELL, told
 
 # While Python starts: the first job and the first last job are killed, the second job ends with a code of its own.
 AT_IMPORT = """\

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import Cluster
-from sweep_examples import SMALL, TWO, adadpo, contents, opened, spec_errors, start, write_sweep
-from test_failures import failing
 
 from sweeps.operations import on_finish
 from sweeps.store.layout import read_json
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, contents, opened, spec_errors, start, write_sweep
+from tests.sweeps.test_failures import failing
 
 NAMES = ("SWEEP", "STORE", "OUTCOME", "RUNS", "DONE", "FAILED", "DIVERGED", "WAITING", "REPORT", "MESSAGE")
 # A line of JSON for each time that it is called, in a file beside the sweep's.

@@ -16,8 +16,6 @@ from statistics import median
 from typing import Any
 
 import pytest
-from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
-from test_failures import failing
 
 from reports import load_results
 from sweeps.cli import runs as cli_runs
@@ -28,6 +26,8 @@ from sweeps.state import timing
 from sweeps.state.snapshot import take_snapshot
 from sweeps.store.layout import read_json, write_json
 from sweeps.store.lease import held, is_here
+from tests.sweeps.sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
+from tests.sweeps.test_failures import failing
 
 # Runs that last a little and leave resume points, so that there is time to cancel it.
 LONG = TWO.replace("warmup: 0", "max_steps: 20, checkpoint_steps: 4, warmup: 0").replace(

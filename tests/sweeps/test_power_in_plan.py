@@ -5,13 +5,13 @@ import random
 from pathlib import Path
 
 import pytest
-from made_up_results import make_up
-from sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
 
 from analysis.planning.design import measured_spreads
 from sweeps.operations.plan import check_sweep
 from sweeps.operations.report import build_results
 from sweeps.store.ids import digest
+from tests.sweeps.made_up_results import make_up
+from tests.sweeps.sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
 
 NINE = SMALL.replace("[0.05, 0.1]", "[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]").replace(
     "[0, 1]", "0..2"

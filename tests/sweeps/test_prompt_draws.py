@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judging_examples import read, write_annotations
-from sweep_examples import TWO, adadpo, opened, write_sweep
 
 from adadpo.errors import FailureError
 from analysis import bootstrap_difference, bootstrap_estimate
@@ -23,6 +21,8 @@ from sweeps.state.prompt_draws import prompt_draws
 from sweeps.state.run_table import run_scores
 from sweeps.state.sweep import Sweep
 from sweeps.store.manifests import REPLICATES_FILE
+from tests.sweeps.judging_examples import read, write_annotations
+from tests.sweeps.sweep_examples import TWO, adadpo, opened, write_sweep
 
 METRICS = ("win_rate", "length_controlled_win_rate", "lc_minus_wr")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from judging_examples import write_annotations
-from sweep_examples import SMALL, TWO, adadpo, write_sweep
 
 from analysis.results.model import Results
 from reports import load_results
+from tests.sweeps.judging_examples import write_annotations
+from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, write_sweep
 
 
 @pytest.fixture

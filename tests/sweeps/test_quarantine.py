@@ -9,10 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
-from judging_examples import api, read, results, with_judge
-from sweep_examples import TWO, adadpo, opened, write_sweep
 
 from sweeps.search.study_storage import open_storage
+from tests.sweeps.judging_examples import api, read, results, with_judge
+from tests.sweeps.sweep_examples import TWO, adadpo, opened, write_sweep
 
 Spoil = Callable[[Path, Any], None]  # the folder of a run's responses, the judge's server
 

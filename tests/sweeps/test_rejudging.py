@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judging_examples import KEY, api, files_with, read, results, write_annotations
-from sweep_examples import LAST_FILES, TWO, adadpo, files_of, opened, run_files, write_sweep
 
 from analysis import joint_difficulty, length_controlled_win_rate
 from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED
 from sweeps.state.judgements import other_evaluations
 from sweeps.state.run_table import run_rows
+from tests.sweeps.judging_examples import KEY, api, files_with, read, results, write_annotations
+from tests.sweeps.sweep_examples import LAST_FILES, TWO, adadpo, files_of, opened, run_files, write_sweep
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sweep_examples import adadpo
 
 from analysis import (
     bootstrap_difference,
@@ -23,6 +22,7 @@ from analysis import (
     win_rate,
 )
 from analysis.prompts.bootstrap import prompt_bootstrap
+from tests.sweeps.sweep_examples import adadpo
 
 N = 40
 ALPACA_EVAL = Path(__file__).parents[2].parent / "shared" / "alpaca_eval"

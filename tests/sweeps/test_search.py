@@ -12,10 +12,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import search_writer
-from made_up_results import fail, make_up
-from search_examples import hill, opened_search, run_all, search_text
-from sweep_examples import adadpo
 
 from adadpo.errors import FailureError
 from sweeps.config.search import Search, parse_space
@@ -26,6 +22,10 @@ from sweeps.search.study import mirror
 from sweeps.search.study_storage import storage_of
 from sweeps.state.sweep import Sweep, sweep_of
 from sweeps.store.layout import read_json
+from tests.sweeps import search_writer
+from tests.sweeps.made_up_results import fail, make_up
+from tests.sweeps.search_examples import hill, opened_search, run_all, search_text
+from tests.sweeps.sweep_examples import adadpo
 
 
 def settings(sweep: Sweep) -> list[dict[str, object]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from search_examples import GRID, SPACE, search_text
-from sweep_examples import adadpo, spec_errors, write_sweep
 
 from sweeps.config.schema import load_spec
 from sweeps.config.search import Range
+from tests.sweeps.search_examples import GRID, SPACE, search_text
+from tests.sweeps.sweep_examples import adadpo, spec_errors, write_sweep
 
 TRIALS = "trials: 12"
 MISTAKES = {
@@ -157,7 +157,7 @@ def test_check_and_plan_before_the_first_launch(tmp_path: Path) -> None:
     assert "0 of 4 settings asked for; 1 at a time, at most 16 runs in all" in plan.out
     assert "over 4 settings" in plan.out
     assert not store.exists()
-    from sweep_examples import command
+    from tests.sweeps.sweep_examples import command
 
     refused = command("launch", file, "--store", store)
     assert refused.code == 2

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_examples import adadpo, opened
 
 from sweeps.state.run_table import run_rows
 from sweeps.state.snapshot import take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.layout import read_json, write_json
+from tests.sweeps.sweep_examples import adadpo, opened
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sweep_examples import adadpo, opened
 
 from adadpo.config import RunConfig, TrainSettings
 from adadpo.errors import UserError
 from adadpo.method.registry import make_method
 from sweeps.config.filters import CAUSES, STATES, select_runs, value_of
 from sweeps.store.job import PlannedRun
+from tests.sweeps.sweep_examples import adadpo, opened
 
 BETAS = (0.01, 0.1, 1e-06, 5.0)
 RATES = (1e-06, 5e-07, 0.001)

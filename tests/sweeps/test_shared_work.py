@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_examples import SMALL, adadpo, contents, write_sweep
 
 from adadpo import caches as token_cache
 from adadpo.models import policy
 from adadpo.training import reference
+from tests.sweeps.sweep_examples import SMALL, adadpo, contents, write_sweep
 
 # 2 arms x 2 settings that differ in beta and learning rate x 2 seeds.
 MANY = (

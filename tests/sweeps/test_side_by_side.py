@@ -18,14 +18,14 @@ from typing import Any
 
 import psutil
 import pytest
-from slurm_cluster import Cluster
-from sweep_examples import SMALL, adadpo, contents, opened, spec_errors, start, write_sweep
 
 from sweeps.dispatch.worker import StopRequest, leave
 from sweeps.execution.gpu_packing import CUDA_BYTES, GIB, Memory, Sharing, measured_need, sharing_here
 from sweeps.failures.attempts import attempts
 from sweeps.store.layout import STAGES
 from sweeps.store.lease import Lease
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import SMALL, adadpo, contents, opened, spec_errors, start, write_sweep
 
 FOUR = SMALL.replace("[0.05, 0.1]", "[0.1]")  # four runs
 SLURM = {"executor": "slurm", "runs_per_job": 4, "runs_per_gpu": 2, "cpus_per_task": 4, "mem_gb": 6}

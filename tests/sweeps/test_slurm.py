@@ -14,9 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, running
 from submitit import SlurmExecutor
-from sweep_examples import CONFIGS, SMALL, TWO, adadpo, contents, opened, start, write_sweep
 
 from reports import load_results
 from sweeps.dispatch.slurm import slurm_executor
@@ -24,6 +22,8 @@ from sweeps.dispatch.submission import queue_of
 from sweeps.dispatch.worker import gives_up, progress_marks
 from sweeps.state.sweep import Sweep
 from sweeps.store import slurm_queue
+from tests.cluster.slurm_cluster import Cluster, running
+from tests.sweeps.sweep_examples import CONFIGS, SMALL, TWO, adadpo, contents, opened, start, write_sweep
 
 # Every parameter that submitit's SlurmExecutor takes, with a value of its kind.
 PARAMETERS = {

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_cluster import Cluster
-from sweep_examples import TWO, Answer, adadpo, contents, opened, write_sweep
 
 from reports import load_results
 from sweeps.dispatch.submission import queue_of
 from sweeps.store.layout import STAGES, read_json
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import TWO, Answer, adadpo, contents, opened, write_sweep
 
 # 4 runs of 24 optimiser steps with a checkpoint at each: time enough to be disturbed in.
 LONGER = TWO.replace("warmup: 0", "checkpoint_steps: 1, epochs: 12, warmup: 0").replace(

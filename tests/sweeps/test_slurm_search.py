@@ -9,15 +9,15 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
-from search_examples import search_text
-from slurm_cluster import Cluster
-from sweep_examples import adadpo, contents, opened, write_sweep
 
 from sweeps.failures.attempts import attempts
 from sweeps.search.study import mirror
 from sweeps.search.study_storage import journal, storage_of
 from sweeps.state.sweep import Sweep
 from sweeps.store.layout import STAGES, read_json
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.search_examples import search_text
+from tests.sweeps.sweep_examples import adadpo, contents, opened, write_sweep
 
 # 3 settings x 2 arms, seed by seed: 4 batches at most; 8 steps a run, a checkpoint at each.
 SEARCH = (

@@ -11,7 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from sweep_examples import CONFIGS
+
+from tests.sweeps.sweep_examples import CONFIGS
 
 HEAVY = {"torch", "transformers", "trl", "datasets", "peft", "accelerate"}
 CODE = """

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep_examples import tiny_disk
 
 from adadpo.errors import FailureError, UserError
 from adadpo.files import atomic_write
@@ -29,6 +28,7 @@ from sweeps.store.layout import (
     read_json,
     write_json,
 )
+from tests.sweeps.sweep_examples import tiny_disk
 
 EVAL = "0123456789abcdef"
 

@@ -17,8 +17,6 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from postgres_server import PASSWORD
-from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from adadpo.errors import FailureError
 from sweeps.search.study import mirror
@@ -26,6 +24,8 @@ from sweeps.search.study_storage import storage_of
 from sweeps.state.run_table import run_rows
 from sweeps.state.sweep import Sweep
 from sweeps.store.layout import write_json
+from tests.sweeps.postgres_server import PASSWORD
+from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 
 
 @pytest.fixture(params=["journal", "sqlite", "postgres"])

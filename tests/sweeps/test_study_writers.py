@@ -14,17 +14,17 @@ from pathlib import Path
 
 import optuna
 import pytest
-import study_writer
-from made_up_results import fail, make_up
 from optuna.storages.journal import JournalFileSymlinkLock
-from postgres_server import PASSWORD, Server
-from sweep_examples import SMALL, adadpo, opened, write_sweep
 
 from adadpo.errors import FailureError
 from sweeps.search import study as study_module
 from sweeps.search.study import mirror
 from sweeps.search.study_storage import journal, open_storage, storage_of
 from sweeps.state.sweep import Sweep
+from tests.sweeps import study_writer
+from tests.sweeps.made_up_results import fail, make_up
+from tests.sweeps.postgres_server import PASSWORD, Server
+from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 
 # 2 arms x 10 settings x 2 seeds
 TEXT = SMALL.replace("beta: [0.05, 0.1]", f"beta: {[n / 100 for n in range(1, 11)]}")

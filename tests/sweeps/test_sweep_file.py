@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
 from adadpo.errors import UserError
 from adadpo.method.registry import Method
@@ -21,6 +20,7 @@ from sweeps.config.schema import load_spec
 from sweeps.config.yaml_source import MOST_VALUES, load_yaml
 from sweeps.state.sweep import open_sweep
 from sweeps.store.layout import Store
+from tests.sweeps.sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
 # Lines 1 to 5 of the files below; what is under test comes after or in place of something.
 PLAIN = """\

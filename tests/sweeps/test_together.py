@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from sweep_examples import TWO, Child, adadpo, start, write_sweep
 
 from adadpo.stopping import forget_stop, request_stop
+from tests.sweeps.sweep_examples import TWO, Child, adadpo, start, write_sweep
 
 # SGD: AdamW's first step is the gradient's sign, which rounding decides where a gradient is almost 0.
 ONE = TWO.replace("learning_rate: 1.0e-3", "learning_rate: 0.1, optimizer: sgd")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from slurm_cluster import Cluster
-from sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 
 from sweeps.failures.attempts import attempts
 from sweeps.store.layout import STAGES
+from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.sweep_examples import TWO, adadpo, contents, opened, start, write_sweep
 
 # SGD: AdamW's first step is the gradient's sign, which rounding decides where a gradient is almost 0.
 ONE = TWO.replace(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sweep_examples import TWO, adadpo, write_sweep
+
+from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 
 
 def test_launch_names_the_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
