@@ -31,7 +31,8 @@ from machine import machine
 
 from sweeps.evaluation.judge_and_score import score_annotations
 from sweeps.evaluation.replicates import replicates_file
-from sweeps.state.sweep import Sweep, open_sweep
+from sweeps.state.opening import open_sweep, record
+from sweeps.state.sweep import Sweep
 from sweeps.store.ids import digest
 from sweeps.store.job import PlannedRun
 from sweeps.store.layout import Store
@@ -64,7 +65,7 @@ def many(folder: Path, size: int, launch: str = INLINE) -> Sweep:
 
 def make_runs(sweep: Sweep) -> None:
     """Every run finished, as the stages leave it."""
-    sweep.record()
+    record(sweep)
     sets = [_judged(sweep, number) for number in range(SETS)]
     for number, run in enumerate(sweep.job.runs):
         _make_run(sweep, run, number, *sets[number % SETS])
@@ -202,9 +203,9 @@ import sys
 from pathlib import Path
 from sweeps.dispatch.slurm import launch_slurm
 from sweeps.store.layout import Store
-from sweeps.state.sweep import open_sweep
+from sweeps.state.opening import open_sweep, record
 sweep = open_sweep(sys.argv[1], Store(Path(sys.argv[2])))
-sweep.record()
+record(sweep)
 sweep.control.begin([run.run_id for run in sweep.job.runs])
 launch_slurm(sweep, sweep.spec.launch)
 """

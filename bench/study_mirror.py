@@ -18,7 +18,7 @@ import optuna
 
 from analysis.results.model import RunRow
 from sweeps.search import study
-from sweeps.state.sweep import open_sweep
+from sweeps.state.opening import open_sweep
 from sweeps.store.layout import Store
 
 TEXT = """\

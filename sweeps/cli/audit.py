@@ -117,7 +117,7 @@ def _known(store: Store) -> str:
 def _of_sweep(target: str, words: list[str], store: Store, options: Options) -> tuple[Audit, list[Path]]:
     from sweeps.operations.gradient_audit import FILE, audit_sweep, write_audit
     from sweeps.operations.report import write_results
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep
 
     sweep = open_sweep(target, store)
     store.require_writable()

@@ -42,12 +42,12 @@ def judge(
     """Judge a sweep's responses again, without training; both judgements stay, the report shows both."""
     from sweeps.operations.launch import write_everything
     from sweeps.operations.rejudge import judge_again, require_judged
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep
 
     out = Console(soft_wrap=True, emoji=False)
     opened = open_sweep(sweep, open_store(store))
     if judge is None:
-        given, folder = opened.spec.evaluate.judge.model_dump(), opened.file.folder
+        given, folder = opened.spec.evaluate.judge.model_dump(), Path(opened.origin.folder)
     else:
         given, folder = _given(judge)
     raw: dict[str, Any] = {"judge": given, "lc_method": lc_method}

@@ -21,7 +21,14 @@ from sweeps.cli import runs as cli_runs
 from sweeps.cli import score as cli_scores
 from sweeps.cli import store as cli_export
 from sweeps.cli import store as cli_store
-from sweeps.cli.runs import JsonOption, StoreOption, SweepArgument, UntestableOption
+from sweeps.cli.runs import (
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    UntestableOption,
+    open_launched,
+    say_drift,
+)
 from sweeps.execution.gpu_packing import wait_briefly
 from sweeps.store.layout import open_store
 from sweeps.store.signals import interrupt
@@ -58,9 +65,10 @@ def init(
 def check(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Check a sweep file and everything it refers to, without spending anything."""
     from sweeps.config.expand import check_pairs
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import drift, resolve_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = resolve_sweep(sweep, open_store(store))
+    changes = drift(opened)
     pairs = check_pairs(opened.job)
     found = {
         "sweep": opened.spec.name,
@@ -69,6 +77,7 @@ def check(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption =
             name: {"pairs": len(p.pairs), "skipped": [vars(row) for row in p.bad_rows]}
             for name, p in pairs.items()
         },
+        "drift": changes,
     }
     if as_json:
         print_json(found)
@@ -79,6 +88,8 @@ def check(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption =
         say(f"  {name}: {len(read.pairs)} pairs{skipped}")
         for row in read.bad_rows[:10]:
             say(f"    row {row.number}: {row.reason}")
+    for change in changes:
+        say(f"  {change}")
 
 
 @app.command()
@@ -93,10 +104,10 @@ def plan(
 ) -> None:
     """Show what a launch would do, cost and be able to show."""
     from sweeps.operations.plan import make_plan, plan_lines
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep, resolve_sweep
 
     other = None if sds_from is None else open_sweep(sds_from, open_store(store))
-    made = make_plan(open_sweep(sweep, open_store(store)), other)
+    made = make_plan(resolve_sweep(sweep, open_store(store)), other)
     if as_json:
         print_json(made)
     else:
@@ -118,9 +129,10 @@ def launch(
     """Run what is missing, then write the report. The same command continues after any interruption."""
     from sweeps.operations.launch import launch_sweep, show_dry_run
     from sweeps.operations.plan import require_testable
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import resolve_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = resolve_sweep(sweep, open_store(store))
+    say_drift(opened)
     if dry_run:
         say(show_dry_run(opened))
         return
@@ -140,23 +152,23 @@ def extend(
     """Add seeds to a sweep and run only those; the report widens."""
     from sweeps.operations.launch import launch_sweep
     from sweeps.operations.plan import require_testable
-    from sweeps.state.sweep import extend_seeds, open_sweep
+    from sweeps.state.opening import extend_seeds, resolve_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = resolve_sweep(sweep, open_store(store))
+    say_drift(opened)
     require_testable(opened, allow=allow_untestable)  # more seeds do not help there
     opened.store.require_writable()
-    new = extend_seeds(opened, seeds)
+    opened, new = extend_seeds(opened, seeds)
     say(f"{opened.spec.name}: seeds {', '.join(map(str, new))} added")
-    launch_sweep(open_sweep(sweep, opened.store), out)
+    launch_sweep(opened, out)
 
 
 @app.command()
 def report(sweep: SweepArgument, store: StoreOption = None) -> None:
     """Write results.json, report.html and the tables from the files as they are."""
     from sweeps.operations.launch import write_everything
-    from sweeps.state.sweep import open_sweep
 
-    write_everything(open_sweep(sweep, open_store(store)), out)
+    write_everything(open_launched(sweep, store), out)
 
 
 @app.command()
@@ -168,7 +180,7 @@ def dashboard(
     """Open the sweep's Optuna study in optuna-dashboard, on loopback."""
     from sweeps.search.study import mirror
     from sweeps.search.study_storage import open_storage
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep
 
     opened = open_sweep(sweep, open_store(store))
     try:

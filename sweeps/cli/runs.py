@@ -40,6 +40,27 @@ UntestableOption = Annotated[
 WATCH_SECONDS = 2.0
 
 out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
+
+
+def open_launched(target: str, store: Path | None) -> Sweep:
+    """A sweep as it was launched; a file that was changed since is told of."""
+    from sweeps.state.opening import open_sweep
+
+    opened = open_sweep(target, open_store(store))
+    file = Path(target).expanduser()
+    if file.is_file() and file.read_text(encoding="utf-8") != opened.origin.text:
+        said = f"{target} changed since launch: this is the sweep as launched; adadpo launch {target} takes the change"
+        err.print(said, markup=False, highlight=False)
+    return opened
+
+
+def say_drift(resolved: Sweep) -> None:
+    """Say what of a resolved sweep is no longer as it was launched."""
+    from sweeps.state.opening import drift
+
+    for line in drift(resolved):
+        _say(line)
 
 
 def status(
@@ -54,10 +75,10 @@ def status(
     """Show where a sweep stands: progress and time left, what it cost, failures by cause, mean ± SD per cell."""
     from sweeps.cli.status_screen import status_screen
     from sweeps.operations.status import make_status
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.run_table import find_runs
 
-    opened = open_sweep(sweep, open_store(store))
-    chosen = opened.find(run) if run else None
+    opened = open_launched(sweep, store)
+    chosen = find_runs(opened, run) if run else None
     if as_json:
         print(json.dumps(make_status(opened, chosen), indent=1))
         return
@@ -90,9 +111,9 @@ def logs(
     from sweeps.execution.progress import label
     from sweeps.operations.explain import require_one
     from sweeps.operations.status import follow_log
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.run_table import find_runs
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     if follow:
         one = require_one(opened, run or ["state:running"], "logs -f")
         _say(f"== {one.run_id} {label(one)}")
@@ -103,7 +124,7 @@ def logs(
             return  # looking ends, the run goes on
         _say(f"== {opened.state(one)}")
         return
-    chosen = opened.find(run) if run else opened.select(State.FAILED, State.DIVERGED)
+    chosen = find_runs(opened, run) if run else opened.select(State.FAILED, State.DIVERGED)
     if not chosen:
         _say("no run has failed; name one to see its log")
     for one in chosen:
@@ -117,9 +138,8 @@ def why(
 ) -> None:
     """Say everything that is known about a run: state, owner, stages, cause and evidence, what happens next."""
     from sweeps.operations.explain import explain, require_one, why_lines
-    from sweeps.state.sweep import open_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     found = explain(opened, require_one(opened, run or [], "why"))
     if as_json:
         print(json.dumps(found, indent=1))
@@ -131,12 +151,12 @@ def cancel(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = 
     """Take runs back: whoever works on one leaves it at its next step, and no launch begins it until it is retried."""
     from sweeps.execution.progress import label
     from sweeps.operations.cancel import cancel_runs
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.run_table import find_runs
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     opened.store.require_writable()
     with out.status("waiting for workers to leave"):
-        found = cancel_runs(opened, opened.find(run or []))
+        found = cancel_runs(opened, find_runs(opened, run or []))
     _say(
         f"{opened.spec.name}: {len(found.cancelled_ids)} runs cancelled; they stay so until: "
         + _again(opened)
@@ -170,25 +190,29 @@ def retry(
     """
     from sweeps.operations.launch import launch_sweep
     from sweeps.operations.plan import require_testable
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep, resolve_sweep
 
     opened = open_sweep(sweep, open_store(store))
     words = [*(run or []), *([f"cause:{cause}"] if cause else []), *(["state:failed"] if failed else [])]
     chosen = _to_retry(opened, words, named=bool(run))
     if not chosen:
         raise UserError(f"nothing to retry in {opened.spec.name}: no such run has failed or diverged")
-    require_testable(opened, allow=allow_untestable)
+    resolved = resolve_sweep(sweep, opened.store)  # from here on, it is a launch
+    require_testable(resolved, allow=allow_untestable)
+    say_drift(resolved)
     for one in chosen:
         allow_again(opened, one)
-    launch_sweep(opened, out)
+    launch_sweep(resolved, out)
 
 
 def _to_retry(opened: Sweep, words: list[str], *, named: bool) -> list[PlannedRun]:
+    from sweeps.state.run_table import find_runs
+
     states = opened.states()
     # A silent owner is only overruled, and a person's cancelling undone, when the user names the run.
     wanted = ("failed", "diverged", *(("unknown", "cancelled") if named else ()))
     try:
-        found = opened.find(words)
+        found = find_runs(opened, words)
     except UserError as error:
         if str(error).startswith("no run of") and not named:
             return []

@@ -199,7 +199,7 @@ def export(
     from adadpo.errors import ReportError
     from adadpo.files import atomic_write
     from reports import load_results, write_report
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep
 
     source = Path(sweep).expanduser()
     if source.suffix != ".json":

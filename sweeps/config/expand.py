@@ -25,13 +25,15 @@ from sweeps.config.schema import SweepSpec
 from sweeps.config.yaml_source import Problem, YamlFile, in_folder
 from sweeps.data import builtin_instructions_path
 from sweeps.store.ids import digest, file_digest, run_ids
-from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation, Job, PlannedRun, Source
+from sweeps.store.job import ALPACA_EVAL_BASELINE, Evaluation, Identities, Job, PlannedRun, Source
 
 BUILTIN = "builtin:instructions"
 
 
-def expand(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()) -> Job:
-    """The whole sweep as one job.
+def expand(
+    spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[int] = ()
+) -> tuple[Job, Identities]:
+    """The whole sweep as one job, and what its model, data and judge are now.
 
     Args:
         spec: checked.
@@ -49,11 +51,11 @@ def expand(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[i
         model = None
         problems.append(Problem(("model",), str(error)))
     train = heldout = None
-    identities: dict[str, str | None] = {}
+    contents: dict[str, str | None] = {}
     try:
         train, heldout = _train_source(spec, folder), _heldout_source(spec, folder)
         for name, source in (("train", train), ("heldout", heldout)):
-            identities[name] = source.open().identity if source else None
+            contents[name] = source.open().identity if source else None
             if source and source.kind == "file":
                 load_pairs(source.open(), spec.data.bad_rows)
     except (ValueError, OSError) as error:  # DataError, or a name that no file can have
@@ -78,10 +80,15 @@ def expand(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[i
     except UserError as error:
         file.raise_if([Problem(("evaluate", "calibration"), str(error))])
         raise
-    seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
-    runs = list(_runs(spec, seeds, model.identity, identities))
+    identities = Identities(
+        model=model.identity,
+        train=contents["train"] or "",
+        heldout=contents["heldout"],
+        judge_package=_judge_package(spec),
+    )
+    runs = planned_runs(spec, identities, extra_seeds)
     file.raise_if(batch_problems(spec, runs))
-    return Job(
+    job = Job(
         sweep=spec.name,
         store=str(store),
         model=in_folder(spec.model, folder),
@@ -95,6 +102,7 @@ def expand(spec: SweepSpec, file: YamlFile, store: Path, extra_seeds: Sequence[i
         retries=spec.launch.retries,
         command=sys.argv,
     )
+    return job, identities
 
 
 def batch_problems(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[Problem]:
@@ -145,28 +153,38 @@ def check_pairs(job: Job) -> dict[str, Pairs]:
     }
 
 
-def _runs(
-    spec: SweepSpec, seeds: Sequence[int], model: str, identities: dict[str, str | None]
-) -> Iterator[PlannedRun]:
+def planned_runs(
+    spec: SweepSpec, identities: Identities, extra_seeds: Sequence[int] = ()
+) -> list[PlannedRun]:
     """Settings, seeds, arms: the last changes fastest. Seeds share a configuration, which is validated once."""
+    seeds = [*spec.seeds, *(seed for seed in extra_seeds if seed not in spec.seeds)]
+    found = []
     for cell in cells(spec):
         label = setting_label(cell)
-        configs = {arm: _config(spec, arm, cell, seeds[0], model, identities) for arm in spec.arms}
+        configs = {arm: _config(spec, arm, cell, seeds[0], identities) for arm in spec.arms}
         named = {arm: run_ids(config, seeds) for arm, config in configs.items()}
         for number, seed in enumerate(seeds):
             for arm, config in configs.items():
-                yield PlannedRun(
+                run = PlannedRun(
                     run_id=named[arm][number],
                     arm=arm,
                     setting=label,
                     hyperparameters=cell,
                     config=config.model_copy(update={"seed": seed}),
                 )
+                found.append(run)
+    return found
 
 
-def _config(
-    spec: SweepSpec, arm: str, cell: dict[str, Any], seed: int, model: str, identities: dict[str, str | None]
-) -> RunConfig:
+def _judge_package(spec: SweepSpec) -> str | None:
+    if spec.evaluate.judge.kind != "alpaca_eval":
+        return None
+    from analysis.judges.annotators import package_version
+
+    return f"alpaca_eval {package_version()}"
+
+
+def _config(spec: SweepSpec, arm: str, cell: dict[str, Any], seed: int, identities: Identities) -> RunConfig:
     options = {**spec.arms[arm], **cell}
     method = make_method(
         options.pop("method", preset_of(arm, spec.arms[arm])),
@@ -176,9 +194,9 @@ def _config(
         **{**spec.train, **{key: value for key, value in options.items() if key not in METHOD_AXES}}
     )
     return RunConfig(
-        model=model,
-        data=identities["train"] or "",
-        heldout=identities["heldout"],
+        model=identities.model,
+        data=identities.train,
+        heldout=identities.heldout,
         method=method,
         train=train,
         seed=seed,

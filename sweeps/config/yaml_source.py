@@ -41,6 +41,7 @@ class YamlFile:
     folder: Path  # where relative paths in it start
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)  # 1-based line and column
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    text: str = ""
 
     def line_column(self, problem: Problem) -> tuple[int, int]:
         """Line and column of a problem, or of the nearest thing around it."""
@@ -97,7 +98,7 @@ def read_yaml(text: str, path: Path, folder: Path) -> YamlFile:
     if directive := re.search(r"^%YAML.*", text, re.MULTILINE):
         line = text[: directive.start()].count("\n") + 1
         raise UserError(f"{path}:{line}:1: {directive[0].strip()!r}: remove it, sweeps are read as YAML 1.2")
-    file = YamlFile(path, None, folder)
+    file = YamlFile(path, None, folder, text=text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ruamel's, on how to write it otherwise

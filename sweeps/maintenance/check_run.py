@@ -26,7 +26,7 @@ from sweeps.store.manifests import (
 # How a finding is mended: `stage`: the stage's files are moved aside and a launch does it again; `score`: scored again
 # from the annotations; `rewrite`: the file follows from others; `move`: the file alone is moved aside; `release`: a
 # dead process's lease; `none`: only a person can.
-Remedy = Literal["stage", "score", "rewrite", "move", "release", "restore", "declare", "none"]
+Remedy = Literal["stage", "score", "rewrite", "move", "release", "restore", "plan", "declare", "none"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _check_stage(
         manifest = read_manifest(seal)
     except FailureError as error:
         manifest = None
-        yield Finding(seal, _said(error, seal), "move", folder.path.name, stage, eval_id)
+        yield Finding(seal, said_without_path(error, seal), "move", folder.path.name, stage, eval_id)
     if manifest is None:
         checked.unverified += 1
     flaws = dict(_hash_flaws(folder, stage, eval_id, manifest))
@@ -299,11 +299,11 @@ def json_flaw(path: Path, kind: type) -> str | None:
     try:
         content = read_json(path)
     except FailureError as error:
-        return _said(error, path)
+        return said_without_path(error, path)
     return None if isinstance(content, kind) else f"holds {type(content).__name__}, not {kind.__name__}"
 
 
-def _said(error: FailureError, path: Path) -> str:
+def said_without_path(error: FailureError, path: Path) -> str:
     """A message without the path, and without the advice to delete by hand."""
     return (
         str(error).removeprefix(f"{path} ").removeprefix(f"cannot read {path}: ").partition("; delete it")[0]

@@ -5,7 +5,6 @@ Nothing is ever deleted: what a launch has to do again goes to `<root>/quarantin
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,17 +15,17 @@ from typing import Any
 
 from adadpo.errors import FailureError, SweepError
 from adadpo.files import atomic_write
-from sweeps.config.expand import expand
-from sweeps.config.schema import SweepSpec, spec_of
-from sweeps.config.yaml_source import YamlFile, load_yaml
 from sweeps.execution.run_context import RunContext
-from sweeps.maintenance.check_run import Checked, Finding, check_run, json_flaw
+from sweeps.maintenance.check_run import Checked, Finding, check_run, json_flaw, said_without_path
 from sweeps.maintenance.gc_scan import walk
 from sweeps.search.study_storage import in_journal, journal
 from sweeps.state.judgements import other_evaluations
+from sweeps.state.opening import launched_name, open_sweep, planned_from, rebuild, record
+from sweeps.state.plan_file import plan_path, read_plan
 from sweeps.state.snapshot import snapshot_path, stale_entries
-from sweeps.state.sweep import Sweep, extra_seeds, open_sweep, origin_of
-from sweeps.store.declaration import declaration_line, read_declaration
+from sweeps.state.sweep import Sweep
+from sweeps.store.declaration import FILE as SEARCH_FILE
+from sweeps.store.declaration import declaration_line, read_asked, read_declaration, write_asked
 from sweeps.store.ids import digest
 from sweeps.store.layout import ASIDE, FILES, STAGES, RunFolder, Store, read_json, write_json
 from sweeps.store.lease import held, holder_state
@@ -61,7 +60,13 @@ def mend(
         finding.path.unlink(missing_ok=True)
         return "released"
     if finding.remedy == "restore":
-        return _restored(finding.path, root, aside)
+        assert known is not None
+        move_aside(finding.path, root, aside)
+        if finding.path.name == SEARCH_FILE:
+            write_asked(finding.path.parent, known[0].asked)
+        else:
+            atomic_write(finding.path, known[0].origin.text)
+        return "written again from the plan"
     if finding.remedy == "declare":
         assert known is not None
         move_aside(finding.path, root, aside)
@@ -98,17 +103,11 @@ def move_aside(path: Path, root: Path, aside: Path) -> None:
     os.rename(path, target)  # noqa: PTH104 -- within one file system
 
 
-def _restored(path: Path, root: Path, aside: Path) -> str | None:
-    """One of the files without which a sweep's folder cannot be opened."""
-    found = content_of(Store(root), path)
-    if found is None and path.name != "seeds.json":
-        return None  # the sweep would be gone from the store's list
+def _planned_again(path: Path, root: Path, aside: Path) -> str:
+    sweep = rebuild(Store(root), path.parent.name)
     move_aside(path, root, aside)
-    if found is None:
-        return "moved aside: nothing says which seeds were added, add them again by adadpo extend"
-    content, source = found
-    atomic_write(path, content)
-    return f"written again from {source}"
+    record(sweep)
+    return f"made again from {sweep.origin.path}, which gives the launched runs"
 
 
 def _moved_alone(finding: Finding, root: Path, aside: Path) -> str:
@@ -272,31 +271,42 @@ def _launched(store: Store) -> list[str]:
 def _opened(
     found: Verdict, store: Store, names: Sequence[str], aside: Path, *, repair: bool, strict: bool
 ) -> list[Sweep]:
-    """The sweeps that can be opened; what keeps others from it is a finding, mended where that is possible."""
+    """The sweeps that can be opened; what keeps others from it is a finding, repaired where that is possible."""
     sweeps = []
     # By name: `store.sweep("/")` or of ".." is a folder too.
     folders = {path.name for path in store.root.glob("sweeps/*") if path.is_dir()}
-    for name in names:
-        tried: set[Path] = set()
-        while True:
-            try:
-                sweeps.append(open_sweep(name, store))
-            except SweepError as error:
-                there = name in folders
-                if strict and not there:
-                    raise
-                fault = file_at_fault(store, name) if there else None
-                if fault is None or fault[0] in tried:
-                    said = f"the sweep cannot be opened: {error}"
-                    found.findings.append(Finding(store.sweep(name), said, "none"))
-                    break
-                tried.add(fault[0])
-                _add(found, Finding(*fault, "restore"), None, aside, repair=repair)
-                if fault[0] not in found.mended:
-                    break
-            else:
-                break
+    for target in names:
+        name = launched_name(target, store) if strict and target not in folders else target
+        if name in folders and (problem := _plan_problem(store, str(name))) is not None:
+            path, said = plan_path(store, str(name)), None
+            if repair:
+                try:
+                    said = _planned_again(path, store.root, aside)
+                except SweepError as error:
+                    problem += f"; it cannot be made again: {error}"
+            found.findings.append(Finding(path, problem, "plan"))
+            if said is not None:
+                found.mended[path] = said
+            elif path.exists():
+                continue
+        try:
+            sweeps.append(open_sweep(target, store))
+        except SweepError as error:
+            if strict and name not in folders:
+                raise
+            said = f"the sweep cannot be opened: {error}"
+            found.findings.append(Finding(store.sweep(str(name)), said, "none"))
     return sweeps
+
+
+def _plan_problem(store: Store, name: str) -> str | None:
+    """What is wrong with a sweep's plan; None: nothing, or the sweep was launched before there were plans."""
+    path = plan_path(store, name)
+    try:
+        lost = read_plan(store, name) is None and "file" in planned_from(path.parent)
+    except SweepError as error:
+        return None if not path.exists() else str(error).removeprefix(f"{path} ").partition("; ")[0]
+    return "is missing" if lost else None
 
 
 def _check_one(
@@ -375,35 +385,7 @@ def _temporary(store: Store, in_work: Sequence[str]) -> Iterator[Finding]:
                 yield Finding(path, f"left by an interrupted writer ({of.st_size} bytes)", "move")
 
 
-# The files without which a sweep's folder cannot be opened, and its declaration: made again from what else is there.
-
-FURTHER_SEEDS = 100  # after the file's last one: those that are tried against the ids of the runs
-
-
-def file_at_fault(store: Store, name: str) -> tuple[Path, str] | None:
-    """Which file of a sweep's folder keeps it from being opened, and why; None: something outside of the folder."""
-    folder = store.sweep(name)
-    again = "adadpo launch FILE, with the sweep's own file, writes it again"
-    try:
-        origin = origin_of(folder)
-    except FailureError as error:
-        return folder / "origin.json", f"{_flaw(error)}; {again}"
-    try:
-        spec_of(load_yaml(folder / "spec.yaml", origin))
-    except SweepError as error:
-        return folder / "spec.yaml", f"{_flaw(error)}; {again}"
-    try:
-        extra_seeds(store, name)
-    except FailureError as error:
-        return folder / "seeds.json", f"{_flaw(error)}; it lists the seeds that adadpo extend added"
-    return None
-
-
-def content_of(store: Store, path: Path) -> tuple[str, str] | None:
-    """What a file that `file_at_fault` named has to hold, and from what that follows; None: from nothing here."""
-    if path.name == "spec.yaml":
-        return _spec_again(store, path)
-    return _seeds_again(store, path) if path.name == "seeds.json" else None
+# The declaration of a sweep that has lost it.
 
 
 def declare_again(sweep: Sweep) -> str:
@@ -418,60 +400,6 @@ def declare_again(sweep: Sweep) -> str:
     return "moved aside; declared again as of now, which is after the results: the comparison is exploratory"
 
 
-def launched_runs(store: Store, name: str) -> list[str]:
-    """Ids of the runs of the last launch; none where that is not known."""
-    with suppress(FailureError, KeyError, TypeError):
-        return [str(run_id) for run_id in read_json(store.sweep(name) / "launched.json")["runs"]]
-    return []
-
-
-def _seeds_again(store: Store, path: Path) -> tuple[str, str] | None:
-    name = path.parent.name
-    file = load_yaml(path.with_name("spec.yaml"), origin_of(path.parent))
-    spec, known = spec_of(file), launched_runs(store, name)
-    if not known:
-        return None
-    tried = [*_seeds_of_runs(store, known), *range(max(spec.seeds), max(spec.seeds) + FURTHER_SEEDS)]
-    found = {run.seed for run in expand(spec, file, store.root, tried).runs if run.run_id in set(known)}
-    found |= set(_seeds_of_runs(store, known)) if spec.search is not None else set()
-    seeds = sorted(found - set(spec.seeds))
-    return json.dumps(seeds) + "\n", f"the runs of the last launch: {seeds or 'none were added'}"
-
-
-def _seeds_of_runs(store: Store, run_ids: list[str]) -> Iterator[int]:
-    for run_id in run_ids:
-        with suppress(FailureError, KeyError, TypeError):
-            yield int(read_json(store.run(run_id).path / "config.json")["seed"])
-
-
-def _spec_again(store: Store, path: Path) -> tuple[str, str] | None:
-    name, origin = path.parent.name, origin_of(path.parent)
-    for file in sorted([*origin.glob("*.yaml"), *origin.glob("*.yml")]):
-        with suppress(SweepError, OSError):
-            found = load_yaml(file)
-            spec = spec_of(found)
-            if spec.name == name and _is_the_launched_one(store, spec, found):
-                said = f"{file}, which gives the launched runs and declaration"
-                return file.read_text(encoding="utf-8"), said
-    return None
-
-
-def _is_the_launched_one(store: Store, spec: SweepSpec, file: YamlFile) -> bool:
-    """A file of the same name may have been changed since: the launched runs and what was declared must be its own."""
-    known = launched_runs(store, spec.name)
-    job = expand(spec, file, store.root)
-    declared: Any = None
-    with suppress(FailureError, KeyError, TypeError):
-        declared = read_json(store.sweep(spec.name) / "declared.json")["digest"]
-    same = declared is None or declared == Sweep(spec, file, store, job).declares(spec.seeds)["digest"]
-    return bool(known) and same and {run.run_id for run in job.runs} <= set(known)
-
-
-def _flaw(error: SweepError) -> str:
-    """What is wrong, without the advice for the files of a run."""
-    return str(error).splitlines()[0].partition("; delete it")[0]
-
-
 # Whether the files of a sweep's own folder are whole; most of them follow from its runs.
 
 DERIVED = ("results.json", "launched.json", "stopped.json", "finished.json")  # written again when needed
@@ -484,6 +412,13 @@ KEPT = (
 def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
     """Everything that is wrong with the folder of a sweep that could be opened."""
     folder = sweep.folder
+    spec = folder / "spec.yaml"
+    if not spec.is_file() or spec.read_text(encoding="utf-8", errors="replace") != sweep.origin.text:
+        yield Finding(spec, "is not the sweep file as it was launched", "restore")
+    try:
+        read_asked(folder)
+    except FailureError as error:
+        yield Finding(folder / SEARCH_FILE, said_without_path(error, folder / SEARCH_FILE), "restore")
     for name in (*DERIVED, *KEPT):
         path = folder / name
         if path.exists() and (said := json_flaw(path, list if name == "judgements.json" else dict)):

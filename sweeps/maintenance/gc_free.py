@@ -18,7 +18,9 @@ from typing import Any
 from adadpo.errors import SweepError
 from sweeps.maintenance.gc_scan import Garbage, Item, Kind, find_garbage, first_link, remembering, run_garbage
 from sweeps.maintenance.weights_needed import Plans, plans_of
-from sweeps.state.sweep import Sweep, open_sweep
+from sweeps.state.opening import open_sweep
+from sweeps.state.run_table import find_runs
+from sweeps.state.sweep import Sweep
 from sweeps.store.layout import ASIDE, WEIGHTS, RunFolder, Store, write_json
 from sweeps.store.manifests import manifest_path, read_manifest, weights_digest
 
@@ -56,7 +58,7 @@ def find_freeable(store: Store, name: str | None, words: Sequence[str]) -> Colle
     plans = plans_of(sweeps, unreadable)
     if target is None:
         return Collection(store, None, plans, find_garbage(store, plans, None, ()))
-    run_ids = [run.run_id for run in target.find(words)]
+    run_ids = [run.run_id for run in find_runs(target, words)]
     names = () if words else (target.spec.name,)
     return Collection(store, target, plans, find_garbage(store, plans, run_ids, names))
 

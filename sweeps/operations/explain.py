@@ -14,6 +14,7 @@ from sweeps.execution.progress import label, minutes
 from sweeps.failures.attempts import attempts, count
 from sweeps.failures.causes import POLICIES, Cause, retries_of
 from sweeps.operations.status import retry_command
+from sweeps.state.run_table import find_runs
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 from sweeps.store.layout import STAGES, RunFolder, read_json
@@ -196,7 +197,7 @@ def require_one(sweep: Sweep, words: list[str], verb: str) -> PlannedRun:
     Raises:
         UserError: none or several.
     """
-    found = sweep.find(words)
+    found = find_runs(sweep, words)
     if len(found) > 1:
         ids = ", ".join(f"{run.run_id[:8]} ({label(run)})" for run in found[:4])
         raise UserError(f"{verb} is about one run, {len(found)} fit {' '.join(words)!r}: {ids}, ...")

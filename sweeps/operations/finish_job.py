@@ -26,7 +26,7 @@ def main() -> None:
     from adadpo.errors import StoppedError, SweepError
     from sweeps.dispatch.submission import read_submission
     from sweeps.operations.launch import finish_sweep
-    from sweeps.state.sweep import open_sweep
+    from sweeps.state.opening import open_sweep
     from sweeps.store.layout import Store
 
     job = read_submission(Path(sys.argv[1])).job

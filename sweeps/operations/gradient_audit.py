@@ -31,6 +31,7 @@ from adadpo.config import Lora
 from adadpo.errors import DataError, FailureError, ModelError
 from adadpo.method.registry import make_method
 from adadpo.models.load import resolve_model
+from sweeps.state.run_table import find_runs
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 from sweeps.store.layout import RunFolder, read_json, write_json
@@ -334,7 +335,7 @@ def audit_sweep(sweep: Sweep, words: Sequence[str], options: Options, on_progres
     """
     if sweep.job.heldout is None:
         raise UserError(f"{sweep.spec.name} holds no pairs out to measure on: set data.heldout")
-    fitting = sweep.find(words) if words else sweep.job.runs
+    fitting = find_runs(sweep, words) if words else sweep.job.runs
     first = fitting[0]
     runs = [run for run in fitting if (run.setting, run.seed) == (first.setting, first.seed)]
     subjects, missing = [], []

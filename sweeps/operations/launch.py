@@ -25,6 +25,7 @@ from sweeps.operations.on_finish import ending_told
 from sweeps.operations.plan import next_step_lines
 from sweeps.search.loop import advance, search_lines
 from sweeps.state.judgements import record_evaluation
+from sweeps.state.opening import record
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import PlannedRun
 
@@ -43,9 +44,8 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     """
     require_path(sweep.store.root, sweep.spec.launch)
     sweep.store.require_writable()
-    sweep.record()
-    sweep = advance(sweep)
-    sweep.control.begin([run.run_id for run in sweep.job.runs])
+    sweep = advance(record(sweep))
+    sweep.begin(sweep.job.runs)
     if sweep.job.evaluation.judge is not None:
         record_evaluation(sweep, sweep.job.evaluation)
     counts = sweep.counts()
@@ -89,7 +89,7 @@ def _go_on(sweep: Sweep, launched: list[PlannedRun], console: Console) -> Sweep:
     while (sweep := advance(sweep)) and (runs := sweep.select(State.WAITING)) and runs != launched:
         for line in search_lines(sweep):
             console.print(line.strip(), markup=False, highlight=False)
-        sweep.control.begin([run.run_id for run in runs])
+        sweep.begin(runs)
         _dispatch(sweep, runs, console)
         launched = runs
     return sweep
@@ -160,7 +160,7 @@ def finish_sweep(sweep: Sweep, console: Console) -> None:
         goes_on = (asks or tries) and bool(later.select(State.WAITING))
         if goes_on and isinstance(later.spec.launch, Slurm):
             if asks:
-                later.control.begin([run.run_id for run in later.job.runs])
+                later.begin(later.job.runs)
             try:
                 _submit(later, later.spec.launch, console)
             except FailureError as error:  # on some clusters nodes may not submit jobs

@@ -24,7 +24,8 @@ from rich.console import Console
 
 from adadpo.errors import FailureError, SweepError
 from sweeps.config.launch import Slurm
-from sweeps.state.sweep import Sweep, sweep_of
+from sweeps.state.opening import open_sweep
+from sweeps.state.sweep import Sweep
 from sweeps.store.ids import digest
 from sweeps.store.layout import read_json, write_json
 
@@ -77,7 +78,7 @@ def tell_ending(sweep: Sweep, console: Console, error: str | None = None) -> Non
     if command is None:
         return
     try:
-        now = sweep_of(sweep.file, sweep.store)  # a search has asked for settings since
+        now = open_sweep(sweep.spec.name, sweep.store)  # a search has asked for settings since
         ending = ending_of(now, error)
         if ending is None or not _is_first(now, ending):
             return
@@ -215,7 +216,8 @@ def _environment(sweep: Sweep, ending: Ending) -> dict[str, str]:
 
 def _folder(sweep: Sweep) -> Path:
     """Where the sweep file is, so that scripts beside it are found; on another machine it may not be there."""
-    return sweep.file.folder if sweep.file.folder.is_dir() else sweep.folder
+    folder = Path(sweep.origin.folder)
+    return folder if folder.is_dir() else sweep.folder
 
 
 def _run(command: str, environment: dict[str, str], folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sweeps.evaluation.judge_and_score import load_baseline, load_prompts
 from sweeps.execution.retraining import retraining_lines
 from sweeps.operations.disk import disk_lines, disk_use
 from sweeps.search.loop import search_lines
+from sweeps.state.opening import drift
 from sweeps.state.run_table import run_rows
 from sweeps.state.snapshot import Snapshot, take_snapshot
 from sweeps.state.sweep import Sweep
@@ -206,6 +207,7 @@ def make_plan(sweep: Sweep, spreads_from: Sweep | None = None) -> dict[str, Any]
         "next_steps": None if steps is None else steps.model_dump(mode="json"),
         "design_in_words": design_lines(check, steps, primary.unit),
         "declaration_changed": sweep.declaration_changes(),
+        "drift": drift(sweep),
         "unpinned": unpinned(sweep),
         "script": _script(sweep),
     }
@@ -311,6 +313,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     lines += judging_lines(plan["judging"])
     lines += disk_lines(plan["disk"])
     lines += plan["design_in_words"]
+    lines += [f"  {change}" for change in plan["drift"]]
     lines += [
         f"  declared comparison changed since launch: {change}" for change in plan["declaration_changed"]
     ]

@@ -21,7 +21,7 @@ from sweeps.evaluation.preflight import require_evaluation
 from sweeps.state.judged_runs import Scores
 from sweeps.state.judgements import other_evaluations, record_evaluation
 from sweeps.state.prompt_draws import prompt_draws
-from sweeps.state.run_table import failures_of, run_rows, run_scores
+from sweeps.state.run_table import failures_of, find_runs, run_rows, run_scores
 from sweeps.state.snapshot import take_snapshot
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
@@ -48,7 +48,7 @@ def judge_again(
     from sweeps.dispatch.local import launch_inline
     from sweeps.operations.plan import judging_cost, judging_lines
 
-    chosen = sweep.find(words)
+    chosen = find_runs(sweep, words)
     sweep.store.require_writable()
     try:
         evaluation = judged_by(sweep.job.evaluation, judging, folder)
@@ -76,9 +76,7 @@ def judge_again(
         for line in judging_lines(judging_cost(sweep, evaluation, runs)):
             console.print(line, markup=False, highlight=False)
         record_evaluation(sweep, evaluation)
-        sweep.control.begin(
-            [run.run_id for run in sweep.job.runs]
-        )  # a judge that stopped the launch is asked again
+        sweep.begin(sweep.job.runs)  # a judge that stopped the launch is asked again
         launch_inline(again, runs, console)
     return evaluation
 

@@ -18,8 +18,9 @@ from sweeps.config.expand import setting_label
 from sweeps.config.metrics import METRICS
 from sweeps.config.search import Search
 from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting
+from sweeps.state.opening import record, replan
 from sweeps.state.run_table import run_rows
-from sweeps.state.sweep import Sweep, sweep_of
+from sweeps.state.sweep import Sweep
 from sweeps.store.declaration import SuggestedSetting, read_asked, write_asked
 
 
@@ -36,15 +37,16 @@ def advance(sweep: Sweep) -> Sweep:
         return sweep
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / "search.lock"):
-        if list(sweep.asked) != read_asked(sweep.folder):
-            sweep = sweep_of(sweep.file, sweep.store)  # somebody else asked since this one was opened
+        before = sweep.asked
+        if list(before) != (known := read_asked(sweep.folder)):
+            sweep = replan(sweep, asked=known)  # another process asked since this one was opened
         while _all_ended(rows := run_rows(sweep)):
             asked = _next(sweep, search, rows)
             if asked == list(sweep.asked):
                 break
             write_asked(sweep.folder, asked)
-            sweep = sweep_of(sweep.file, sweep.store)
-    return sweep
+            sweep = replan(sweep, asked=asked)
+        return sweep if sweep.asked == before else record(sweep)
 
 
 def search_trials(sweep: Sweep, rows: Iterable[RunRow] | None = None) -> list[SearchTrial]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.results.model import Failure, RunRow, State
+from sweeps.config.filters import select_runs
 from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import quarantine_reasons
 from sweeps.state.judged_runs import with_joint_lc
@@ -148,3 +149,21 @@ def _one_judge(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _shown_state(state: State) -> State:
     # The owner is silent but may still work.
     return State.RUNNING if state is State.UNKNOWN else state
+
+
+def find_runs(sweep: Sweep, words: Sequence[str]) -> list[PlannedRun]:
+    """The runs that words such as `beta=0.1 '!seed=2' state:failed` mean; all of them without words.
+
+    Raises:
+        UserError: a word means nothing here, or no run fits.
+    """
+    shown: dict[str, State] = {}
+    if any("quarantined" in word for word in words):
+        shown = {row.run_id: row.state for row in run_rows(sweep) if row.state == State.QUARANTINED}
+    return select_runs(
+        sweep.job.runs,
+        words,
+        state=lambda run: shown.get(run.run_id) or sweep.state(run),
+        cause=lambda run: (sweep.store.run(run.run_id).failed(sweep.eval_id) or {}).get("kind"),
+        sweep=sweep.spec.name,
+    )

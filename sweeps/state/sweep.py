@@ -1,9 +1,7 @@
-"""A sweep opened for work: its checked file, its runs and their states, its declaration."""
+"""A sweep opened for work: its file as it was checked, its runs and their states, its declaration."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -11,33 +9,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from adadpo.errors import FailureError, UserError, suggest
-from adadpo.files import atomic_write
 from analysis.results.model import Declared
 from analysis.results.values import State
-from sweeps.config.expand import cells, expand, setting_label
-from sweeps.config.filters import select_runs
-from sweeps.config.grid import parse_seeds
-from sweeps.config.schema import SweepSpec, spec_of
-from sweeps.config.yaml_source import YamlFile, load_yaml
+from sweeps.config.expand import cells, setting_label
+from sweeps.config.schema import SweepSpec
+from sweeps.state.plan_file import Origin
 from sweeps.store.control_files import ControlFiles
-from sweeps.store.declaration import SuggestedSetting, changes, declaration, read_asked, read_declaration
-from sweeps.store.job import Job, PlannedRun
-from sweeps.store.layout import Store, read_json, write_json
+from sweeps.store.declaration import SuggestedSetting, changes, declaration, read_declaration
+from sweeps.store.job import Identities, Job, PlannedRun
+from sweeps.store.layout import Store
 
 ASSUMED = {"effect", "run_sd", "setting_sd", "seed_sd"}  # for adadpo plan alone: no part of the declaration
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file with everything it refers to."""
+    """A sweep with all its runs; see `open_sweep` and `resolve_sweep`."""
 
-    spec: SweepSpec
-    file: YamlFile
+    spec: SweepSpec  # of a search: its grid is the settings so far
+    origin: Origin
     store: Store
     job: Job
+    identities: Identities
+    extra_seeds: tuple[int, ...] = ()  # added by `adadpo extend`
     asked: tuple[SuggestedSetting, ...] = ()  # of a search: the settings so far
 
     @property
@@ -159,143 +153,9 @@ class Sweep:
             "baseline": evaluation.baseline,
         }
 
-    def record(self) -> None:
-        """Write down what is launched; the declaration only the first time."""
-        text = self.file.path.read_text(encoding="utf-8")
-        atomic_write(self.folder / "spec.yaml", text)
-        write_json(self.folder / "origin.json", {"folder": str(self.file.folder)})
-        if not (self.folder / "declared.json").exists():
-            # Launched before, it had one; whoever writes it now may know results.
-            lost = {"lost": True} if (self.folder / "launched.json").exists() else {}
-            write_json(
-                self.folder / "declared.json", self.declares(self.seeds) | {"time": time.time()} | lost
-            )
-
-    def find(self, words: Sequence[str]) -> list[PlannedRun]:
-        """The runs that words such as `beta=0.1 '!seed=2' state:failed` mean, see `selectors`; all without words.
-
-        Raises:
-            UserError: a word means nothing here, or no run fits.
-        """
-        quarantined: set[str] = set()
-        if any("quarantined" in word for word in words):
-            from sweeps.state.run_table import run_rows
-
-            quarantined = {row.run_id for row in run_rows(self) if row.state == State.QUARANTINED}
-        return select_runs(
-            self.job.runs,
-            words,
-            state=lambda run: "quarantined" if run.run_id in quarantined else self.state(run),
-            cause=lambda run: (self.store.run(run.run_id).failed(self.eval_id) or {}).get("kind"),
-            sweep=self.spec.name,
+    def begin(self, runs: Sequence[PlannedRun]) -> None:
+        """A launch of some runs begins."""
+        seeds = list(self.extra_seeds)
+        self.control.begin(
+            [run.run_id for run in runs], file=self.origin.path, folder=self.origin.folder, seeds=seeds
         )
-
-
-def open_sweep(target: str, store: Store) -> Sweep:
-    """A sweep by its file, or by the name under which it was launched.
-
-    Raises:
-        UserError: neither, or the file has problems.
-    """
-    try:
-        path = Path(target).expanduser()
-        is_file = path.suffix in (".yaml", ".yml") or path.is_file()
-        is_name = not is_file and (store.sweep(target) / "spec.yaml").is_file()
-    except (OSError, RuntimeError) as error:  # too long for a path, or ~somebody who is not a user here
-        said = getattr(error, "strerror", None) or error
-        raise UserError(f"no sweep {target!r}: {said}") from error
-    if is_file:
-        file = load_yaml(path)
-    elif is_name:
-        folder = store.sweep(target)
-        file = load_yaml(folder / "spec.yaml", origin_of(folder))
-    else:
-        known = store.sweeps()
-        hint = suggest(target, known) if known else ""
-        raise UserError(f"no sweep {target!r}: neither a .yaml file nor a sweep in {store.root}{hint}")
-    return sweep_of(file, store)
-
-
-def origin_of(folder: Path) -> Path:
-    """Where the file of a launched sweep was: relative paths in it start there.
-
-    Raises:
-        FailureError: it is not known.
-    """
-    origin = read_json(folder / "origin.json")
-    if not isinstance(origin, dict) or not isinstance(origin.get("folder"), str):
-        raise FailureError(f"{folder / 'origin.json'} is damaged: it names no folder")
-    return Path(origin["folder"])
-
-
-def sweep_of(file: YamlFile, store: Store) -> Sweep:
-    """A sweep by its file as it was read, with the seeds and settings that its folder adds.
-
-    Raises:
-        UserError: the file has problems.
-    """
-    spec = spec_of(file)
-    asked: list[SuggestedSetting] = []
-    if spec.search is not None:
-        # From here on, the settings that were asked for are the grid.
-        asked = read_asked(store.sweep(spec.name))
-        spec = spec.model_copy(
-            update={"grid": [{axis: [value] for axis, value in one.setting.items()} for one in asked]}
-        )
-    job = expand(spec, file, store.root, extra_seeds(store, spec.name))
-    later = {(setting_label(one.setting), seed) for one in asked for seed in one.not_yet(spec.seeds)}
-    runs = [run for run in job.runs if (run.setting, run.seed) not in later]
-    return Sweep(spec, file, store, job.model_copy(update={"runs": runs}), tuple(asked))
-
-
-def extra_seeds(store: Store, name: str) -> list[int]:
-    """The seeds that `extend` added.
-
-    Raises:
-        FailureError: they cannot be read.
-    """
-    path = store.sweep(name) / "seeds.json"
-    seeds = read_json(path) if path.exists() else []
-    if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
-        raise FailureError(f"{path} is damaged: it is no list of seeds")
-    return seeds
-
-
-def extend_seeds(sweep: Sweep, wanted: str) -> list[int]:
-    """Add seeds: `+3` (the next three), `5`, `3..5` or `3,4`.
-
-    Returns:
-        The seeds that are new.
-
-    Raises:
-        UserError: not one of these forms, or nothing new.
-    """
-    with FileLock(sweep.folder / "seeds.lock"):
-        return _extend(sweep, wanted)
-
-
-def _extend(sweep: Sweep, wanted: str) -> list[int]:
-    added = extra_seeds(sweep.store, sweep.spec.name)  # also since the sweep was opened
-    have = list(dict.fromkeys([*sweep.seeds, *added]))
-    try:
-        if wanted.startswith("+"):
-            seeds = parse_seeds(f"{max(have) + 1}..{max(have) + _whole(wanted[1:])}")
-        elif ".." in wanted:
-            seeds = parse_seeds(wanted)
-        else:
-            seeds = parse_seeds([_whole(word) for word in wanted.split(",")])
-    except ValueError as error:
-        raise UserError(
-            f"--seeds {wanted!r}: give +N, a list such as 3,4 or a range such as 3..5 ({error})"
-        ) from error
-    new = [seed for seed in seeds if seed not in have]
-    if not new:
-        raise UserError(f"--seeds {wanted!r} adds nothing: the sweep has seeds {have}")
-    write_json(sweep.folder / "seeds.json", [*added, *new])
-    return new
-
-
-def _whole(word: str) -> int:
-    if not re.fullmatch(r"\s*[0-9]{1,10}\s*", word):
-        raise ValueError(f"{word!r} is no whole number below 2^32")
-    return int(word)

@@ -1,6 +1,6 @@
 """What people and processes tell a sweep's workers, as files in the sweep's folder.
 
-launched.json          when the last launch began, and its runs
+launched.json          when the last launch began, its runs, and from what they were planned
 stopped.json           why no worker is to begin another run
 cancelled/<run_id>     a run that a person took back
 """
@@ -23,10 +23,16 @@ class ControlFiles:
 
     folder: Path
 
-    def begin(self, run_ids: Sequence[str]) -> None:
-        """A launch begins: what stopped the last one is over."""
+    def begin(self, run_ids: Sequence[str], **planned_from: Any) -> None:
+        """A launch begins: what stopped the last one is over.
+
+        Args:
+            run_ids: its runs.
+            planned_from: the sweep file, its folder and the added seeds: a lost plan is made again from them.
+        """
         (self.folder / "stopped.json").unlink(missing_ok=True)
-        write_json(self.folder / "launched.json", {"time": time.time(), "runs": list(run_ids)})
+        content = {"time": time.time(), "runs": list(run_ids), **planned_from}
+        write_json(self.folder / "launched.json", content)
 
     def launched(self) -> dict[str, Any]:
         """When the last launch began, and its runs' ids; empty before the first."""

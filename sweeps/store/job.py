@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from adadpo.config import Decoding, RunConfig
 from adadpo.data.pairs import DataSource
@@ -106,6 +107,15 @@ class PlannedRun(Fixed):
         return self.config.seed
 
 
+class Identities(Fixed):
+    """What decides the ids of a sweep's runs besides its file: content, not names."""
+
+    model: str
+    train: str
+    heldout: str | None
+    judge_package: str | None = None  # `alpaca_eval 0.6.6`; None: the judge needs no package of its own
+
+
 class Job(Fixed):
     """What a worker needs to know, and nothing else: it is all JSON."""
 
@@ -122,3 +132,37 @@ class Job(Fixed):
     strategy: Literal["ddp", "fsdp", "zero3"] = "ddp"
     retries: dict[str, int] = {}  # `launch.retries`: cause of a failure -> automatic tries after the first
     command: list[str]  # of the process that planned it
+
+    @field_serializer("runs")
+    def _by_configuration(self, runs: Sequence[PlannedRun]) -> dict[str, Any]:
+        """The runs of a configuration differ in seed and id alone: the rest is written once."""
+        configurations: list[dict[str, Any]] = []
+        known: dict[tuple[str, str], tuple[int, RunConfig]] = {}
+        table: list[tuple[str, int, int]] = []
+        for run in runs:
+            place, config = known.get((run.arm, run.setting), (-1, run.config))
+            if place < 0 or config.model_copy(update={"seed": run.seed}) != run.config:
+                place = len(configurations)
+                known[run.arm, run.setting] = (place, run.config)
+                configurations.append(run.model_dump(mode="json", exclude={"run_id"}))
+            table.append((run.run_id, place, run.seed))
+        return {"configurations": configurations, "runs": table}
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _of_configurations(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value  # a list of runs; older versions wrote it, too
+        try:
+            first = [PlannedRun(run_id="", **each) for each in value["configurations"]]
+            return [
+                first[place].model_copy(
+                    update={
+                        "run_id": str(run_id),
+                        "config": first[place].config.model_copy(update={"seed": seed}),
+                    }
+                )
+                for run_id, place, seed in value["runs"]
+            ]
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"not a list of runs: {error!r}") from error

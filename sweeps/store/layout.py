@@ -7,7 +7,7 @@
     eval/<generation_id>/                 config.json, generation.json, outputs.json   (last: done)
     eval/<generation_id>/<judgement_id>/  config, judging, annotations (.json), replicates.npy, scores.json (last: done)
 <root>/baselines/<id>/outputs.json   the untrained model's responses
-<root>/sweeps/<name>/                spec.yaml, declared.json, seeds.json, study.journal, jobs/, results.json, ...
+<root>/sweeps/<name>/                plan.json, spec.yaml, declared.json, study.journal, jobs/, results.json, ...
 """
 
 from __future__ import annotations
@@ -272,7 +272,8 @@ class Store:
 
     def sweeps(self) -> list[str]:
         """Names of the launched sweeps."""
-        return sorted(path.parent.name for path in self.root.glob("sweeps/*/spec.yaml"))
+        marks = [*self.root.glob("sweeps/*/plan.json"), *self.root.glob("sweeps/*/spec.yaml")]
+        return sorted({mark.parent.name for mark in marks})
 
     def require_there(self) -> None:
         """Refuse to call a mistyped store whole, or empty.

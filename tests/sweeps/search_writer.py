@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from sweeps.state.sweep import open_sweep
+from sweeps.state.opening import open_sweep
 from sweeps.store.layout import Store
 from tests.sweeps.search_examples import run_all
 

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from sweeps.search.study import mirror
-from sweeps.state.sweep import open_sweep
+from sweeps.state.opening import open_sweep
 from sweeps.store.layout import Store
 
 

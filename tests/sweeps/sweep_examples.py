@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from sweeps.config.schema import load_spec
-from sweeps.state.sweep import Sweep, open_sweep
+from sweeps.state.opening import resolve_sweep
+from sweeps.state.sweep import Sweep
 from sweeps.store.layout import Store
 from sweeps.store.signals import interrupt
 
@@ -100,7 +101,8 @@ def write_sweep(path: Path, text: str = SMALL) -> Path:
 
 
 def opened(file: Path, store: Path) -> Sweep:
-    return open_sweep(str(file), Store(store))
+    """By its file as it is now."""
+    return resolve_sweep(str(file), Store(store))
 
 
 def spec_errors(tmp_path: Path, text: str) -> list[str]:

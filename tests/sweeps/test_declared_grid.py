@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reports import load_results
-from sweeps.state.sweep import extend_seeds
+from sweeps.state.opening import extend_seeds, record
 from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 
 WIDE = SMALL.replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]").replace(
@@ -35,7 +35,7 @@ WIDE = SMALL.replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]").replace(
 )
 def test_changes_of_the_grid(tmp_path: Path, old: str, new: str, expected: list[str]) -> None:
     """A file changed after launch against the difference in words; order, added seeds and added arms are none."""
-    opened(write_sweep(tmp_path / "then.yaml", WIDE), tmp_path / "store").record()
+    record(opened(write_sweep(tmp_path / "then.yaml", WIDE), tmp_path / "store"))
     assert old in WIDE
     now = opened(write_sweep(tmp_path / "now.yaml", WIDE.replace(old, new)), tmp_path / "store")
     assert now.declaration_changes() == expected
@@ -44,8 +44,8 @@ def test_changes_of_the_grid(tmp_path: Path, old: str, new: str, expected: list[
 def test_seeds_that_extend_added_are_no_change(tmp_path: Path) -> None:
     """`extend` after a launch against the rule that only removing seeds changes the declaration."""
     sweep = opened(write_sweep(tmp_path / "small.yaml", WIDE), tmp_path / "store")
-    sweep.record()
-    assert extend_seeds(sweep, "+2") == [2, 3]
+    record(sweep)
+    assert extend_seeds(sweep, "+2")[1] == [2, 3]
     again = opened(write_sweep(tmp_path / "small.yaml", WIDE), tmp_path / "store")
     assert again.seeds == [0, 1, 2, 3]
     assert again.declaration_changes() == []
@@ -54,7 +54,7 @@ def test_seeds_that_extend_added_are_no_change(tmp_path: Path) -> None:
 def test_a_declaration_of_before_grids_were_recorded(tmp_path: Path) -> None:
     """An older declared.json, which has no grid: what it has is compared, the rest is not held against the file."""
     sweep = opened(write_sweep(tmp_path / "small.yaml", WIDE), tmp_path / "store")
-    sweep.record()
+    record(sweep)
     path = sweep.folder / "declared.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({key: content[key] for key in content if not key.startswith("grid")}))
@@ -65,7 +65,7 @@ def test_a_declaration_of_before_grids_were_recorded(tmp_path: Path) -> None:
 def test_a_setting_dropped_after_launch_makes_the_report_exploratory(store: Path, tmp_path: Path) -> None:
     """The setting that was left out, of a finished sweep, against the results, the verdict and the page."""
     file = write_sweep(tmp_path / "small.yaml", SMALL.replace("[0.05, 0.1]", "[0.1]"))
-    assert adadpo("report", file, "--store", store).code == 0
+    assert adadpo("launch", file, "--store", store).code == 0
     folder = store / "sweeps" / "small"
     results = load_results(folder / "results.json")
     assert results.declaration_changed == ["settings removed after launch: beta=0.05 of 2"]

@@ -26,6 +26,7 @@ from sweeps.failures.causes import (
     signature,
     traceback_tail,
 )
+from sweeps.state.run_table import find_runs
 from sweeps.store.layout import RunFolder, write_json
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 from tests.sweeps.test_failures import failing
@@ -205,7 +206,7 @@ def test_retries_of_the_spec_are_tried_at_once(tmp_path: Path, monkeypatch: pyte
     assert adadpo("launch", file, "--store", tmp_path / "store").code == 1
     assert len(tried) == 4
     sweep = opened(file, tmp_path / "store")
-    for run in sweep.find(["cause:oom"]):
+    for run in find_runs(sweep, ["cause:oom"]):
         failure = json.loads(sweep.store.run(run.run_id).failure.read_text())
         assert failure["traceback"].endswith("RuntimeError: CUDA out of memory.")
         assert count(sweep.store.run(run.run_id), "out of memory") == 2

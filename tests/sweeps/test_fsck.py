@@ -348,54 +348,102 @@ def test_a_lost_declaration_makes_the_comparison_exploratory(
 
 
 @pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "deleted"])
-def test_a_sweeps_file_comes_back_from_the_users(
-    undisturbed: Path, tmp_path: Path, two: Path, damage: Callable[[Path], object]
+def test_the_copy_of_the_sweep_file_comes_back_from_the_plan(
+    places: tuple[Path, dict[str, Path]], damage: Callable[[Path], object]
 ) -> None:
-    """From the file in the folder of its last launch, if it is the launched one; a changed file of that name is not."""
-    store = tmp_path / "store"
-    shutil.copytree(undisturbed, store)
+    """Nothing needs it while there is a plan; the same text again."""
+    store, _ = places
     path = store / "sweeps" / "two" / "spec.yaml"
     whole = path.read_text()
-    (store / "sweeps" / "two" / "origin.json").write_text(json.dumps({"folder": str(tmp_path)}))
     damage(path)
-    two.write_text(whole.replace("[0.1]", "[0.7]"))
-    code, problems, mended = fsck(store, "--repair")
-    assert (code, mended["sweeps/two/spec.yaml"]) == (1, None)
-    assert (
-        "adadpo launch FILE, with the sweep's own file, writes it again" in problems["sweeps/two/spec.yaml"]
-    )
-    two.write_text(whole)
-    code, _, mended = fsck(store, "--repair")
-    assert (code, "written again from" in str(mended["sweeps/two/spec.yaml"])) == (0, True)
-    assert path.read_text() == whole
-    assert (fsck(store)[0], adadpo("status", "two", "--store", store, "--json").json["counts"]) == (
-        0,
-        {"done": 2},
-    )
+    assert adadpo("status", "two", "--store", store, "--json").json["counts"] == {"done": 2}
+    assert list(fsck(store)[1]) == ["sweeps/two/spec.yaml"]
+    assert fsck(store, "--repair")[2] == {"sweeps/two/spec.yaml": "written again from the plan"}
+    assert (fsck(store)[0], path.read_text()) == (0, whole)
 
 
-def test_added_seeds_come_back_from_the_runs(places: tuple[Path, dict[str, Path]], two: Path) -> None:
-    """By the ids of the last launch, of runs that nobody has begun too; without it they are moved aside, and told."""
+def cut_plan(path: Path) -> None:
+    cut(path)
+
+
+def flip_an_id(path: Path) -> None:
+    """Of a run, in a plan that parses."""
+    content = json.loads(path.read_text())
+    content["plan"]["job"]["runs"]["runs"][0][0] = "0" * 16
+    path.write_text(json.dumps(content))
+
+
+def make_newer(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+
+
+def make_foreign(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sweep": "other"}))
+
+
+def empty_object(path: Path) -> None:
+    path.write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut_plan, "is damaged"),
+        (flip_an_id, "another hash"),
+        (empty_object, "holds no plan"),
+        (make_newer, "is of version 2, this adadpo reads version 1"),
+        (make_foreign, "is the plan of another sweep, 'other'"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_a_damaged_plan(
+    places: tuple[Path, dict[str, Path]], two: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    """One message with the file and what to do, code 2; made again from the sweep file, the old one kept aside."""
     store, _ = places
-    folder = store / "sweeps" / "two"
-    (folder / "seeds.json").write_text("[3, 40]")
-    runs = [run.run_id for run in opened(two, store).job.runs]
-    assert len(runs) == 6
-    (folder / "launched.json").write_text(json.dumps({"time": 1.0, "runs": runs}))
-    cut(folder / "seeds.json")
-    assert list(fsck(store)[1]) == ["sweeps/two/seeds.json"]
-    code, _, mended = fsck(store, "--repair")
-    assert (code, "[3, 40]" in str(mended["sweeps/two/seeds.json"])) == (0, True)
-    assert read_json(folder / "seeds.json") == [3, 40]
-    cut(folder / "seeds.json")
-    (folder / "launched.json").unlink()
-    code, _, mended = fsck(store, "--repair")
-    assert (code, "adadpo extend" in str(mended["sweeps/two/seeds.json"])) == (0, True)
-    assert not (folder / "seeds.json").exists()
-    assert len(list((store / "quarantine").rglob("seeds.json*"))) == 2
-    (folder / "origin.json").write_text("{}")
-    code, problems, _ = fsck(store, "--repair")
-    assert (code, list(problems)) == (1, ["sweeps/two/origin.json"])
+    path = store / "sweeps" / "two" / "plan.json"
+    whole = path.read_text()
+    damage(path)
+    for verb in ("status", "why", "report", "launch", "check"):
+        answer = adadpo(verb, two, "--store", store)
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1), answer.err
+        assert f"{path} " in answer.err
+        assert said in answer.err
+        assert "adadpo fsck two --repair" in answer.err
+    code, problems, mended = fsck(store)
+    assert (code, list(problems)) == (1, ["sweeps/two/plan.json"])
+    assert said in problems["sweeps/two/plan.json"]
+    code, _, mended = fsck(store, "two", "--repair")
+    assert code == 0
+    assert "made again from" in str(mended["sweeps/two/plan.json"])
+    again = json.loads(path.read_text())["plan"]
+    expected = json.loads(whole)["plan"]
+    for content in (again, expected):
+        del content["job"]["command"], content["job"]["store"]
+        content["origin"].pop("path")
+    assert again == expected
+    assert len(list((store / "quarantine").rglob("plan.json"))) == 1
+    assert fsck(store)[:2] == (0, {})
+
+
+def test_a_lost_plan_with_added_seeds(places: tuple[Path, dict[str, Path]], two: Path) -> None:
+    """The seeds that extend added are in the plan that is made again; where the runs are others, it is not made."""
+    store, _ = places
+    assert adadpo("extend", two, "--seeds", "7", "--store", store).code == 0
+    path = store / "sweeps" / "two" / "plan.json"
+    path.unlink()
+    assert fsck(store)[1] == {"sweeps/two/plan.json": "is missing"}
+    assert fsck(store, "two", "--repair")[0] == 0
+    assert opened(two, store).seeds == [0, 7]
+    assert adadpo("status", "two", "--store", store, "--json").json["counts"] == {"done": 4}
+    path.unlink()
+    copy = path.with_name("spec.yaml")
+    for file in (copy, two):
+        file.write_text(file.read_text().replace("[0.1]", "[0.7]"))
+    code, problems, _ = fsck(store, "two", "--repair")
+    assert code == 1
+    assert "gives other runs than were launched" in problems["sweeps/two/plan.json"]
+    assert not path.exists()
 
 
 def test_baseline_leases_and_leftovers(places: tuple[Path, dict[str, Path]]) -> None:

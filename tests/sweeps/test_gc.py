@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from reports import load_results
 from sweeps.execution import stages
+from sweeps.state.opening import record
 from sweeps.state.run_table import OTHER_WEIGHTS
 from sweeps.store.layout import read_json
 from sweeps.store.lease import held
@@ -251,11 +252,11 @@ def test_weights_that_an_evaluation_still_needs_stay(done: Path, two: Path, tmp_
     other = write_sweep(tmp_path / "other.yaml", OTHER)
     assert len(paths(gc(done, two), "weights")) == 2
     assert paths(gc(done, other), "weights") == []  # planned, if not launched
-    opened(other, done).record()
+    record(opened(other, done))
     found = gc(done, two, "--weights", "--yes")
     assert found["items"] == []
     assert set(found["kept"].values()) == {"other has not evaluated it"}
-    (done / "sweeps" / "other" / "spec.yaml").write_text("name: [")
+    (done / "sweeps" / "other" / "plan.json").write_text("{")
     assert "cannot be opened" in " ".join(gc(done, two, "--weights", "--yes")["kept"].values())
     assert len(list(done.glob("*/train/model"))) == 2
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from reports import load_results
-from sweeps.state.sweep import extend_seeds
+from sweeps.state.opening import extend_seeds
 from sweeps.store.host import PACKAGES
 from sweeps.store.layout import STAGES
 from sweeps.store.lease import held
@@ -190,7 +190,7 @@ def test_a_store_whose_path_an_executor_would_misread(tmp_path: Path, executor: 
 def test_seeds_added_at_the_same_time_are_no_seed_twice(small: Path, tmp_path: Path) -> None:
     """Two people opened the sweep, each adds one: two seeds, every run once."""
     sweeps = [opened(small, tmp_path / "store") for _ in range(2)]
-    assert [extend_seeds(sweep, "+1") for sweep in sweeps] == [[2], [3]]
+    assert [extend_seeds(sweep, "+1")[1] for sweep in sweeps] == [[2], [3]]
     after = opened(small, tmp_path / "store")
     assert after.seeds == [0, 1, 2, 3]
     assert len({run.run_id for run in after.job.runs}) == len(after.job.runs) == 16
@@ -201,10 +201,11 @@ def test_seeds_added_at_the_same_time_are_no_seed_twice(small: Path, tmp_path: P
 )
 def test_extend_refuses_what_is_no_seed(store: Path, seeds: str) -> None:
     """Exit code 2, nothing written."""
+    before = (store / "sweeps" / "small" / "plan.json").read_bytes()
     answer = adadpo("extend", "small", f"--seeds={seeds}", "--store", store)
     assert answer.code == 2
     assert "--seeds" in answer.err
-    assert not (store / "sweeps" / "small" / "seeds.json").exists()
+    assert (store / "sweeps" / "small" / "plan.json").read_bytes() == before
 
 
 def test_a_declaration_changed_after_launch_makes_it_exploratory(store: Path, tmp_path: Path) -> None:

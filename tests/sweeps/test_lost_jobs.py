@@ -17,6 +17,7 @@ from sweeps.config.launch import Slurm
 from sweeps.dispatch.job_outcomes import note_ended, note_losses
 from sweeps.dispatch.slurm import launch_slurm
 from sweeps.failures.attempts import attempts
+from sweeps.state.opening import record
 from sweeps.state.sweep import Sweep
 from sweeps.store.layout import read_json
 from tests.cluster.slurm_cluster import Cluster
@@ -143,7 +144,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, P
     sweep = opened(
         on_slurm(tmp_path, SMALL.replace("[0.05, 0.1]", "[0.1]"), retries={"node": 2}), tmp_path / "store"
     )
-    sweep.record()
+    record(sweep)
     sweep.control.begin([run.run_id for run in sweep.job.runs])
     submit(sweep)
     return sweep, tmp_path / "sacct.txt"

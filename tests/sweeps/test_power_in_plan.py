@@ -9,6 +9,7 @@ import pytest
 from analysis.planning.design import measured_spreads
 from sweeps.operations.plan import check_sweep
 from sweeps.operations.report import build_results
+from sweeps.state.opening import record
 from sweeps.store.ids import digest
 from tests.sweeps.made_up_results import make_up
 from tests.sweeps.sweep_examples import SMALL, adadpo, command, opened, spec_errors, write_sweep
@@ -147,7 +148,7 @@ def test_a_declared_family(tmp_path: Path) -> None:
 def test_the_hash_of_a_single_candidate(tmp_path: Path, candidate: str) -> None:
     """What is declared, against the keys and the digest that sweeps launched before families have on their disks."""
     sweep = opened(write_sweep(tmp_path / "small.yaml", three_arms(candidate)), tmp_path / "store")
-    sweep.record()
+    record(sweep)
     content = json.loads((sweep.folder / "declared.json").read_text())
     before = {
         "baseline": "dpo",
@@ -167,7 +168,7 @@ def test_a_family_that_changes_after_launch(tmp_path: Path) -> None:
     """A candidate added after the launch against the change in words, whichever way."""
     one = opened(write_sweep(tmp_path / "one.yaml", three_arms("adadpo")), tmp_path / "store")
     two = opened(write_sweep(tmp_path / "two.yaml", three_arms("[adadpo, simpo]")), tmp_path / "store")
-    one.record()
+    record(one)
     assert two.declaration_changes() == ["more_candidates: None at launch, now ['simpo']"]
 
 

@@ -102,7 +102,7 @@ def test_joint_difficulty_on_the_same_judge(rubric: Path, two: Path, tmp_path: P
     assert (plain.lc_method, joint.lc_method) == ("no_difficulty", "joint_difficulty")
     file = write_sweep(tmp_path / "joint.yaml", JOINT)
     sweep = opened(file, rubric)
-    assert adadpo("report", file, "--store", rubric).code == 0  # judged already: nothing is launched
+    assert adadpo("launch", file, "--store", rubric).code == 0  # judged already: nothing is launched
     runs = [rubric / run.run_id / "eval" / sweep.eval_id / "annotations.json" for run in sweep.job.runs]
     annotations = [read(path) for path in runs]
     calibration = joint_difficulty(annotations)

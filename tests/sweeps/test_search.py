@@ -21,7 +21,8 @@ from sweeps.search.loop import advance, search_trials
 from sweeps.search.sampler import SearchTrial, is_hopeless, next_setting
 from sweeps.search.study import mirror
 from sweeps.search.study_storage import storage_of
-from sweeps.state.sweep import Sweep, sweep_of
+from sweeps.state.opening import open_sweep, record, resolve_sweep
+from sweeps.state.sweep import Sweep
 from sweeps.store.layout import read_json
 from tests.sweeps import search_writer
 from tests.sweeps.made_up_results import fail, make_up
@@ -156,7 +157,7 @@ def test_pruned_settings_are_shown_and_not_run(tmp_path: Path, pruner: str) -> N
         == best(sweep)
         > max(hill(dict(one.setting), "dpo", 0) for one in sweep.asked if one.pruned is not None)
     )
-    sweep.record()
+    record(sweep)
     results = build_results(sweep)
     assert results.search is not None
     assert results.search.pruned == len(sweep.pruned)
@@ -210,11 +211,11 @@ def test_a_search_waits_for_a_run_that_was_taken_back(tmp_path: Path) -> None:
     first, *others = sweep.job.runs
     for run in others:
         make_up(sweep, run, 50.0)
-    sweep.record()
+    record(sweep)
     sweep.control.cancel(first.run_id)
     assert advance(sweep).asked == sweep.asked
     for verb in ("status", "plan"):
-        said = adadpo(verb, sweep.file.path, "--store", sweep.store.root).out
+        said = adadpo(verb, sweep.origin.path, "--store", sweep.store.root).out
         assert "the search waits for 1 cancelled runs: adadpo retry small state:cancelled" in said
     sweep.control.allow(first.run_id)
     make_up(sweep, first, 50.0)
@@ -248,14 +249,14 @@ def test_killed_in_the_middle_nothing_is_lost_or_asked_for_twice(tmp_path: Path,
     sweep = opened_search(tmp_path / "killed", search_text(options))
     context, draw, killed = multiprocessing.get_context("forkserver"), random.Random(seed), 0
     for _ in range(5):
-        arguments = (str(sweep.file.path), str(sweep.store.root), draw.randrange(2, 60))
+        arguments = (str(sweep.origin.path), str(sweep.store.root), draw.randrange(2, 60))
         process = context.Process(target=search_writer.write, args=arguments)
         process.start()
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL)
         killed += process.exitcode != 0
     assert killed >= 2
-    sweep = run_all(sweep_of(sweep.file, sweep.store))
+    sweep = run_all(open_sweep("small", sweep.store))
     assert sweep.asked == calm.asked
     assert sweep.counts() == calm.counts()
 
@@ -299,7 +300,7 @@ def test_the_studies_equal_rebuilt_ones(tmp_path: Path) -> None:
 def test_the_declared_search_is_declared(tmp_path: Path) -> None:
     """Unfinished it is exploratory; finished as declared it is not; with more trials than declared it is again."""
     sweep = advance(opened_search(tmp_path, search_text("trials: 6, startup: 2, parallel: 2")))
-    sweep.record()
+    record(sweep)
     for run in sweep.job.runs:
         make_up(sweep, run, 50 + hill(run.hyperparameters, run.arm, run.seed) / 9)
     assert build_results(sweep).declaration_changed == ["the search is not finished: 2 of 6 settings so far"]
@@ -313,17 +314,20 @@ def test_the_declared_search_is_declared(tmp_path: Path) -> None:
     assert "'trials': 8" in change
 
 
-def test_a_damaged_record_is_not_made_again(tmp_path: Path) -> None:
-    """Which settings were asked for is not derivable: the file is named."""
+def test_a_damaged_record_comes_back_from_the_plan(tmp_path: Path) -> None:
+    """Reading does not need it; a launch names the file; fsck writes it again."""
     sweep = advance(opened_search(tmp_path))
     file = sweep.folder / "search.json"
     assert len(read_json(file)["asked"]) == 2
     file.write_text('{"asked": [{"setting": 3}]}')
     with pytest.raises(FailureError, match=r"search\.json is damaged"):
-        sweep_of(sweep.file, sweep.store)
-    answer = adadpo("status", sweep.file.path, "--store", sweep.store.root)
+        resolve_sweep(sweep.origin.path, sweep.store)
+    assert adadpo("status", sweep.origin.path, "--store", sweep.store.root).code == 0  # the plan knows
+    answer = adadpo("launch", sweep.origin.path, "--store", sweep.store.root)
     assert answer.code == 1
-    assert "Traceback" not in answer.err
+    assert "search.json is damaged" in answer.err
+    assert adadpo("fsck", "--repair", "--store", sweep.store.root).code == 0
+    assert len(resolve_sweep("small", sweep.store).asked) == 2
 
 
 @pytest.mark.parametrize("executor", ["inline", "local, workers: 2"])

@@ -14,6 +14,7 @@ from adadpo.config import RunConfig, TrainSettings
 from adadpo.errors import UserError
 from adadpo.method.registry import make_method
 from sweeps.config.filters import CAUSES, STATES, select_runs, value_of
+from sweeps.state.run_table import find_runs
 from sweeps.store.job import PlannedRun
 from tests.sweeps.sweep_examples import adadpo, opened
 
@@ -179,4 +180,4 @@ def test_every_verb_understands_them(finished: Path, small: Path) -> None:
             "adadpo: unknown axis 'betta' in 'betta=0.1'",
         ), verb
     sweep = opened(small, finished)
-    assert [run.seed for run in sweep.find(["beta=5e-2", "!arm=dpo", "state:done"])] == [0, 1]
+    assert [run.seed for run in find_runs(sweep, ["beta=5e-2", "!arm=dpo", "state:done"])] == [0, 1]

@@ -74,7 +74,7 @@ def built_anew(sweep: Sweep) -> Counter[str]:
 def start(sweep: Sweep, dies_at: int | None = None) -> BaseProcess:
     """A process that mirrors the sweep; it may kill itself in the middle of its n-th write."""
     password = os.environ.get("STUDY_PASSWORD", "")
-    arguments = (str(sweep.file.path), str(sweep.store.root), password, dies_at)
+    arguments = (str(sweep.origin.path), str(sweep.store.root), password, dies_at)
     process = WRITERS.Process(target=study_writer.write, args=arguments)
     process.start()
     return process
@@ -169,7 +169,7 @@ def test_a_database_that_goes_away_in_the_middle(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "add_trial", add)
         try:
-            answer = adadpo("report", sweep.file.path, "--store", sweep.store.root)
+            answer = adadpo("report", sweep.origin.path, "--store", sweep.store.root)
         finally:
             postgres.start()
     assert answer.code == 1

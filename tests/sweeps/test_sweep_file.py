@@ -18,7 +18,7 @@ from sweeps.config.expand import cells
 from sweeps.config.grid import AXES, parse_seeds, value_problem
 from sweeps.config.schema import load_spec
 from sweeps.config.yaml_source import MOST_VALUES, load_yaml
-from sweeps.state.sweep import open_sweep
+from sweeps.state.opening import open_sweep
 from sweeps.store.layout import Store
 from tests.sweeps.sweep_examples import CONFIGS, SMALL, adadpo, opened, spec_errors, write_sweep
 
