@@ -13,7 +13,7 @@ import pytest
 
 import reports
 from analysis.results.model import Results
-from reports import render_html
+from reports.page import render_html
 from tests.reports.page_text import Page
 from tests.reports.sample_results import make_results
 
@@ -72,8 +72,8 @@ def test_sections_are_in_order(results: Results) -> None:
 
 def test_same_results_give_the_same_bytes() -> None:
     """Checks pages of two processes with different hash seeds against one another."""
-    code = "import hashlib, reports; from tests.reports.sample_results import make_results\n"
-    code += "page = reports.render_html(make_results())\n"
+    code = "import hashlib; from reports.page import render_html; from tests.reports.sample_results import make_results\n"
+    code += "page = render_html(make_results())\n"
     code += "print(hashlib.sha256(page.encode()).hexdigest())"
     paths = str(HERE.parents[1])
     digests = [
