@@ -200,4 +200,4 @@ class TestImports:
     def test_the_public_names(self) -> None:
         """No other name loads."""
         with pytest.raises(AttributeError, match="'adadpo' has no attribute 'nothing'"):
-            adadpo.nothing  # noqa: B018  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+            adadpo.nothing  # type: ignore[attr-defined]  # noqa: B018
