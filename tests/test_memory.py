@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
-from conductor import make_runs, many  # noqa: E402
+from conductor import make_runs, many  # type: ignore[import-not-found]  # noqa: E402
 
 STATUS = Path("/proc/self/status")
 # The process's own peak: the one that the kernel tells a parent may be the parent's, from before exec.

@@ -189,9 +189,7 @@ def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
     import torch.distributed as dist
 
     if rank == 0:
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            host, 0, is_master=True, wait_for_workers=False, timeout=MEET_TIMEOUT
-        )
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=MEET_TIMEOUT)
         word = uuid.uuid4().hex
         store.set(WORD, word)
         _publish(meeting, {"port": store.port, "word": word})
@@ -233,7 +231,7 @@ def _connected(host: str, port: int, patience: timedelta) -> Any:
 
     def connect() -> None:
         try:
-            found.append(dist.TCPStore(host, port, is_master=False, timeout=patience))  # type: ignore[attr-defined]
+            found.append(dist.TCPStore(host, port, is_master=False, timeout=patience))
         except RuntimeError as error:
             found.append(error)
 

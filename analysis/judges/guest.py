@@ -61,7 +61,7 @@ def alpaca_eval_as_guest() -> Iterator[Any]:
 def _imported() -> Any:
     with patch.dict(os.environ, {"PYTHON_DOTENV_DISABLED": "1"}):
         try:
-            import alpaca_eval.annotators  # type: ignore[import-untyped]
+            import alpaca_eval.annotators
         except ImportError as error:
             if error.name in ("alpaca_eval", "openai"):
                 raise JudgeError(NEEDS_PACKAGE) from None

@@ -386,14 +386,14 @@ class TestCost:
     def test_never_above_three_passes(self, lengths: list[tuple[int, int, int]], seed: int) -> None:
         """Any lengths of prompts and responses; the same seed gives the same pairs."""
         columns = [[[1] * length for length in column] for column in zip(*lengths, strict=True)]
-        pairs = TokenPairs(*columns, [], 0)
+        pairs = TokenPairs(*columns, [], 0)  # type: ignore[call-arg]
         found = gradient_pairs(pairs, 100, np.random.default_rng(seed))
         assert found == gradient_pairs(pairs, 100, np.random.default_rng(seed))
         assert len(set(found)) == len(found) <= 64
         assert work_of(pairs, 100, found).passes <= 2.2 + 1e-9
 
     def test_another_seed_gives_other_pairs(self) -> None:
-        pairs = TokenPairs(*[[[1] * 10] * 200 for _ in range(3)], [], 0)
+        pairs = TokenPairs(*[[[1] * 10] * 200 for _ in range(3)], [], 0)  # type: ignore[call-arg]
         draws = [gradient_pairs(pairs, 100, np.random.default_rng(seed)) for seed in (0, 1)]
         assert draws[0] != draws[1]
 

@@ -104,7 +104,7 @@ def sensitivity_in_p(
         s_w, s_l = (side.log().sum() + offset for side, offset in zip(sides, offsets, strict=True))
     result = loss_of(method, s_w, s_l, n, pair)
     gradients = torch.autograd.grad(pairwise_term(method, result, s_w, n[0]), sides)
-    return result, *(gradient.abs().log().mean().exp().item() for gradient in gradients)
+    return result, *(gradient.abs().log().mean().exp().item() for gradient in gradients)  # type: ignore[return-value]
 
 
 def sensitivity_in_sequence(method: Method, pair: Pair) -> tuple[PreferenceLoss, float, float]:
@@ -117,7 +117,7 @@ def sensitivity_in_sequence(method: Method, pair: Pair) -> tuple[PreferenceLoss,
     s_w, s_l = (side.log() + offset for side, offset in zip(sides, offsets, strict=True))
     result = loss_of(method, s_w, s_l, pair.lengths, pair)
     gradients = torch.autograd.grad(pairwise_term(method, result, s_w, pair.lengths[0]), sides)
-    return result, *(gradient.abs().item() for gradient in gradients)
+    return result, *(gradient.abs().item() for gradient in gradients)  # type: ignore[return-value]
 
 
 def ratio_by_the_table(method: Method, pair: Pair) -> float:
@@ -314,7 +314,7 @@ class TestInvariants:
         """Against autograd of the formulas as the papers write them, with the coefficients as plain numbers."""
         for method, pair in itertools.product(variants(loss, **CALM), PAIRS):
             s = [side.log().sum().requires_grad_() for side in pair[:2]]
-            result = loss_of(method, *s, pair.lengths, pair)
+            result = loss_of(method, *s, pair.lengths, pair)  # type: ignore[call-arg]
             assert [name for name in result._fields if getattr(result, name).requires_grad] == ["loss"]
             c = result.chosen_coefficient.item(), result.rejected_coefficient.item()
             inner, outer = ((1.0, 1.0), c) if method.placement == "gradient" else (c, (1.0, 1.0))

@@ -376,7 +376,7 @@ class TestCoefficients:
         one, many = torch.ones(len(extremes), dtype=torch.long), torch.full((len(extremes),), 1000)
         for method, lengths in itertools.product(EVERY, ((one, one), (one, many), (many, one))):
             chosen, rejected = leaves(*columns[:2])
-            result = loss_of(method, chosen, rejected, *columns[2:], *lengths)
+            result = loss_of(method, chosen, rejected, *columns[2:], *lengths)  # type: ignore[call-arg]
             assert result.loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
             gradients = torch.autograd.grad(result.loss.sum(), [chosen, rejected])
             for value in (*result, *gradients):
@@ -386,8 +386,8 @@ class TestCoefficients:
         """Against float64 arithmetic on the same bfloat16 inputs: only the result is rounded, to float32."""
         values = [torch.tensor([v]).bfloat16() for v in (-301.0, -257.0, -300.0, -258.0)]
         n = torch.tensor([100])
-        exact = loss_of("adadpo", *(v.double() for v in values), n, n).loss
-        assert loss_of("adadpo", *values, n, n).loss.item() == pytest.approx(exact.item(), rel=1e-6)
+        exact = loss_of("adadpo", *(v.double() for v in values), n, n).loss  # type: ignore[call-arg]
+        assert loss_of("adadpo", *values, n, n).loss.item() == pytest.approx(exact.item(), rel=1e-6)  # type: ignore[call-arg]
 
     def test_without_clip_the_ratio_stays_a_number(self) -> None:
         """Against balance.py: no clip means no bound below exp(30), beyond which squares would leave float32."""

@@ -58,7 +58,7 @@ def test_a_hit_is_the_same(base: Base, empty_cache: Path, monkeypatch: pytest.Mo
 def test_packing(rows: list[tuple[list[int], ...]], dropped: list[tuple[int, str]]) -> None:
     """Against itself, empty sequences and any text included."""
     columns = [[row[k] for row in rows] for k in range(3)]
-    pairs = TokenPairs(*columns, [BadRow(*row) for row in dropped], len(dropped))
+    pairs = TokenPairs(*columns, [BadRow(*row) for row in dropped], len(dropped))  # type: ignore[call-arg]
     assert _unpack(_pack(pairs)) == pairs
 
 

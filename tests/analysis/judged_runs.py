@@ -14,7 +14,7 @@ SEEDS = (0, 1)
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary="length_controlled_win_rate")
 
 
-def annotations(seed: int, prompts: int, gain: float = 0.0) -> list[dict[str, Any]]:
+def annotations(seed: int, prompts: int, gain: float = 0.0) -> list[dict[str, Any]]:  # type: ignore[no-redef]
     """Preferences in [1, 2] that depend on length, on the prompt and on `gain` log odds."""
     shared, own = np.random.default_rng(99), np.random.default_rng(seed)
     lengths, easy = shared.integers(20, 200, prompts), shared.normal(size=prompts)

@@ -319,7 +319,7 @@ def test_real_size(alpaca_eval: Path) -> None:
         assert (lc.undefined, lc.n, lc.replicates) == (0, 805, 2000)
         assert lc.standard_error == pytest.approx(1.45, abs=0.1)
         wr_errors.append(wr.standard_error)
-    paired = bootstrap_difference(result, *names, "win_rate").standard_error
+    paired = bootstrap_difference(result, names[0], names[1], "win_rate").standard_error
     assert paired is not None
     assert 1.3 < paired < 1.5  # 1.39 from the per-prompt differences
     assert 1.8 < np.hypot(*wr_errors) < 2.05

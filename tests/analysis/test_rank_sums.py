@@ -100,7 +100,7 @@ def test_many_differences_against_scipy(alternative: Alternative) -> None:
     """p of 5,000 differences with zeros and ties against scipy's normal approximation, within what that one can do."""
     d = np.round(np.random.default_rng(1).normal(0.03, 1, 5000), 2)
     found = signed_rank_test(d, alternative=alternative)
-    normal = stats.wilcoxon(
+    normal = stats.wilcoxon(  # type: ignore[call-overload]
         d, zero_method="pratt", alternative=alternative, method="asymptotic", correction=True
     )
     assert found.p_value == pytest.approx(normal.pvalue, rel=2e-3)

@@ -24,5 +24,5 @@ def write(file: str, store: str, dies_at: int) -> None:
         if dies:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    os.replace = replace
+    os.replace = replace  # type: ignore[assignment]
     run_all(open_sweep(file, Store(Path(store))))

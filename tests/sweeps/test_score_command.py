@@ -29,7 +29,7 @@ ALPACA_EVAL = Path(__file__).parents[2].parent / "shared" / "alpaca_eval"
 ESCAPE = "\x1b[31m"
 
 
-def annotations(model: str = "mine", seed: int = 0, n: int = N, **changes: object) -> list[dict[str, Any]]:
+def annotations(model: str = "mine", seed: int = 0, n: int = N, **changes: object) -> list[dict[str, Any]]:  # type: ignore[no-redef]
     """One model's annotations of n prompts."""
     rng = np.random.default_rng(seed)
     return [
@@ -437,17 +437,17 @@ def test_real_files_against_the_leaderboard() -> None:
         published = {row[""]: row for row in csv.DictReader(file)}
     files = scored(ALPACA_EVAL / "raw", "--calibration", ALPACA_EVAL / "df_gamed_reconstructed.csv")
     assert len(files) == 4
-    for file in files:
-        model = Path(file["source"]).name.removesuffix(".annotations.json.gz")
+    for each in files:
+        model = Path(each["source"]).name.removesuffix(".annotations.json.gz")
         row = published[model]
-        assert file["win_rate"] == pytest.approx(float(row["win_rate"]), abs=1e-9)
-        assert file["win_rate_se"] == pytest.approx(float(row["standard_error"]), abs=1e-9)
-        assert (file["wins"], file["losses"], file["draws"]) == tuple(
+        assert each["win_rate"] == pytest.approx(float(row["win_rate"]), abs=1e-9)
+        assert each["win_rate_se"] == pytest.approx(float(row["standard_error"]), abs=1e-9)
+        assert (each["wins"], each["losses"], each["draws"]) == tuple(
             int(row[key]) for key in ("n_wins", "n_wins_base", "n_draws")
         )
         lc = float(row["length_controlled_winrate"])
-        assert file["length_controlled_win_rate"] == pytest.approx(lc, abs=0.11)
-        assert file["quarantined"] == (model == "NullModel")
+        assert each["length_controlled_win_rate"] == pytest.approx(lc, abs=0.11)
+        assert each["quarantined"] == (model == "NullModel")
 
 
 def test_real_comparison(tmp_path: Path) -> None:

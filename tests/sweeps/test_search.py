@@ -9,6 +9,7 @@ import signal
 import statistics
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -73,7 +74,7 @@ def test_tpe_finds_what_random_does_not(tmp_path: Path) -> None:
     assert tpe > drawn
 
 
-def parse_space_text() -> dict[str, object]:
+def parse_space_text() -> dict[str, Any]:
     low_high = {"beta": (0.01, 1.0), "learning_rate": (1e-5, 1e-2)}
     return parse_space(
         {axis: {"low": low, "high": high, "log": True} for axis, (low, high) in low_high.items()}
