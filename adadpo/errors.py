@@ -172,5 +172,9 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     near = difflib.get_close_matches(word, allowed, n=1)
     return (
-        f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(allowed)}" if allowed else ""
+        f"; did you mean {str(near[0])!r}?"
+        if near
+        else f"; choose from {', '.join(allowed)}"
+        if allowed
+        else ""
     )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.inference.crossed import setting_differences
+from analysis.inference.generalization import NO_PROMPT_DATA, DifferenceDraws
 from analysis.inference.intervals import hodges_lehmann, rank_biserial, sign_test
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.inference.three_way import NO_PROMPT_DATA, DifferenceDraws
 from analysis.prompts.bootstrap import difference_draws
 from analysis.results.model import Alternative, Comparison, Declared, Metric, RunRow
 from analysis.results.table import Index, Pair, as_runs, check_planned, index_runs, pair_by_setting
@@ -34,11 +34,11 @@ import numpy as np
 from analysis.inference.bayes import bayesian_signed_rank
 from analysis.inference.crossed import Table, crossed_test, difference_table, setting_means
 from analysis.inference.equivalence import equivalence_test
+from analysis.inference.generalization import generalization_test
 from analysis.inference.intervals import probability_of_improvement, settings_won
 from analysis.inference.missing_runs import analyse_missing_runs
 from analysis.inference.pooled import explore_settings, pooled_signed_rank, zero_sensitivity
 from analysis.inference.self_check import check_false_positives
-from analysis.inference.three_way import guard_test
 from analysis.results.model import Inference, SettingDifference, unit_of_test
 
 # More than two arms: the baseline against each other one, adjusted within the declared family and outside it.
@@ -61,8 +61,8 @@ def compare_arms(
 ) -> tuple[Comparison, list[ArmComparison]]:
     """Compare the baseline with every arm besides the first candidate, on the primary metric.
 
-    The declared candidates are one family: Holm's adjustment decides, of the headline tests and of the guards. Any
-    other arm is exploratory, two-sided, and adjusted by Benjamini-Hochberg among its like.
+    The declared candidates are one family: Holm's adjustment decides, of the headline tests and of the generalization
+    tests. Any other arm is exploratory, two-sided, and adjusted by Benjamini-Hochberg among its like.
 
     Args:
         first: the comparison with `declared.candidate`.
@@ -112,10 +112,12 @@ def compare_arms(
     family = [first, *(against(arm, True) for arm in declared.more_candidates)]
     if len(family) > 1:
         adjusted = holm([_p_value(each) for each in family]).adjusted
-        guards = holm([_guard_p_value(each) for each in family]).adjusted
+        generalizations = holm([_generalization_p_value(each) for each in family]).adjusted
         family = [
-            _guard_adjusted(each, guard).model_copy(update={"adjusted_p": p, "family": len(family)})
-            for each, p, guard in zip(family, adjusted, guards, strict=True)
+            _generalization_adjusted(each, generalization).model_copy(
+                update={"adjusted_p": p, "family": len(family)}
+            )
+            for each, p, generalization in zip(family, adjusted, generalizations, strict=True)
         ]
     named = {declared.baseline, declared.candidate, *declared.more_candidates}
     others = [arm for arm in arms if arm not in named]
@@ -147,17 +149,19 @@ def _p_value(comparison: Comparison) -> float | None:
     return None if comparison.test is None else comparison.test.p_value
 
 
-def _guard_p_value(comparison: Comparison) -> float | None:
-    guard = None if comparison.inference is None else comparison.inference.guard
-    return None if guard is None else guard.p_value
+def _generalization_p_value(comparison: Comparison) -> float | None:
+    generalization = None if comparison.inference is None else comparison.inference.generalization
+    return None if generalization is None else generalization.p_value
 
 
-def _guard_adjusted(comparison: Comparison, p_value: float | None) -> Comparison:
+def _generalization_adjusted(comparison: Comparison, p_value: float | None) -> Comparison:
     inference = comparison.inference
-    if inference is None or inference.guard is None:
+    if inference is None or inference.generalization is None:
         return comparison
-    guard = inference.guard.model_copy(update={"adjusted_p": p_value})
-    return comparison.model_copy(update={"inference": inference.model_copy(update={"guard": guard})})
+    generalization = inference.generalization.model_copy(update={"adjusted_p": p_value})
+    return comparison.model_copy(
+        update={"inference": inference.model_copy(update={"generalization": generalization})}
+    )
 
 
 def compare(
@@ -190,8 +194,8 @@ def compare(
         seeds: planned seeds.
         arms: planned arms; those besides baseline and candidate are in no comparison.
         declaration_changed: what changed since launch; anything makes the primary exploratory.
-        bootstrap: every run's value under common draws of prompts, by `run_id`, so that the guard takes the prompts
-            as a sample; None: it speaks of these prompts.
+        bootstrap: every run's value under common draws of prompts, by `run_id`, so that the generalization test takes
+            the prompts as a sample; None: it speaks of these prompts.
         prompts: their number, where it is known without a bootstrap.
         rng_seed: of the draws behind the Bayesian test and the self-check, which nothing else needs.
         around: whether the primary gets what no verdict needs: pooled pairs, Bayes, missing runs, the self-check.
@@ -367,7 +371,8 @@ def infer(
     draws_reason: str | None = None,
     prompts: int | None = None,
 ) -> Inference | None:
-    """What every metric gets: unit, crossed test, guard, zero methods, settings won, probability of improvement.
+    """What every metric gets: unit, crossed test, generalization test, zero methods, settings won, probability of
+    improvement.
 
     Args:
         pairs: of both arms, in the order of `pair_by_setting`.
@@ -376,8 +381,8 @@ def infer(
         alternative: of the tests, about candidate minus baseline.
         alpha: intervals are two-sided at 1 - alpha.
         decimals: as for `signed_rank_test`.
-        family: declared candidates; the guard's interval for equivalence is at 1 - 2 alpha / family.
-        draws: of the prompts, for the guard.
+        family: declared candidates; the generalization test's interval for equivalence is at 1 - 2 alpha / family.
+        draws: of the prompts, for the generalization test.
         draws_reason: why there are none.
         prompts: their number, where it is known.
 
@@ -404,7 +409,7 @@ def infer(
     return Inference(
         unit=unit_of_test("setting", settings=len(means), seeds=seeds),
         crossed=crossed_test(table, alternative=alternative, confidence=1 - alpha),
-        guard=guard_test(
+        generalization=generalization_test(
             table,
             draws,
             draws_reason=draws_reason,

@@ -132,7 +132,7 @@ def _next_steps(
     inference = comparison.inference
     if inference is None or comparison.test is None:
         return None, comparison.test_reason
-    part = None if inference.guard is None else inference.guard.prompt
+    part = None if inference.generalization is None else inference.generalization.prompt
     return advise(
         inference.crossed,
         settings=comparison.test.n,

@@ -1,4 +1,4 @@
-"""The verdict's level under shared seeds and prompts, by simulation (bench/validity); without its guard it fails."""
+"""The level of the verdict under shared seeds and prompts, by simulation (bench/validity)."""
 
 import json
 import math
@@ -29,13 +29,13 @@ def test_shared_seeds() -> None:
     assert found["signed_rank"] > 2 * MOST
     assert found["not_established"] >= found["signed_rank"] - found["verdict"]
     # Each interval for what it claims
-    for name in ("signed_rank", "guard"):
+    for name in ("signed_rank", "generalization"):
         assert found[f"has_{name}"] == SIMULATIONS
         assert found[f"covers_{name}"] > 0.91 * SIMULATIONS
 
 
-def test_it_fails_without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guard that always agrees, against a rate that this test would not let pass."""
+def test_it_fails_without_the_generalization_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generalization test that always agrees, against a rate that this test would not let pass."""
     monkeypatch.setattr("analysis.verdict._agrees", lambda *_: True)
     assert simulate(SEEDS, 200, seed=1)["verdict"] > MOST
 
@@ -51,7 +51,7 @@ def test_shared_prompts() -> None:
 
 
 def test_a_difference_is_found() -> None:
-    """A difference of two SDs of a run against "better", nearly always: the guard is no refusal."""
+    """A difference of two SDs of a run against "better", nearly always: the generalization test is no refusal."""
     assert simulate(replace(NULL, name="effect", effect=2), 100, seed=3)["better"] > 90
 
 

@@ -107,7 +107,7 @@ def hodges_lehmann(differences: Iterable[float], confidence: float = 0.95) -> In
             confidence=confidence,
             achieved=None,
             method=method,
-            reason=f"{100 * confidence:g}% cannot be had with n = {n}: the widest interval reaches {widest}",
+            reason=f"with n = {n} no interval reaches {100 * confidence:g}%: the widest reaches {widest}",
         )
     return Interval(
         estimate=estimate,

@@ -8,8 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.inference.generalization import generalization_rejects
 from analysis.inference.signed_rank import critical_sum
-from analysis.inference.three_way import guard_rejects
 from analysis.results.model import Alternative, Comparison, Declared, Power
 
 
@@ -49,8 +49,8 @@ def simulate_power(
 
     d_ks = effect + setting_k + seed_s + run_ks, each component independent and normal; the test is over the means of
     d_ks over seeds. With a seed_sd above 0 it rejects too often even without effect: more settings do not help there,
-    more seeds do. The verdict needs the guard too (`guard_test`, of settings and seeds; what prompts share is not in
-    it), so with one seed it is never "better" or "worse".
+    more seeds do. The verdict needs the generalization test too (`generalization_test`, of settings and seeds; what
+    prompts share is not in it), so with one seed it is never "better" or "worse".
 
     Args:
         settings: number of settings K, at least 1.
@@ -93,7 +93,7 @@ def simulate_power(
             run = run_sd**2 * rng.chisquare(rest, simulations) / rest
             of_seed = (run_sd**2 + settings * seed_sd**2) * rng.chisquare(between, simulations) / between
             squares = np.array([seeds * d.var(axis=1, ddof=1), of_seed, run])
-            agreed = guard_rejects(d.mean(axis=1), squares, (settings, seeds), alpha, alternative)
+            agreed = generalization_rejects(d.mean(axis=1), squares, (settings, seeds), alpha, alternative)
             verdict = float((rejected & agreed).mean())
     return Power(
         settings=settings,

@@ -24,7 +24,7 @@ from analysis.alpaca_eval.length_control import (
     lc_data,
 )
 from analysis.alpaca_eval.logit import MAX_LOG_ODDS, Array, fit_weighted_logits, sigmoid
-from analysis.inference.three_way import DifferenceDraws
+from analysis.inference.generalization import DifferenceDraws
 from analysis.results.model import Frozen
 from analysis.results.model import GeneralizationTest as GeneralizationTest
 from analysis.results.model import PromptPart as PromptPart

@@ -222,7 +222,7 @@ class Power(Frozen):
     power: float  # of the declared test alone
     standard_error: float  # of `power`, by the number of simulations
     verdict: float | None = (
-        None  # how often the guard rejects too, so that the verdict is "better" or "worse"
+        None  # how often the generalization test rejects too, so that the verdict is "better" or "worse"
     )
     simulations: int
     smallest_p: float  # that this many settings can reach
@@ -274,7 +274,7 @@ class Inference(Frozen):
 
     unit: Unit  # of the headline test
     crossed: CrossedTest  # settings and seeds both samples: variance components
-    guard: GeneralizationTest | None = (
+    generalization: GeneralizationTest | None = (
         None  # what the verdict needs beside the headline test; None: a file of before
     )
     zero_methods: dict[ZeroMethod, SignedRank]  # the headline test under each treatment of zeros

@@ -71,7 +71,7 @@ class SignedRank(Frozen):
 
 
 class Interval(Frozen):
-    """A point estimate with a confidence interval; `low`/`high` None when it cannot be had, see `reason`."""
+    """A point estimate with a confidence interval; `low` and `high` are None where `reason` says why."""
 
     estimate: float
     low: float | None

@@ -51,7 +51,7 @@ GRID = [
 ]
 NO_PROMPT_DATA = (
     "what all runs share of these prompts and an effect give the very same tables; the verdict speaks of these prompts "
-    "only and says that no method can tell of others"
+    "only and says that run-level data cannot tell of others"
 )
 NOT_AT_RANDOM = (
     "a run's own value decides whether it is missing, and nothing in the others tells; the verdict says that it is "

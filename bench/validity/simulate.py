@@ -31,7 +31,7 @@ DRAWS = 500  # of prompts; a sweep's own has 2000
 def simulate(scenario: Scenario, simulations: int, seed: int) -> Counter[str]:
     """Counts of what the verdict and its parts said, over so many sweeps.
 
-    `verdict`: better or worse (of any candidate); `signed_rank`, `guard`, `crossed`: each alone, of the first
+    `verdict`: better or worse (of any candidate); `signed_rank`, `generalization`, `crossed`: each alone, of the first
     candidate; `covers_*` of `has_*`: intervals that hold what they claim to.
     """
     rng = np.random.default_rng(seed)
@@ -203,15 +203,15 @@ def _said(analysis: Analysis, effect: float, target: float) -> Iterator[str]:
         yield "signed_rank"
     if first.test is None or first.estimate is None or first.inference is None:
         return
-    guard, crossed = first.inference.guard, first.inference.crossed
-    assert guard is not None
-    if guard.p_value is not None and guard.p_value <= 0.05:
-        yield "guard"
+    generalization, crossed = first.inference.generalization, first.inference.crossed
+    assert generalization is not None
+    if generalization.p_value is not None and generalization.p_value <= 0.05:
+        yield "generalization"
     if crossed.p_value is not None and crossed.p_value <= 0.05:
         yield "crossed"
     for name, interval, truth in (
         ("signed_rank", first.estimate, target),
-        ("guard", guard.interval, effect),
+        ("generalization", generalization.interval, effect),
         ("crossed", crossed.interval, effect),
     ):
         if interval is not None and interval.low is not None and interval.high is not None:

@@ -44,7 +44,7 @@ def variance_of(results: Results) -> Variance | Missing | None:
     return Variance(
         table=_table(crossed.components, metric, of_one, of_mean),
         figure=_figure(of_one, of_mean) if sum(of_one.values()) > 0 else None,
-        facts=_facts(crossed, metric) + _prompt_facts(found.inference.guard, metric),
+        facts=_facts(crossed, metric) + _prompt_facts(found.inference.generalization, metric),
         notes=_notes(crossed.components),
     )
 
@@ -100,14 +100,14 @@ def _facts(crossed: CrossedTest, metric: Metric) -> list[Fact]:
     ]
 
 
-def _prompt_facts(guard: GeneralizationTest | None, metric: Metric) -> list[Fact]:
+def _prompt_facts(generalization: GeneralizationTest | None, metric: Metric) -> list[Fact]:
     """What the prompts, which all runs share, add to the error of the mean difference."""
-    if guard is None:
+    if generalization is None:
         return []
-    if guard.prompt is None:
-        reason = guard.prompt_reason or "no prompt-level data"
+    if generalization.prompt is None:
+        reason = generalization.prompt_reason or "no prompt-level data"
         return [Fact("Prompts as a sample", Missing(reason), "the verdict speaks of these prompts")]
-    part = guard.prompt
+    part = generalization.prompt
     shared, total = (max(0.0, variance) ** 0.5 for variance in (part.shared, part.total))
     note = f"{metric.unit}; of it {total:.{metric.decimals + 1}f} with what single runs make of the prompts"
     return [

@@ -217,7 +217,7 @@ def inference_sentences(results: Results) -> list[str]:
         return ["The results hold no comparison on the primary metric."]
     return [
         *_test(results, found),
-        *_guard(results, found),
+        *_generalization(results, found),
         *_multiplicity(results, found),
         *_missing(results, found),
         *_beside(found),
@@ -250,25 +250,25 @@ def _test(results: Results, found: Comparison) -> list[str]:
     return sentences
 
 
-def _guard(results: Results, found: Comparison) -> list[str]:
-    guard = None if found.inference is None else found.inference.guard
-    if guard is None:
+def _generalization(results: Results, found: Comparison) -> list[str]:
+    generalization = None if found.inference is None else found.inference.generalization
+    if generalization is None:
         return []
     sampled = (
         "settings and seeds"
-        if guard.prompt is None
-        else f"settings, seeds and the {plural(guard.prompt.prompts, 'prompt')}"
+        if generalization.prompt is None
+        else f"settings, seeds and the {plural(generalization.prompt.prompts, 'prompt')}"
     )
     needed = f"A verdict needs besides a test of the mean difference for which {sampled} are samples"
-    if guard.p_value is None:
-        why = short_name(guard.reason or "no reason was recorded")
+    if generalization.p_value is None:
+        why = short_name(generalization.reason or "no reason was recorded")
         return [f"{needed}; there is none here ({why}), so nothing counts as established."]
-    parts = "settings and seeds" if guard.prompt is None else "settings, seeds and prompts"
-    adjusted = "" if guard.adjusted_p is None else ", adjusted over the same comparisons"
+    parts = "settings and seeds" if generalization.prompt is None else "settings, seeds and prompts"
+    adjusted = "" if generalization.adjusted_p is None else ", adjusted over the same comparisons"
     of_prompts = (
-        f"It takes the prompts as they are ({short_name(guard.prompt_reason or 'no reason was recorded')})."
-        if guard.prompt is None
-        else f"The prompts' part is from {plural(guard.prompt.draws, 'draw')} of them, the same for every run."
+        f"It takes the prompts as they are ({short_name(generalization.prompt_reason or 'no reason was recorded')})."
+        if generalization.prompt is None
+        else f"The prompts' part is from {plural(generalization.prompt.draws, 'draw')} of them, the same for every run."
     )
     equivalent = (
         ", and as practically equivalent only where the intervals of both are within the margin"
@@ -281,10 +281,10 @@ def _guard(results: Results, found: Comparison) -> list[str]:
         f"An arm counts as better only where the p of both tests is at most α{adjusted}, in one direction"
         f"{equivalent}.",
     ]
-    if guard.prompt is not None and guard.prompt.max_prompt_effect is not None:
+    if generalization.prompt is not None and generalization.prompt.max_prompt_effect is not None:
         sentences.append(
             "Its interval also allows for prompts of a kind that the sample does not hold, since a single prompt can "
-            f"differ by up to {guard.prompt.max_prompt_effect:g}."
+            f"differ by up to {generalization.prompt.max_prompt_effect:g}."
         )
     return sentences
 

@@ -109,7 +109,7 @@ def _power(found: list[Power], metric: Metric) -> Table:
     first = found[0]
     note = (
         f"By simulation ({first.simulations:,} sweeps): signed-rank test at α = {exact_p(first.alpha)}, and the "
-        "verdict, which needs the guard of settings and seeds too (what prompts share is not in it), with the "
+        "verdict, which needs the generalization test too (without the variance between prompts), with the "
         f"SDs measured here: run {decimal(first.run_sd, metric.decimals + 1)}, "
         f"setting {decimal(first.setting_sd, metric.decimals + 1)}, "
         f"seed {decimal(first.seed_sd, metric.decimals + 1)}. "

@@ -55,16 +55,16 @@ def _tests(inference: Inference, metric: Metric, alpha: float) -> Table:
         ]
         for name, test in inference.zero_methods.items()
     ]
-    guard, crossed = inference.guard, inference.crossed
-    if guard is not None:
-        reason = guard.reason or "not defined"
-        prompts = "" if guard.prompt is None else f" × {guard.prompt.prompts}"
+    generalization, crossed = inference.generalization, inference.crossed
+    if generalization is not None:
+        reason = generalization.reason or "not defined"
+        prompts = "" if generalization.prompt is None else f" × {generalization.prompt.prompts}"
         rows.append(
             [
-                f"Settings, seeds{' and prompts' if prompts else ''} as samples (the guard: the verdict needs it too)",
-                interval(guard.interval, metric.decimals, reason=reason),
-                Missing(reason) if guard.p_value is None else p_value(guard.p_value, alpha),
-                f"{guard.settings} × {guard.seeds}{prompts}",
+                f"Settings, seeds{' and prompts' if prompts else ''} as samples (the verdict needs this test)",
+                interval(generalization.interval, metric.decimals, reason=reason),
+                Missing(reason) if generalization.p_value is None else p_value(generalization.p_value, alpha),
+                f"{generalization.settings} × {generalization.seeds}{prompts}",
             ]
         )
     reason = crossed.reason or "not defined"

@@ -131,8 +131,8 @@ def design_lines(check: DesignCheck, steps: NextSteps | None, unit: str) -> list
         lines.append(
             f"  power for a true difference of {check.power.effect:g} {unit}: {check.power.verdict or 0:.2f}"
             + (f"; {check.enough_settings} settings have 0.80" if check.enough_settings else "")
-            + f" (the signed-rank test alone {check.power.power:.2f}; the verdict needs the guard of seeds too; what "
-            "prompts share is not in it)"
+            + f" (the signed-rank test alone {check.power.power:.2f}; the verdict needs the generalization test too; "
+            "the variance between prompts is not in it)"
         )
     if check.detectable is not None:
         lines.append(f"  found with a power of 0.80: a true difference of {check.detectable:.2g} {unit}")

@@ -77,7 +77,7 @@ def test_a_setting_with_a_gap_counts_as_the_test_counts_it() -> None:
 
 @pytest.mark.parametrize(("shared", "part"), [(0.5, 0.5), (-0.1, 0.0)])
 def test_prompts_count_where_their_part_is_known(shared: float, part: float) -> None:
-    """The guard's part of 50 prompts, by hand: it is in the error now, and 100 more prompts leave a third of it."""
+    """The part of 50 prompts, by hand: it is in the error now, and 100 more prompts leave a third of it."""
     told = example(ADDITIVE, {"dpo": 1800.0, "adadpo": 5400.0})
     prompts = PromptPart(prompts=50, shared=shared, total=2.0, draws=2000)
     steps, _ = advise(**told, part=prompts)
@@ -89,7 +89,7 @@ def test_prompts_count_where_their_part_is_known(shared: float, part: float) -> 
 
 
 def test_a_report_knows_the_part_of_its_prompts() -> None:
-    """`analyse` with draws of prompts against `advise` with the part that its guard found; without, no such step."""
+    """`analyse` with draws of prompts against `advise` with the part that its test found; without, no such step."""
     given: dict[str, Any] = {
         **sweep([[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]),
         "declared": DECLARED,
@@ -98,8 +98,8 @@ def test_a_report_knows_the_part_of_its_prompts() -> None:
     found = analyse(**given, bootstrap=drawn(2.0))
     inference = found.comparisons[0].inference
     assert inference is not None
-    assert inference.guard is not None
-    assert (part := inference.guard.prompt) is not None
+    assert inference.generalization is not None
+    assert (part := inference.generalization.prompt) is not None
     assert part.shared > 1
     told: dict[str, Any] = {"settings": 6, "runs": given["runs"], "declared": DECLARED}
     assert found.next_steps == advise(inference.crossed, **told, part=part)[0]

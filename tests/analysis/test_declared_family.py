@@ -54,15 +54,16 @@ def test_holm_over_the_declared_family() -> None:
         assert comparison.inference is not None
         assert comparison.inference.equivalence is not None
         assert comparison.inference.equivalence.alpha == pytest.approx(0.05 / 3)
-        assert comparison.inference.guard is not None
-        assert comparison.inference.guard.narrow is not None
-        assert comparison.inference.guard.narrow.confidence == pytest.approx(1 - 2 * 0.05 / 3)
-    # Seeds agree exactly, so that the guard is the t test over settings; Holm by hand: the smallest p counts thrice.
+        assert comparison.inference.generalization is not None
+        assert comparison.inference.generalization.narrow is not None
+        assert comparison.inference.generalization.narrow.confidence == pytest.approx(1 - 2 * 0.05 / 3)
+    # Seeds agree exactly, so that the generalization test is the t test over settings; Holm by hand: the smallest p
+    # counts thrice.
     p_values = [float(ttest_1samp(d, 0).pvalue) for d in (ALL, BUT_SMALLEST, BUT_SECOND)]
-    guard = found.comparisons[0].inference and found.comparisons[0].inference.guard
-    assert guard is not None
-    assert guard.p_value == pytest.approx(p_values[0], rel=1e-6)
-    assert guard.adjusted_p == pytest.approx(3 * min(p_values), rel=1e-6)
+    generalization = found.comparisons[0].inference and found.comparisons[0].inference.generalization
+    assert generalization is not None
+    assert generalization.p_value == pytest.approx(p_values[0], rel=1e-6)
+    assert generalization.adjusted_p == pytest.approx(3 * min(p_values), rel=1e-6)
     assert all(arm.declared and arm.comparison.confirmatory for arm in found.other_arms)
 
 

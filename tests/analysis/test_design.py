@@ -14,7 +14,7 @@ def test_power_of_the_table(settings: int, power: float) -> None:
     )
     assert found.power is not None
     assert found.power.power == pytest.approx(power, abs=0.03)
-    # The verdict needs the guard too: with 3 seeds 24 settings have about .80, with 5 seeds 10.
+    # The verdict needs the generalization test too: with 3 seeds 24 settings have about .80, with 5 seeds 10.
     assert found.power.verdict is not None
     assert found.power.verdict < found.power.power - 0.05
     assert found.enough_settings in range(21, 28)
@@ -44,7 +44,8 @@ def test_a_family_needs_more_settings(family: int, fewest: int) -> None:
 def test_detectable_against_the_normal_approximation() -> None:
     """Forty settings and seeds against 2.80 standard errors, over the root of the test's efficiency 3 / pi.
 
-    With so many seeds, settings that differ far more than runs, the guard hardly asks for more than the test.
+    With so many seeds, settings that differ far more than runs, the generalization test hardly asks for more than the
+    test.
     """
     spreads = Spreads(run=0.5, setting=1.0, source="stated")
     found = check_design(settings=40, seeds=40, alpha=0.05, alternative="two-sided", spreads=spreads)

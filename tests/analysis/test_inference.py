@@ -57,7 +57,7 @@ def test_unit_and_what_it_shares() -> None:
 
 
 def test_direction() -> None:
-    """A one-sided declaration reaches the headline, the guard and the missing rules; p against half of two-sided."""
+    """A one-sided declaration reaches both tests and the missing rules; p against half of two-sided."""
     two, one = around(DIFFERENCES), around(DIFFERENCES, alternative="greater")
     assert one.crossed.p_value is not None
     assert 2 * one.crossed.p_value == pytest.approx(two.crossed.p_value)
@@ -127,7 +127,7 @@ def test_the_seed_of_the_draws() -> None:
 
 
 def test_other_metrics_have_less() -> None:
-    """A secondary metric without a direction against the guard alone, with reasons for what has no direction."""
+    """A secondary metric without a direction against what it has, with reasons for what has no direction."""
     runs = sweep(DIFFERENCES)
     for run in runs["runs"]:
         run.metrics["length"] = run.metrics[LC.name]

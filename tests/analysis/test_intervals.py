@@ -46,7 +46,7 @@ def test_too_few_for_the_level(n: int, widest: str) -> None:
     interval = hodges_lehmann(range(n))
     assert interval.estimate == (n - 1) / 2
     assert (interval.low, interval.high, interval.achieved) == (None, None, None)
-    assert interval.reason == f"95% cannot be had with n = {n}: the widest interval reaches {widest}"
+    assert interval.reason == f"with n = {n} no interval reaches 95%: the widest reaches {widest}"
 
 
 def test_the_widest_interval_can_be_had() -> None:

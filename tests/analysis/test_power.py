@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.inference.generalization import generalization_test
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.inference.three_way import guard_test
 from analysis.planning.power import (
     Power,
     fewest_settings,
@@ -83,7 +83,7 @@ def test_effects_of_the_components() -> None:
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
-def test_the_verdict_needs_the_guard(alternative: Alternative) -> None:
+def test_the_verdict_needs_the_generalization_test(alternative: Alternative) -> None:
     """Power of the verdict against whole tables simulated one by one, tested by both functions."""
     rng, sign = np.random.default_rng(4), -1 if alternative == "less" else 1
     given: dict[str, Any] = {"effect": sign * 1.5, "setting_sd": 0.7, "seed_sd": 0.5, "run_sd": 1.4}
@@ -93,8 +93,8 @@ def test_the_verdict_needs_the_guard(alternative: Alternative) -> None:
         table = sign * 1.5 + 1.4 * rng.standard_normal((9, 3))
         table += 0.7 * rng.standard_normal((9, 1)) + 0.5 * rng.standard_normal((1, 3))
         headline = signed_rank_test(table.mean(axis=1), alternative=alternative).p_value
-        guard = guard_test(table, alternative=alternative).p_value
-        both += headline <= 0.05 and guard is not None and guard <= 0.05
+        generalization = generalization_test(table, alternative=alternative).p_value
+        both += headline <= 0.05 and generalization is not None and generalization <= 0.05
     assert found.verdict == pytest.approx(both / 1000, abs=0.06)
     assert found.verdict < found.power
     assert power(seeds=1).verdict == 0

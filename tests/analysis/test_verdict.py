@@ -13,7 +13,7 @@ from analysis.results.words import format_amount, format_p
 from analysis.summary import analyse
 from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
 
-ALONE = "for these prompts only (no method can tell of others from runs alone)"
+ALONE = "Run-level data cannot say whether this holds for other prompts"
 
 
 def verdict(
@@ -44,8 +44,8 @@ def test_better() -> None:
     assert kind == "better"
     assert sentence == (
         "adadpo scores higher than dpo on LC win rate: +2.1 points (95% CI 0.3 to 4.0, exact 96.9%), "
-        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples +2.1 "
-        f"(95% CI 0.7 to 3.5), p = .018, {ALONE}."
+        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031. With settings and seeds as samples: "
+        f"+2.1 (95% CI 0.7 to 3.5), p = .018. {ALONE}."
     )
 
 
@@ -53,12 +53,12 @@ def test_worse() -> None:
     """The same with the sign changed against "lower" and "worse"."""
     kind, sentence = verdict([[-1, -1], [-2, -2], [-3, -3], [-4, -4], [-5, -5], [-6, -6]])
     assert kind == "worse"
-    # Seeds agree exactly, so that the guard is Student's t over settings: scipy.stats.ttest_1samp([1, ..., 6], 0)
-    # has p = .00604 and the interval 3.5 +- 2.5706 * sqrt(3.5 / 6) = 1.537 to 5.463.
+    # Seeds agree exactly, so that the generalization test is Student's t over settings: scipy.stats.ttest_1samp([1,
+    # ..., 6], 0) has p = .00604 and the interval 3.5 +- 2.5706 * sqrt(3.5 / 6) = 1.537 to 5.463.
     assert sentence == (
         "adadpo scores lower than dpo on LC win rate: −3.5 points (95% CI −6.0 to −1.0, exact 96.9%), "
-        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings and seeds as samples "
-        f"−3.5 (95% CI −5.5 to −1.5), p = .006, {ALONE}."
+        "Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031. With settings and seeds as samples: "
+        f"−3.5 (95% CI −5.5 to −1.5), p = .006. {ALONE}."
     )
 
 
@@ -70,7 +70,7 @@ def test_one_seed_establishes_nothing() -> None:
         assert sentence.startswith(
             f"Not established: at this one seed the settings favour {favoured} on LC win rate: "
         )
-        assert sentence.endswith("p = .031; no test can say whether other seeds would show it: add seeds.")
+        assert sentence.endswith("p = .031. One seed cannot show whether other seeds agree: add seeds.")
     kind, sentence = verdict([[0.1], [-0.2], [0.3], [-0.1], [0.2], [-0.3], [0.15]])
     assert kind == "inconclusive"
     assert sentence.startswith(
@@ -79,44 +79,45 @@ def test_one_seed_establishes_nothing() -> None:
     assert sentence.endswith("add seeds.")
 
 
-def test_gaps_that_leave_no_guard() -> None:
+def test_gaps_that_leave_no_generalization_test() -> None:
     """Two seeds of which no two settings have both against "inconclusive" with the reason."""
     differences: list[list[Any]] = [[d, "failed"] for d in (1, 2, 3, 4, 5)] + [[6, 7]]
     kind, sentence = verdict(differences)
     assert kind == "inconclusive"
     assert "the settings favour adadpo" in sentence
     assert (
-        "no test can say whether other seeds would show it (needs 2 settings and 2 seeds without a missing pair, has "
-        "6 and 1); 5 of 12 pairs are missing."
+        "Whether other seeds agree is unknown (needs 2 settings and 2 seeds without a missing pair, has "
+        "6 and 1). 5 of 12 pairs are missing."
     ) in sentence
 
 
-def test_a_guard_that_does_not_reject() -> None:
+def test_a_generalization_test_that_does_not_reject() -> None:
     """Six settings that agree on the average of two seeds which do not, against the sentence; p by hand."""
     differences = np.array([[6.2, -4], [5, -3], [8, -5], [7, -4], [6, -3.5], [9, -5]])
     kind, sentence = verdict(differences.tolist())
     assert kind == "inconclusive"
-    # MS of seeds dominates all else, so that the guard is nearly Student's t over the two seeds, one degree of freedom.
+    # MS of seeds dominates all else, so that the generalization test is nearly Student's t over the two seeds, one
+    # degree of freedom.
     p = scipy.stats.ttest_1samp(differences.mean(axis=0), 0).pvalue
     found = re.search(
-        rf"p = (\.\d+), {re.escape(ALONE)}: other seeds may not show it\.$",
+        rf"p = (\.\d+)\. {re.escape(ALONE)}\. Other seeds may not show the difference\.$",
         sentence,
     )
     assert found is not None
     assert float(found[1]) == pytest.approx(p, abs=0.005)
     assert sentence.startswith(
         "Not established: at these seeds and prompts the settings favour adadpo on LC win rate: +1.4 points (95% CI "
-        "1.0 to 2.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031; with settings "
-        "and seeds as samples +1.4 (95% CI −68.2 to 71.0), p = "
+        "1.0 to 2.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .031. With settings "
+        "and seeds as samples: +1.4 (95% CI −68.2 to 71.0), p = "
     )
 
 
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
-        (20, "these prompts only (no method can tell of others from runs alone)."),
-        (805, "these prompts only (no method can tell of others from runs alone)."),
-        (None, "these prompts only (no method can tell of others from runs alone)."),
+        (20, f"{ALONE}."),
+        (805, f"{ALONE}."),
+        (None, f"{ALONE}."),
     ],
 )
 def test_of_which_prompts_it_speaks(prompts: int | None, said: str) -> None:
@@ -129,31 +130,27 @@ def test_prompts_are_a_sample() -> None:
     differences = [[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]
     kind, sentence = verdict(differences, bootstrap=drawn(0.1))
     assert kind == "better"
-    assert "; with settings, seeds and 400 prompts as samples +2.1 (95% CI 0." in sentence
-    assert "these prompts" not in sentence
+    assert ". With settings, seeds and 400 prompts as samples: +2.1 (95% CI 0." in sentence
+    assert "other prompts" not in sentence
     kind, sentence = verdict(differences, bootstrap=drawn(2.0))
     assert kind == "inconclusive"
     assert sentence.startswith("Not established: at these seeds and prompts the settings favour adadpo")
-    assert sentence.endswith(": other seeds or prompts may not show it.")
+    assert sentence.endswith(". Other seeds or prompts may not show the difference.")
     assert verdict(differences, bootstrap=drawn(2.0, prompts=20))[0] == "inconclusive"
     kind, sentence = verdict(differences, bootstrap=drawn(0.1, prompts=20))
     assert kind == "better"  # of a metric that one prompt can move without bounds
-    assert "with settings, seeds and 20 prompts as samples" in sentence
-    assert "no method" not in sentence
+    assert "With settings, seeds and 20 prompts as samples" in sentence
 
 
 def test_prompts_too_few_for_any_method() -> None:
-    """The same draws of a win rate: 20 prompts against doubt and the difference below which nobody can be sure."""
+    """The same draws of a win rate: 20 prompts against doubt, 805 against "better"."""
     differences = [[0.2, 0.4], [1, 1], [2, 2], [2.5, 2], [3, 3], [4, 4]]
     bounded = LC.model_copy(update={"attainable": (0.0, 100.0)})
     kind, sentence = verdict(differences, bounded, bootstrap=drawn(0.1, prompts=20))
     assert kind == "inconclusive"
-    # (.8 / .05)^(1/20) - 1 of 100 points
-    said = "(with 20 prompts no method can be relied on to find less than 14.9 points): other seeds or prompts may not"
-    assert said in sentence
+    assert sentence.endswith("Other seeds or prompts may not show the difference.")
     kind, sentence = verdict(differences, bounded, bootstrap=drawn(0.1, prompts=805))
     assert kind == "better"
-    assert "no method" not in sentence  # less than 0.3 points there
 
 
 def test_lower_can_be_better() -> None:
@@ -163,17 +160,17 @@ def test_lower_can_be_better() -> None:
     assert sentence.startswith("adadpo scores lower than dpo on KL: −3.50 nats (95% CI −6.00 to −1.00")
     # half of the two-sided p of `test_worse`
     assert (
-        "one-sided p = .016; with settings and seeds as samples −3.50 (95% CI −5.46 to −1.54), one-sided p = .003"
+        "one-sided p = .016. With settings and seeds as samples: −3.50 (95% CI −5.46 to −1.54), one-sided p = .003"
         in sentence
     )
 
 
 def test_no_difference_at_all_is_no_equivalence() -> None:
-    """An evaluation that gives every run the same value against a sentence that blames the evaluation."""
+    """An evaluation that gives every run the same value against a sentence that says so."""
     kind, sentence = verdict([[0, 0]] * 6)
     assert kind == "inconclusive"
     assert sentence == (
-        "The evaluation does not tell adadpo and dpo apart: every difference on LC win rate is exactly 0 "
+        "adadpo and dpo scored identically on LC win rate at every setting "
         "(Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = 1)."
     )
 
@@ -191,10 +188,10 @@ def test_inconclusive() -> None:
     kind, sentence = verdict([[3, 3], [-2, -2], [4, 4], [1, 1], [-1, -1.5], [2, 2.5]])
     assert kind == "inconclusive"
     assert sentence == (
-        "The data do not decide whether adadpo or dpo scores higher on LC win rate: +1.0 points (95% CI "
-        "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312; "
-        f"with settings and seeds as samples +1.2 (95% CI −1.3 to 3.7), p = .285, {ALONE}; "
-        "equivalence within ±1.0 points is not shown either."
+        "Undecided. adadpo minus dpo on LC win rate: +1.0 points (95% CI "
+        "−2.0 to 4.0, exact 96.9%), Wilcoxon signed-rank over 6 settings averaged over 2 seeds, p = .312. "
+        f"With settings and seeds as samples: +1.2 (95% CI −1.3 to 3.7), p = .285. {ALONE}. "
+        "Equivalence (±1.0 points) is not established."
     )
 
 
@@ -204,8 +201,8 @@ def test_inconclusive_one_sided(alternative: str, word: str) -> None:
     sign = -1 if alternative == "greater" else 1
     kind, sentence = verdict([[sign * d] for d in (1, 2, 3, 4, 5, 6)], alternative=alternative)
     assert kind == "inconclusive"
-    assert sentence.startswith(f"The data do not show that adadpo scores {word} than dpo on LC win rate: ")
-    assert "one-sided p = 1;" in sentence
+    assert sentence.startswith(f"Undecided: the data do not show that adadpo scores {word} than dpo. ")
+    assert "one-sided p = 1." in sentence
 
 
 def test_equivalent() -> None:
@@ -218,7 +215,8 @@ def test_equivalent() -> None:
     )
     assert "within ±1.0 points): +0.0 points (95% CI" in sentence
     assert verdict(small, rope=0.1)[0] == "inconclusive"
-    # The same means over seeds that disagree: equivalent at these seeds, by a guard whose interval is wide
+    # The same means over seeds that disagree: equivalent at these seeds, by a generalization test whose interval is
+    # wide
     apart = [[d + 3, d - 3] for d, _ in small]
     kind, sentence = verdict(apart)
     assert kind == "inconclusive"
@@ -231,10 +229,7 @@ def test_better_by_less_than_matters() -> None:
     """A significant difference within the rope against "better" with equivalence in the same sentence."""
     kind, sentence = verdict([[d, d] for d in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)])
     assert kind == "better"
-    assert (
-        "(no method can tell of others from runs alone); the difference is practically equivalent (90% CI"
-        in sentence
-    )
+    assert "The difference is practically equivalent to 0 (90% CI" in sentence
 
 
 def test_untestable() -> None:
@@ -242,10 +237,10 @@ def test_untestable() -> None:
     kind, sentence = verdict([[1, 2], [2, 3], [3, 4], [4, 5]])
     assert kind == "untestable"
     assert sentence == (
-        "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05; "
-        "adadpo minus dpo on LC win rate: +3.0 points (95% cannot be had with n = 4: the widest interval "
-        "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125; "
-        f"with settings and seeds as samples +3.0 (95% CI −3.7 to 9.7), p = .119, {ALONE}."
+        "Not testable: with 4 settings the smallest attainable two-sided p is .125, above alpha = .05. "
+        "adadpo minus dpo on LC win rate: +3.0 points (with n = 4 no interval reaches 95%: the widest "
+        "reaches 87.5%), Wilcoxon signed-rank over 4 settings averaged over 2 seeds, p = .125. "
+        f"With settings and seeds as samples: +3.0 (95% CI −3.7 to 9.7), p = .119. {ALONE}."
     )
     assert "with 1 setting the smallest attainable two-sided p is 1, above" in verdict([[1.0]])[1]
     assert verdict([[1, 1.1], [2, 2.1], [3, 3.1], [4, 4.1], [5, 5.1]], alternative="greater")[0] == "better"
@@ -266,7 +261,8 @@ def test_missing_runs_are_mentioned() -> None:
     assert kind == "better"
     assert "over 6 of 7 settings averaged over 1 to 2 seeds, p = .031" in sentence
     assert sentence.endswith(
-        f"{ALONE}; 3 of 14 pairs are missing (2 adadpo runs diverged; this is about those that did not)."
+        f"{ALONE}. 3 of 14 pairs are missing "
+        "(2 adadpo runs diverged; the result describes the runs that did not diverge)."
     )
 
 
@@ -275,15 +271,15 @@ def test_no_data() -> None:
     kind, sentence = verdict([["waiting", "waiting"], ["waiting", "diverged"]])
     assert kind == "untestable"
     assert sentence == (
-        "Not testable: no setting has a complete pair of adadpo and dpo on LC win rate; 4 of 4 pairs are "
-        "missing (1 adadpo run diverged; this is about those that did not)."
+        "Not testable: no setting has a complete pair of adadpo and dpo on LC win rate. 4 of 4 pairs are "
+        "missing (1 adadpo run diverged; the result describes the runs that did not diverge)."
     )
 
 
 def test_changed_declaration_is_said() -> None:
     """A declaration that changed after launch against a sentence that says exploratory."""
     sentence = verdict([[1], [2], [3], [4], [5], [6]], changed=("alpha: 0.05 -> 0.1",))[1]
-    assert sentence.endswith("; exploratory, since the declaration changed after launch.")
+    assert sentence.endswith(". Exploratory: the declaration changed after launch.")
 
 
 def test_a_primary_needs_a_direction() -> None:

@@ -156,7 +156,9 @@ def compare(name: str, runs: list[RunRow], labels: list[str], seeds: list[int]) 
             confidence=0.95,
             achieved=None if cut is None else 1 - 2 * tails[cut],
             method="Walsh averages, exact quantile of the signed-rank null",
-            reason=f"95% cannot be had with n = {len(means)}: 6 settings are needed" if cut is None else None,
+            reason=f"with n = {len(means)} no interval reaches 95%: 6 settings are needed"
+            if cut is None
+            else None,
         )
     test = signed_rank(means) if means else None
     return Comparison(

@@ -116,39 +116,41 @@ def whole() -> Results:
     return make_whole()
 
 
-def _with_guard(results: Results, **changes: object) -> Results:
+def _with_generalization(results: Results, **changes: object) -> Results:
     first = results.comparisons[0]
     assert first.inference is not None
-    assert first.inference.guard is not None
-    guard = first.inference.guard.model_copy(update=changes)
-    around = first.inference.model_copy(update={"guard": guard})
+    assert first.inference.generalization is not None
+    generalization = first.inference.generalization.model_copy(update=changes)
+    around = first.inference.model_copy(update={"generalization": generalization})
     changed = first.model_copy(update={"inference": around})
     return results.model_copy(update={"comparisons": [changed, *results.comparisons[1:]]})
 
 
-def test_the_guard_is_described(whole: Results) -> None:
+def test_the_generalization_test_is_described(whole: Results) -> None:
     """Checks what the second test samples, with and without draws of prompts, and what both together decide."""
     without = methods_paragraph(whole)
     assert "a test of the mean difference for which settings and seeds are samples: its interval" in without
     assert "It takes the prompts as they are (no prompt-level data were given)." in without
     assert "at most α, in one direction, and as practically equivalent only where" in without
     part = PromptPart(prompts=805, shared=0.1, total=0.2, draws=2000)
-    drawn = methods_paragraph(_with_guard(whole, prompt=part, prompts=805, prompt_reason=None))
+    drawn = methods_paragraph(_with_generalization(whole, prompt=part, prompts=805, prompt_reason=None))
     assert "for which settings, seeds and the 805 prompts are samples" in drawn
     assert "The prompts' part is from 2,000 draws of them, the same for every run." in drawn
     assert "takes the prompts as they are" not in drawn
-    assert "adjusted over the same comparisons" in methods_paragraph(_with_guard(whole, adjusted_p=0.04))
+    assert "adjusted over the same comparisons" in methods_paragraph(
+        _with_generalization(whole, adjusted_p=0.04)
+    )
 
 
 @pytest.mark.parametrize(("reach", "said"), [(100.0, True), (None, False)])
 def test_prompts_of_an_unseen_kind_are_said(whole: Results, reach: float | None, said: bool) -> None:
     """Checks the allowance by its bound, which a metric without bounds does not have."""
     part = PromptPart(prompts=64, shared=0.1, total=0.2, draws=2000, max_prompt_effect=reach)
-    text = methods_paragraph(_with_guard(whole, prompt=part, prompts=64, prompt_reason=None))
+    text = methods_paragraph(_with_generalization(whole, prompt=part, prompts=64, prompt_reason=None))
     assert ("a single prompt can differ by up to 100." in text) == said
 
 
-def test_without_a_guard_nothing_is_established() -> None:
+def test_without_a_generalization_test_nothing_is_established() -> None:
     """Checks one seed: there is no second test, and the paragraph says what follows."""
     text = methods_paragraph(make_whole(seeds=(0,)))
     assert "there is none here (needs 2 settings and 2 seeds without a missing pair, has 6 and 1)" in text

@@ -203,7 +203,7 @@ def test_sd_of_one_run_is_undefined_with_reason() -> None:
     assert not re.search(r"± 0(\.0+)?\b", cells)
     test = found["Primary test"]
     assert "this test cannot reach α = .05: its smallest p is .25" in test
-    assert "95% cannot be had with n = 3" in test
+    assert "with n = 3 no interval reaches 95%" in test
     assert "the achieved level" not in test
 
 

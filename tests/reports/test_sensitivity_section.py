@@ -52,11 +52,11 @@ def test_sensitivity_rows_are_those_of_scipy(results: Results) -> None:
     inference = results.comparisons[0].inference
     assert inference is not None
     assert row(results, "Crossed")[3] == f"{inference.crossed.settings} × {inference.crossed.seeds}"
-    assert inference.guard is not None
-    guard = row(results, "Settings, seeds as samples (the guard")
-    assert guard[2:] == [
-        p_value(inference.guard.p_value or 0, results.declared.alpha),
-        f"{inference.guard.settings} × {inference.guard.seeds}",
+    assert inference.generalization is not None
+    generalization = row(results, "Settings, seeds as samples (the verdict needs")
+    assert generalization[2:] == [
+        p_value(inference.generalization.p_value or 0, results.declared.alpha),
+        f"{inference.generalization.settings} × {inference.generalization.seeds}",
     ]
 
 
@@ -65,10 +65,12 @@ def test_what_the_prompts_add(results: Results) -> None:
     assert "Prompts as a sample" in render_html(results)
     first, *rest = results.comparisons
     assert first.inference is not None
-    assert first.inference.guard is not None
+    assert first.inference.generalization is not None
     part = PromptPart(prompts=805, shared=0.64, total=0.81, draws=2000)
-    guard = first.inference.guard.model_copy(update={"prompt": part, "prompts": 805})
-    with_prompts = first.model_copy(update={"inference": first.inference.model_copy(update={"guard": guard})})
+    generalization = first.inference.generalization.model_copy(update={"prompt": part, "prompts": 805})
+    with_prompts = first.model_copy(
+        update={"inference": first.inference.model_copy(update={"generalization": generalization})}
+    )
     made = results.model_copy(update={"comparisons": [with_prompts, *rest]})
     assert row(made, "Settings, seeds and prompts as samples")[3].endswith(" × 805")
     found = variance_of(made)
@@ -90,7 +92,7 @@ def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:
 
 
 def test_undefined_is_a_dash_with_its_reason(results: Results) -> None:
-    """One seed: no variance components and no guard, and the page says so instead of 0."""
+    """One seed: no variance components and no generalization test, and the page says so instead of 0."""
     one = [run for run in results.runs if run.seed == results.seeds[0]]
     comparisons = compare(
         runs=one,

@@ -84,7 +84,7 @@ def test_it_is_exploratory_and_asks_for_no_margin(write: Write) -> None:
     path = write(rows_of({"old": 0.0, "new": 3.0}))
     found = compared(path)
     assert found["verdict_kind"] == "better"
-    assert found["verdict"].endswith("exploratory, since nothing was declared before these results.")
+    assert found["verdict"].endswith("Exploratory: nothing was declared before these results.")
     assert not any(each["confirmatory"] for each in found["comparisons"])
     assert found["declared"]["rope"] == 0
     none = compared(write(rows_of({"old": 0.0, "new": 0.05})))

@@ -171,22 +171,22 @@ def test_no_run_that_counts(judged: Sweep) -> None:
     assert reason == "no run that counts has a judged response"
 
 
-def test_the_guard_of_the_results_takes_them(small: Path, store: Path) -> None:
-    """The guard's part of the prompts against the variance of the mean difference over the sweep's own draws."""
+def test_the_generalization_test_of_the_results_takes_them(small: Path, store: Path) -> None:
+    """The prompts' part of the variance against that of the mean difference over the sweep's own draws."""
     from sweeps.operations.report import build_results
 
     sweep = opened(small, store)
 
-    def guard() -> GeneralizationTest:
+    def generalization() -> GeneralizationTest:
         inference = build_results(sweep).comparisons[0].inference
         assert inference is not None
-        assert inference.guard is not None
-        return inference.guard
+        assert inference.generalization is not None
+        return inference.generalization
 
     # LC of eight near-equal responses is undefined in many draws: the win rate stands in for any metric
     primary = sweep.spec.compare.model_copy(update={"primary": "win_rate"})
     sweep = replace(sweep, spec=sweep.spec.model_copy(update={"compare": primary}))
-    enough = guard()
+    enough = generalization()
     assert enough.prompts == 8
     assert enough.prompt is not None
     found = drawn(sweep)

@@ -1,4 +1,4 @@
-"""The guard against Student's t, the three-way analysis of variance, a bootstrap by hand and its own properties."""
+"""Against Student's t, the three-way analysis of variance, a bootstrap by hand, and the test's own properties."""
 
 import math
 from typing import Any
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from analysis.inference.crossed import crossed_test, mean_squares
-from analysis.inference.three_way import (
+from analysis.inference.generalization import (
     DifferenceDraws,
-    guard_rejects,
-    guard_test,
+    generalization_rejects,
+    generalization_test,
     out_of_reach,
     prompt_part,
     unseen_share,
@@ -44,7 +44,7 @@ def test_where_one_kind_varies(axis: int, alternative: Any) -> None:
     """Seeds that agree, or settings that do, against scipy's t test over the others."""
     values = RNG.standard_normal(7) + 0.8
     table = np.repeat(np.expand_dims(values, 1 - axis), 4, axis=1 - axis)
-    found = guard_test(table, alternative=alternative, narrow=0.8)
+    found = generalization_test(table, alternative=alternative, narrow=0.8)
     expected = scipy.stats.ttest_1samp(values, 0, alternative=alternative)
     two_sided = scipy.stats.ttest_1samp(values, 0)
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
@@ -69,7 +69,7 @@ def test_half_width_by_hand() -> None:
         square = max(ms_k * t_k**2 + ms_s * t_s**2 - ms_e * t_e**2, ms_k * t_k**2, ms_s * t_s**2)
         return float(np.sqrt(square / (k * s)))
 
-    found = guard_test(table, confidence=0.9)
+    found = generalization_test(table, confidence=0.9)
     assert found.interval is not None
     assert found.interval.high is not None
     assert found.interval.high - table.mean() == pytest.approx(half(0.05))
@@ -109,9 +109,9 @@ def test_prompts_against_a_three_way_analysis_of_variance() -> None:
     ms_p, ms_kp, ms_sp, ms_ksp = (mean_square(*kept) for kept in ((2,), (0, 2), (1, 2), (0, 1, 2)))
     assert found.shared == pytest.approx((ms_p - ms_kp - ms_sp + ms_ksp) / (k * s * n), rel=1e-9)
     assert found.total == pytest.approx(ms_p / (k * s * n), rel=1e-9)
-    # and the guard: what the prompts share adds to the squared half-width, by its own t
+    # and the generalization test: what the prompts share adds to the squared half-width, by its own t
     table, draws = y.mean(axis=2), DifferenceDraws(exact, n)
-    widths = [guard_test(table, each).interval for each in (None, draws)]
+    widths = [generalization_test(table, each).interval for each in (None, draws)]
     without, with_prompts = ((each.high - each.estimate) ** 2 for each in widths if each and each.high)
     t = scipy.stats.t.isf(0.025, n - 1)
     assert with_prompts - without == pytest.approx(t**2 * found.shared, rel=1e-9)
@@ -123,10 +123,10 @@ def test_prompts_that_are_all_there_is() -> None:
     of_prompt = RNG.standard_normal(n) + 0.4
     exact = of_prompt.mean() + (of_prompt - of_prompt.mean()) * np.sqrt((n - 1) / n**2)
     draws = DifferenceDraws(np.broadcast_to(exact, (5, 2, n)).copy(), n)
-    found = guard_test(np.full((5, 2), of_prompt.mean()), draws)
+    found = generalization_test(np.full((5, 2), of_prompt.mean()), draws)
     assert found.p_value == pytest.approx(scipy.stats.ttest_1samp(of_prompt, 0).pvalue, rel=1e-9)
     assert found.reason is None
-    without = guard_test(np.full((5, 2), of_prompt.mean()))
+    without = generalization_test(np.full((5, 2), of_prompt.mean()))
     assert (without.p_value, without.standard_error) == (None, None)
     assert without.reason is not None
     assert "no standard error" in without.reason
@@ -165,26 +165,26 @@ def test_draws_of_the_real_bootstrap() -> None:
 
 
 def test_one_prompt_and_undefined_draws() -> None:
-    """One prompt, or draws without values, against a guard without prompts and the reason."""
+    """One prompt, or draws without values, against a generalization test without prompts and the reason."""
     table = effects() + 1
-    plain = guard_test(table)
+    plain = generalization_test(table)
     values = np.broadcast_to(RNG.standard_normal(100), (9, 3, 100)).copy()
-    one = guard_test(table, DifferenceDraws(values, 1))
+    one = generalization_test(table, DifferenceDraws(values, 1))
     assert (one.prompt, one.prompts, one.p_value) == (None, 1, plain.p_value)
     assert one.prompt_reason == "needs 2 prompts, has 1"
     values[3, 1, :6] = np.nan
-    gaps = guard_test(table, DifferenceDraws(values, 805))
+    gaps = generalization_test(table, DifferenceDraws(values, 805))
     assert (gaps.prompt, gaps.prompt_reason) == (None, "6 of 100 draws of prompts have no value for some run")
     values[3, 1, 5] = 0
-    assert guard_test(table, DifferenceDraws(values, 805)).prompt is not None
+    assert generalization_test(table, DifferenceDraws(values, 805)).prompt is not None
     # A pair that is missing leaves its setting out of the table and of the draws
     table[3, 1] = np.nan
     values[3, 1] = np.nan
-    found = guard_test(table, DifferenceDraws(values, 805))
+    found = generalization_test(table, DifferenceDraws(values, 805))
     assert found.settings == 8
     assert found.prompt is not None
     with pytest.raises(ValueError, match=r"draws of \(9, 3\) for a table of \(9, 2\)"):
-        guard_test(table[:, :2], DifferenceDraws(values, 805))
+        generalization_test(table[:, :2], DifferenceDraws(values, 805))
 
 
 def test_draws_without_a_value_are_left_out_of_every_run() -> None:
@@ -206,7 +206,7 @@ def test_draws_without_a_value_are_left_out_of_every_run() -> None:
 @pytest.mark.parametrize("shape", [(1, 5), (6, 1)])
 def test_no_second_seed_or_setting(shape: tuple[int, int]) -> None:
     """One row or column against no test, and the reason."""
-    found = guard_test(np.ones(shape))
+    found = generalization_test(np.ones(shape))
     assert (found.interval, found.p_value, found.mean) == (None, None, 1.0)
     assert (
         found.reason == f"needs 2 settings and 2 seeds without a missing pair, has {shape[0]} and {shape[1]}"
@@ -215,11 +215,11 @@ def test_no_second_seed_or_setting(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
 def test_many_at_once(alternative: Any) -> None:
-    """`guard_rejects` against `guard_test`, table by table."""
+    """`generalization_rejects` against `generalization_test`, table by table."""
     tables = [effects(6, 3, setting=0.5, seed=0.3) + RNG.normal(0, 1) for _ in range(200)]
     squares = np.array([mean_squares(table) for table in tables]).T
-    many = guard_rejects(np.array([t.mean() for t in tables]), squares, (6, 3), 0.1, alternative)
-    each = [guard_test(table, alternative=alternative).p_value for table in tables]
+    many = generalization_rejects(np.array([t.mean() for t in tables]), squares, (6, 3), 0.1, alternative)
+    each = [generalization_test(table, alternative=alternative).p_value for table in tables]
     assert many.tolist() == [p is not None and p <= 0.1 for p in each]
     assert 20 < many.sum() < 180
 
@@ -228,25 +228,25 @@ def test_many_at_once(alternative: Any) -> None:
 @settings(deadline=None, max_examples=100)
 def test_properties(table: Any, scale: float, random: Any) -> None:
     """Swapped arms negate, order does not matter, a unit scales, one-sided p add up, p <= .05 excludes 0."""
-    found = guard_test(table)
+    found = generalization_test(table)
     if found.p_value is None:
         return
     assert found.interval is not None
     low, high = found.interval.low, found.interval.high
     assert low is not None
     assert high is not None
-    negated = guard_test(-table)
+    negated = generalization_test(-table)
     assert negated.interval is not None
     assert (negated.interval.low, negated.interval.high) == pytest.approx((-high, -low))
     assert negated.p_value == pytest.approx(found.p_value)
     rows, columns = list(range(table.shape[0])), list(range(table.shape[1]))
     random.shuffle(rows)
     random.shuffle(columns)
-    assert guard_test(table[rows][:, columns]).p_value == pytest.approx(found.p_value, rel=1e-6)
-    scaled = guard_test(table * scale)
+    assert generalization_test(table[rows][:, columns]).p_value == pytest.approx(found.p_value, rel=1e-6)
+    scaled = generalization_test(table * scale)
     assert scaled.interval is not None
     assert (scaled.interval.low, scaled.interval.high) == pytest.approx((low * scale, high * scale), rel=1e-6)
-    greater, less = (guard_test(table, alternative=each).p_value for each in ("greater", "less"))
+    greater, less = (generalization_test(table, alternative=each).p_value for each in ("greater", "less"))
     assert greater is not None
     assert less is not None
     assert greater + less == pytest.approx(1)
@@ -267,7 +267,7 @@ def test_level_where_satterthwaite_has_none() -> None:
         24 * of_seed.var(axis=1, ddof=1),
         (rest**2).sum(axis=(1, 2)) / 46,
     ])  # fmt: skip
-    rejected = guard_rejects(means, squares, shape, 0.05)
+    rejected = generalization_rejects(means, squares, shape, 0.05)
     assert rejected.mean() < 0.05 + 3 * math.sqrt(0.05 * 0.95 / count)
     crossed = [crossed_test(table).p_value for table in tables[:3000]]
     assert np.mean([p is not None and p <= 0.05 for p in crossed]) > 0.058
@@ -276,28 +276,28 @@ def test_level_where_satterthwaite_has_none() -> None:
 def test_arguments() -> None:
     """What cannot be used against an error that names it."""
     with pytest.raises(ValueError, match="alternative must be one of"):
-        guard_test([[1.0, 2.0], [3.0, 4.0]], alternative="upper")  # type: ignore[arg-type]
+        generalization_test([[1.0, 2.0], [3.0, 4.0]], alternative="upper")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"confidence must be between 0 and 1, got 1\.5"):
-        guard_test([[1.0, 2.0], [3.0, 4.0]], narrow=1.5)
+        generalization_test([[1.0, 2.0], [3.0, 4.0]], narrow=1.5)
 
 
 def test_prompts_of_a_kind_that_is_not_seen() -> None:
     """The part for unseen prompts against Clopper and Pearson's bound for 0 of P, on top of the rest by squares."""
     table, n, reach = effects() + 1, 60, 100.0
     draws = DifferenceDraws(np.broadcast_to(0.01 * RNG.standard_normal(500), (9, 3, 500)).copy(), n)
-    widths = [guard_test(table, draws, max_prompt_effect=each).interval for each in (None, reach)]
+    widths = [generalization_test(table, draws, max_prompt_effect=each).interval for each in (None, reach)]
     without, with_them = ((each.high - each.estimate) ** 2 for each in widths if each and each.high)
     share = scipy.stats.binomtest(0, n).proportion_ci(0.95).high  # two-sided: its upper bound has tail .025
     assert unseen_share(0.025, n) == pytest.approx(share, rel=1e-9)
     assert with_them - without == pytest.approx((share * (reach + table.mean())) ** 2, rel=1e-6)
-    found = guard_test(table, draws, max_prompt_effect=reach)
+    found = generalization_test(table, draws, max_prompt_effect=reach)
     assert found.prompt is not None
     assert (found.prompt.max_prompt_effect, found.p_value) == (
         reach,
         1.0,
     )  # 1 point is far below what 60 prompts can tell
     with pytest.raises(ValueError, match="max_prompt_effect must be above 0 and finite, got 0"):
-        guard_test(table, draws, max_prompt_effect=0)
+        generalization_test(table, draws, max_prompt_effect=0)
 
 
 @pytest.mark.parametrize(("prompts", "mean"), [(50, 1.0), (100, 3.0)])

@@ -1,4 +1,4 @@
-"""The guard: settings, seeds and prompts all taken as samples, which a verdict needs beside the test over settings."""
+"""The generalization test: settings, seeds and prompts are samples. A verdict needs it and the test over settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DifferenceDraws:
     prompts: int  # drawn in each replicate
 
 
-def guard_test(
+def generalization_test(
     differences: ArrayLike,
     draws: DifferenceDraws | None = None,
     *,
@@ -170,7 +170,7 @@ def prompt_part(
 
     Args:
         draws: of K settings and S seeds; those of one setting are in memory at a time.
-        max_prompt_effect: as for `guard_test`.
+        max_prompt_effect: as for `generalization_test`.
         without_settings: numbers of those that are left out.
         without_seeds: the same of seeds.
 
@@ -239,7 +239,7 @@ def squared_half_width(
     prompts: int | None = None,
     unseen: float = 0.0,
 ) -> Array:
-    """Squared half-width of the guard's interval at 1 - 2 tail; of many tables at once.
+    """Squared half-width of the generalization test's interval at 1 - 2 tail; of many tables at once.
 
     Args:
         tail: of Student's distribution, in (0, 0.5).
@@ -281,7 +281,7 @@ def out_of_reach(prompts: int, max_prompt_effect: float, alpha: float, power: fl
 
     Args:
         prompts: in the sample, P.
-        max_prompt_effect: as for `guard_test`.
+        max_prompt_effect: as for `generalization_test`.
         alpha: level.
         power: which it is to have.
 
@@ -290,21 +290,21 @@ def out_of_reach(prompts: int, max_prompt_effect: float, alpha: float, power: fl
     return max_prompt_effect * math.expm1(math.log(power / alpha) / prompts)
 
 
-def guard_rejects(
+def generalization_rejects(
     means: Array,
     squares: Array,
     shape: tuple[int, int],
     alpha: float,
     alternative: Alternative = "two-sided",
 ) -> NDArray[np.bool_]:
-    """Whether the guard rejects, without a prompt part, for many tables at once.
+    """Whether the generalization test rejects, without a prompt part, for many tables at once.
 
     Args:
         means: of each table [...].
         squares: mean squares of settings, seeds and the rest [3, ...].
         shape: settings and seeds; with fewer than 2 of either nothing is rejected.
         alpha: level.
-        alternative: as for `guard_test`, whose decision this is.
+        alternative: as for `generalization_test`, whose decision this is.
     """
     if min(shape) < 2:
         return np.zeros(means.shape, dtype=bool)
