@@ -230,7 +230,7 @@ class TestGradients:
     )
     @pytest.mark.parametrize("seed", [0, 1])
     def test_per_token_balance_equalises_the_typical_token(self, method: Method, seed: int) -> None:
-        """Against autograd in every single token's probability, responses of unequal length (docs/methods.md, Balance)."""
+        """Against autograd in every single token's probability, for responses of unequal length."""
         tokens_w, tokens_l = token_probabilities(seed)
         result = loss_of(method, sums(tokens_w), sums(tokens_l))
         result.loss.sum().backward()

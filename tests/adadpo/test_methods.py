@@ -69,7 +69,7 @@ class TestMethods:
             assert Method(**make_method(name).identity()) == make_method(name)
 
     def test_every_loss_of_the_table(self) -> None:
-        """Against the table of docs/methods.md: six losses with an Ada form, two baselines, none whose formula is unverified."""
+        """Against the table of docs/methods.md: six losses with an Ada form, two baselines, no unverified one."""
         assert list(PRESETS) == [
             "dpo", "adadpo", "rdpo", "adardpo", "ipo", "adaipo", "cpo", "adacpo", "simpo", "adasimpo", "orpo",
             "adaorpo", "dpop", "sppo",
