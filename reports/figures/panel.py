@@ -82,7 +82,7 @@ class Panel:
         for tick in y.ticks(5):
             marks.append(svg.line(LEFT, y(tick), edge, y(tick), "grid"))
             marks.append(svg.label(LEFT - 8, y(tick) + 4, tick_label(tick), "tick", "end"))
-        for tick in x.ticks(5):
+        for tick in x.ticks(6 if counts else 5):
             if counts and tick != round(tick):
                 continue
             if not counts:
