@@ -10,7 +10,7 @@ from analysis.results.table import SeedSpread, spread_over_seeds
 
 
 def test_factors_of_three_seeds() -> None:
-    """The interval of an SD of 3 values against section 3: x[0.52, 6.28]."""
+    """The interval of an SD of 3 values against s sqrt((n - 1) / chi2): x[0.52, 6.28]."""
     spread = spread_over_seeds([1.0, 2.0, 3.0])  # SD 1
     assert spread.sd is not None
     assert (spread.sd.estimate, spread.sd.low, spread.sd.high) == (
@@ -54,7 +54,7 @@ def test_undefined_is_said() -> None:
 
 
 def test_coverage_against_the_percentile_bootstrap() -> None:
-    """Coverage of the t interval, .95, and of the percentile bootstrap, .67 at n = 3 and .84 at 5 (section 3)."""
+    """Coverage of the t interval, .95, and of the percentile bootstrap, .67 at n = 3 and .84 at 5."""
     rng = np.random.default_rng(0)
     for n, published in ((3, 0.67), (5, 0.84)):
         samples = rng.normal(size=(1500, n))
