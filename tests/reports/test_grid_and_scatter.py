@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from analysis.results.model import Results, SettingDifference
-from reports import render_html
 from reports.figures.heatmap import heat_of, shade
 from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
+from reports.page import render_html
 from reports.render.cells import Missing, Table
 from reports.sections.comparisons import other_arms_of, ranks_of
 from reports.sections.power_and_next_step import next_of
