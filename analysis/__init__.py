@@ -15,7 +15,7 @@ _HOME = {
     "Calibration": "analysis.alpaca_eval.calibration",
     "CalibrationError": "adadpo.errors",
     "LengthControlled": "analysis.alpaca_eval.length_control",
-    "Results": "analysis.results.model",
+    "Results": "analysis.document",
     "TableError": "adadpo.errors",
     "WinRate": "analysis.alpaca_eval.win_rates",
     "analyse": "analysis.summary",
@@ -40,6 +40,7 @@ _HOME = {
     "joint_difficulty": "analysis.alpaca_eval.difficulty",
     "length_controlled_win_rate": "analysis.alpaca_eval.length_control",
     "list_assets": "analysis.alpaca_eval.assets",
+    "make_study": "analysis.results.study",
     "official_calibration": "analysis.alpaca_eval.assets",
     "pair_by_setting": "analysis.results.table",
     "partial_conjunction": "analysis.inference.multiplicity",
@@ -54,7 +55,6 @@ _HOME = {
     "sign_test": "analysis.inference.intervals",
     "signed_rank_test": "analysis.inference.signed_rank",
     "simulate_power": "analysis.planning.power",
-    "spread_over_seeds": "analysis.results.table",
     "win_rate": "analysis.alpaca_eval.win_rates",
 }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adadpo.files import atomic_write
-from analysis.results.model import Audit, Results
+from analysis.document import Results
+from analysis.results.model import Audit
 from reports.exports import files_section
 from reports.outline import Section, sections_of
 from reports.render.cells import finalize

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label
 from reports.render.cells import Missing

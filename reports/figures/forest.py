@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Comparison, Interval, Metric, PromptInterval, Results, SettingDifference
+from analysis.document import Results
+from analysis.results.model import Comparison, Interval, Metric, PromptInterval, SettingDifference
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label
 from reports.render.cells import Missing

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Metric, Results, RunRow
+from analysis.document import Results
+from analysis.results.model import Metric, RunRow
 from analysis.results.values import State
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import BestOfGrid, Claim, GridBest, Metric, Results, SettingGroup
+from analysis.document import Results
+from analysis.results.model import BestOfGrid, Claim, GridBest, Metric
+from analysis.statistics.groups import SettingGroup
 from reports.figures import svg
 from reports.figures.scale import Scale, drawable, fit, tick_label
 from reports.render.cells import Column, Missing, NoWrap, Shown, Table

@@ -41,6 +41,7 @@ def test_public_names_are_pinned() -> None:
         "joint_difficulty",
         "length_controlled_win_rate",
         "list_assets",
+        "make_study",
         "official_calibration",
         "pair_by_setting",
         "partial_conjunction",
@@ -55,7 +56,6 @@ def test_public_names_are_pinned() -> None:
         "sign_test",
         "signed_rank_test",
         "simulate_power",
-        "spread_over_seeds",
         "win_rate",
     ]
     assert all(hasattr(analysis, name) for name in analysis.__all__)

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from analysis.audit import findings, quartiles, ratio_text
-from analysis.results.model import Audit, Results
+from analysis.document import Results
+from analysis.results.model import Audit
 from reports import load_results, render_html
 from reports.figures.gradient_audit import distribution_figure
 from reports.page import render_audit, write_audit_page
 from reports.sections.gradient_audit import audit_of
 from tests.reports.audit_examples import make_audit, make_point
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 from tests.reports.test_report_page import sections
 
 
 def with_audit(results: Results, audit: Audit | None) -> Results:
-    return results.model_copy(update={"audit": audit})
+    return changed(results, {"audit": audit})
 
 
 def test_findings_and_numbers_are_in_the_report(results: Results) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports import render_html
 from reports.page import render_audit
 from reports.two_files.page import render_comparison

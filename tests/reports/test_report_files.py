@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adadpo.errors import FailureError, ReportError
-from analysis.results.model import Results
+from analysis.document import Results
 from reports import load_results, render_html, write_report
 
 
