@@ -40,7 +40,7 @@ _HOME = {
     "joint_difficulty": "analysis.alpaca_eval.difficulty",
     "length_controlled_win_rate": "analysis.alpaca_eval.length_control",
     "list_assets": "analysis.alpaca_eval.assets",
-    "make_study": "analysis.results.study",
+    "make_study": "analysis.study",
     "official_calibration": "analysis.alpaca_eval.assets",
     "pair_by_setting": "analysis.results.table",
     "partial_conjunction": "analysis.inference.multiplicity",

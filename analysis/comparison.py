@@ -39,8 +39,8 @@ from analysis.results.model import (
     SettingDifference,
     unit_of_test,
 )
-from analysis.results.study import Study
 from analysis.results.table import Pair
+from analysis.study import Study
 from analysis.verdict import make_verdict
 
 # More than two arms: the baseline against each other one, adjusted within the declared family and outside it.

@@ -19,9 +19,9 @@ from analysis.alpaca_eval.length_control import (
 )
 from analysis.comparison import compare_pairs
 from analysis.results.model import LcComparison, Metric, RunRow
-from analysis.results.study import Study
 from analysis.results.table import index_runs, mean, pair_by_setting
 from analysis.results.values import State
+from analysis.study import Study
 
 # A formula's calibration (None: it needs none), or why it cannot be used.
 Formulas = Mapping[LcMethod, Calibration | str | None]

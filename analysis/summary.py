@@ -30,9 +30,9 @@ from analysis.results.model import (
     RunRow,
     VerdictBlock,
 )
-from analysis.results.study import Study, make_study
 from analysis.results.table import as_runs, why_missing
 from analysis.results.values import State, Value
+from analysis.study import Study, make_study
 from analysis.verdict import make_verdict
 
 if TYPE_CHECKING:

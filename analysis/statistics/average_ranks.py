@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.results.model import Block
-from analysis.results.study import Study
 from analysis.results.table import value_of
 from analysis.results.values import Frozen
+from analysis.study import Study
 
 
 class AverageRanks(Frozen):

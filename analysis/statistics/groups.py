@@ -10,8 +10,8 @@ from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.multiplicity import benjamini_hochberg
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import Block
-from analysis.results.study import Study
 from analysis.results.values import Frozen, Interval, SignedRank, Value
+from analysis.study import Study
 
 
 class SettingGroup(Frozen):

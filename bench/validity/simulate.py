@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis.inference.missing_runs import analyse_missing_runs
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Comparison, Declared, Metric, RunRow
-from analysis.results.study import make_study
+from analysis.study import make_study
 from analysis.summary import Analysis, analyse
 from bench.validity.scenarios import Scenario
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python as to_python
+from pydantic import BaseModel
 
 from adadpo.files import atomic_write, cache_folder
 from analysis.document import Results
@@ -50,7 +50,7 @@ from sweeps.store.manifests import load_history
 if TYPE_CHECKING:
     from analysis.alpaca_eval.calibration import Calibration
     from analysis.alpaca_eval.length_control import LcData
-    from analysis.results.study import Study
+    from analysis.study import Study
 
 
 # The comparison under the other formulas of length control that this sweep's judgement allows.
@@ -201,11 +201,15 @@ def _json(value: Any) -> Iterator[str]:
             if size == 1:
                 yield from _json(value[begin])
             else:
-                yield json.dumps(to_python(value[begin : begin + size]), allow_nan=False)[1:-1]
+                yield _text(value[begin : begin + size])[1:-1]
         yield "]"
     else:
-        # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
-        yield json.dumps(to_python(value), allow_nan=False)
+        yield _text(value)
+
+
+def _text(value: Any) -> str:
+    # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
+    return json.dumps(value, allow_nan=False, default=BaseModel.model_dump)
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:

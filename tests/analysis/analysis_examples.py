@@ -8,7 +8,7 @@ import numpy as np
 from analysis import comparison, summary
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Comparison, Declared, Metric, RunRow
-from analysis.results.study import make_study
+from analysis.study import make_study
 
 LC = Metric(
     name="length_controlled_win_rate", label="LC win rate", unit="points", decimals=1, higher_is_better=True

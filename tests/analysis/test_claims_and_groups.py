@@ -10,9 +10,9 @@ from scipy.stats import binomtest, wilcoxon
 from analysis.grid.best_setting import grid_best
 from analysis.grid.paper_claims import paper_claims
 from analysis.results.model import Claim, Comparison, Metric, PaperClaims, RunRow
-from analysis.results.study import make_study
 from analysis.statistics import groups as setting_groups
 from analysis.statistics.groups import SettingGroup
+from analysis.study import make_study
 from tests.analysis.analysis_examples import DECLARED, LC, compare, run, sweep
 from tests.analysis.judged_runs import SEEDS, judged
 

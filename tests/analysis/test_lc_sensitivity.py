@@ -11,7 +11,7 @@ import pytest
 from analysis import joint_difficulty, length_controlled_win_rate
 from analysis.lc_sensitivity import lc_sensitivity
 from analysis.results.model import Declared, LcComparison, Metric, RunRow
-from analysis.results.study import make_study
+from analysis.study import make_study
 from tests.analysis.analysis_examples import compare
 
 LC = Metric(name="length_controlled_win_rate", label="LC", unit="points", decimals=1, higher_is_better=True)

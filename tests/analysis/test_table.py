@@ -5,7 +5,6 @@ import pytest
 
 from adadpo.errors import TableError
 from analysis.results.model import Cell, SeedValue
-from analysis.results.study import RunTable
 from analysis.results.table import (
     check_planned,
     index_runs,
@@ -13,6 +12,7 @@ from analysis.results.table import (
     runs_from_frame,
     value_of,
 )
+from analysis.study import RunTable
 from tests.analysis.analysis_examples import KL, LC, run
 
 WHERE = {"metric": "lc", "baseline": "dpo", "candidate": "adadpo"}

@@ -52,12 +52,12 @@ def test_no_audit_is_said(results: Results) -> None:
     assert text == "Not made yet; “adadpo audit dpo-vs-adadpo” makes it."
 
 
-def test_old_results_without_an_audit_are_read(results: Results, tmp_path: Path) -> None:
-    """A results.json from before there were audits."""
+def test_results_without_an_audit_are_read(results: Results, tmp_path: Path) -> None:
+    """A results.json without the block of the audit."""
     import json
 
     content = results.model_dump(mode="json")
-    del content["audit"]
+    content["blocks"] = [each for each in content["blocks"] if each["kind"] != "audit"]
     (tmp_path / "results.json").write_text(json.dumps(content))
     assert load_results(tmp_path / "results.json") == with_audit(results, None)
 

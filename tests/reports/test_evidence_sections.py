@@ -86,13 +86,13 @@ def test_unequal_grids_and_diverged_settings_are_flagged(results: Results) -> No
     """The warning of the search budgets and the settings that count as worst, in the section."""
     first = results.best_of_grid[0]
     assert first.budgets is not None
-    changed = first.model_copy(
+    other = first.model_copy(
         update={
             "budgets": first.budgets.model_copy(update={"warning": "unequal grids: 12 settings against 6"}),
             "worst_given": ["adadpo at beta=0.5"],
         }
     )
-    text = text_of(changed(results, {"best_of_grid": [changed]}), "Best of the grid")
+    text = text_of(changed(results, {"best_of_grid": [other]}), "Best of the grid")
     assert "unequal grids: 12 settings against 6" in text
     assert "counted as the worst value there is: adadpo at beta=0.5." in text
 

@@ -123,8 +123,8 @@ def _with_generalization(results: Results, **changes: object) -> Results:
     assert first.inference.generalization is not None
     generalization = first.inference.generalization.model_copy(update=changes)
     around = first.inference.model_copy(update={"generalization": generalization})
-    changed = first.model_copy(update={"inference": around})
-    return changed(results, {"comparisons": [changed, *results.comparisons[1:]]})
+    other = first.model_copy(update={"inference": around})
+    return changed(results, {"comparisons": [other, *results.comparisons[1:]]})
 
 
 def test_the_generalization_test_is_described(whole: Results) -> None:

@@ -19,7 +19,7 @@ ATTACK = (
     "\"'><script>alert(1)</script><img src=http://evil.test/x onerror=alert(1)></style></svg>"
     "<!-- ]]> {{ 7 * 7 }} {% raw %} onload=alert(1) javascript:alert(1) &lt;b&gt;"
 )
-LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts"}
+LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts", "kind"}
 # Tests of ours, whose words are ours
 LITERALS |= {"inference", "next_steps", "power"}
 TAGS = """
@@ -42,6 +42,8 @@ def rewritten(value: Any, change: Callable[[str], str], key: str = "") -> Any:
         return change(value)
     if isinstance(value, list):
         return [rewritten(each, change) for each in value]
+    if isinstance(value, dict) and value.get("kind") in LITERALS:
+        return value
     if isinstance(value, dict) and value.get("kind") == "verdict":
         return value | {"sentence": change(value["sentence"])}
     if isinstance(value, dict):
@@ -117,7 +119,7 @@ def test_megabyte_strings_are_cut_visibly(results: Results) -> None:
     html = render_html(changed(results, {"samples": [sample], "verdict": long, "audit": None}))
     assert "Cut: the first 1,500 of 1,000,000 characters are shown." in html
     assert len(html) < 130_000
-    everywhere = changed(make_results(2, (0,), 3), lambda text: text + " " + long)
+    everywhere = attacked_by(make_results(2, (0,), 3), lambda text: text + " " + long)
     assert len(render_html(everywhere)) < 3_000_000
 
 
