@@ -6,21 +6,18 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from xml.etree import ElementTree
 
 from markupsafe import Markup, escape
 
 from adadpo.errors import ReportError
+from reports.figures.style import GROUND, file_style
 from reports.outline import Section
 from reports.render.text import slugs
 
 MARGIN = 12.0
 HEADING = 30.0  # room for the title, which a page says above its figure
 SVG_FONTS = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
-GROUND = "#ffffff"
-DRAWING = r"(fill|stroke|opacity|font-(size|weight|style)|text-anchor)[\w-]*:"
 
 
 @dataclass(frozen=True)
@@ -77,59 +74,12 @@ def standalone_svg(picture: Picture, fonts: str = SVG_FONTS) -> str:
     return "\n".join(
         [
             f"{start}>{described}{end}",
-            f"<style>\nsvg {{ font-family: {fonts}; }}\n{_style(root)}\n</style>",
+            f"<style>\n{file_style(fonts)}\n</style>",
             f'<rect x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" fill="{GROUND}"/>',
             f'<text class="heading" x="0" y="{-HEADING / 2:g}">{escape(picture.title)}</text>',
             f"{inner}\n",
         ]
     )
-
-
-def _style(root: ElementTree.Element) -> str:
-    """The sheet's rules for what the figure is made of."""
-    tags = {each.tag for each in root.iter()}
-    classes = {name for each in root.iter() for name in each.get("class", "").split()}
-    kept = [
-        f"{', '.join(mine)} {{ {body} }}"
-        for selectors, body in _rules()
-        if (mine := [each for each in selectors if _applies(each, tags, classes)])
-    ]
-    return "\n".join([".heading { font-size: 15px; font-weight: 600; }", *kept])
-
-
-def _applies(selector: str, tags: set[str], classes: set[str]) -> bool:
-    parts = re.findall(r"[.]?[\w-]+|[^\w\s.-]", selector)
-    return all(part[1:] in classes if part.startswith(".") else part in tags for part in parts)
-
-
-@cache
-def _rules() -> list[tuple[list[str], str]]:
-    """The style sheet outside @media, light: selectors and declarations, with every variable resolved."""
-    sheet = resources.files("reports").joinpath("templates", "style.css").read_text(encoding="utf-8")
-    sheet = _without_media(re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL))
-    colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet)) | {"page": GROUND}
-    rules = []
-    for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", sheet):
-        body = re.sub(r"var\(--([\w-]+)\)", lambda name: colours[name[1]], body)
-        # Viewers know weights in hundreds only. Size and place on the page are no matter of the figure.
-        body = re.sub(r"font-weight: (\d)\d\d", r"font-weight: \g<1>00", body)
-        kept = [each.strip() for each in body.split(";") if re.match(DRAWING, each.strip())]
-        if kept:
-            rules.append(([each.strip() for each in selectors.split(",")], "; ".join(kept)))
-    return rules
-
-
-def _without_media(sheet: str) -> str:
-    kept, depth, inside = [], 0, False
-    for piece in re.split(r"(@media[^{]*\{|[{}])", sheet):
-        if piece.startswith("@media"):
-            inside, depth = True, 1
-        elif inside:
-            depth += {"{": 1, "}": -1}.get(piece, 0)
-            inside = depth > 0
-        else:
-            kept.append(piece)
-    return "".join(kept)
 
 
 # Come with the library, so that a figure looks the same on every machine, and as the text of a LaTeX paper.

@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from adadpo.files import atomic_write
 from analysis.document import Results
 from analysis.results.model import Audit
 from reports.exports import files_section
+from reports.figures.style import page_style
 from reports.outline import Section, sections_of
 from reports.render.cells import finalize
 from reports.render.formats import ARM_STYLES
@@ -22,7 +24,7 @@ from reports.sections.gradient_audit import audit_section
 @cache
 def environment() -> Environment:
     """The templates: autoescaped, and what is not ready to print is an error."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("reports", "templates"),
         autoescape=True,
         finalize=finalize,
@@ -30,6 +32,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["figure_style"] = Markup(page_style())
+    return made
 
 
 def render_html(results: Results, sections: Sequence[Section] | None = None) -> str:

@@ -274,9 +274,9 @@ def drift(sweep: Sweep) -> list[str]:
         effects.append(f"{gone} launched runs are no longer in the sweep")
     then, now = plan.job.evaluation, sweep.job.evaluation
     if then.generation_id != now.generation_id:
-        effects.append("every run answers again and is judged again")
+        effects.append("every run would answer again and be judged again")
     elif then.judgement_id != now.judgement_id:
-        effects.append("every run is judged again")
+        effects.append("every run would be judged again")
     said = "; ".join(effects) or "the runs stay the same"
     return [f"{what}: {said}" for what in _changed(plan, sweep)]
 

@@ -58,8 +58,8 @@ def test_svg_is_in_light_colours(pictures: list[Picture]) -> None:
     """Checks ground and colours against the style sheet's light ones."""
     text = standalone_svg(next(each for each in pictures if each.name.startswith("curves")))
     assert re.search(r'<rect x="-12" y="-42" [^>]* fill="#ffffff"/>', text)
-    assert ".arm-0 { stroke: #1766a6 }" in text
-    assert ".average.arm-0 { stroke-dasharray: 7 4 }" in text
+    assert ".arm-0 { stroke: #1766a6; }" in text
+    assert ".average.arm-0 { stroke-dasharray: 7 4; }" in text
 
 
 def test_pdf_has_selectable_text(pictures: list[Picture], tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from itertools import product
 
 import pytest
 
-STYLE = (files("reports") / "templates" / "style.css").read_text(encoding="utf-8")
-LIGHT, DARK = (
-    dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
-    for block in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)[:2]
-)
+from reports.page import environment
+
+STYLE = environment().get_template("style.css").render()
+_ROOTS = re.findall(
+    r":root \{(.*?)\}", STYLE, re.DOTALL
+)  # of figures in light and dark, of the rest in light and dark
+LIGHT, DARK = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", _ROOTS[at] + _ROOTS[at + 2])) for at in (0, 1))
 
 
 def luminance(colour: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from analysis.results.model import Audit
 from reports import load_results
+from sweeps.state.opening import record
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 
 # Two arms with snapshots at steps 1 and 2 of 3.
@@ -133,7 +134,8 @@ class TestSweep:
     def test_an_audit_of_other_runs_is_not_shown(self, snaps: tuple[Path, Path], tmp_path: Path) -> None:
         store = Path(shutil.copytree(snaps[1], tmp_path / "store"))
         file = write_sweep(tmp_path / "snaps.yaml", SNAPS.replace("1.0e-3", "2.0e-3"))
-        assert adadpo("report", file, "--store", store).code == 0
+        record(opened(file, store))  # as a launch does
+        assert adadpo("report", "snaps", "--store", store).code == 0
         results = load_results(store / "sweeps" / "snaps" / "results.json")
         assert results.audit is None
         assert "audit again" in results.provenance["gradient audit"]

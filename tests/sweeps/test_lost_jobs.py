@@ -188,6 +188,7 @@ def test_jobs_that_never_begin_are_not_submitted_for_ever(submitted: tuple[Sweep
 def test_a_report_that_nobody_is_to_write(tmp_path: Path, undisturbed: Path) -> None:
     """All runs are done and the last job is gone: said with the next command, which writes it; before a result, too."""
     store, file = Path(shutil.copytree(undisturbed, tmp_path / "store")), on_slurm(tmp_path)
+    record(opened(file, store))  # as a launch does
     assert "report" not in adadpo("status", file, "--store", store).out
     (store / "sweeps" / "two" / "results.json").unlink()
     assert "the report is not written" in adadpo("status", file, "--store", store).out

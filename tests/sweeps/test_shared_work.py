@@ -55,7 +55,7 @@ def test_workers_that_start_together(finished: Path, tmp_path: Path, empty_cache
     assert len(found) == 8 * 5 + 1  # five files a run, and the baseline's responses
     assert found == contents(finished)
     jobs = sorted((store / "sweeps" / "small" / "jobs").glob("*/job.json"))
-    assert [len(json.loads(job.read_text())["runs"]) for job in jobs] == [4, 4]
+    assert [len(json.loads(job.read_text())["runs"]["runs"]) for job in jobs] == [4, 4]
     logs = "".join(file.read_text() for file in store.glob("*/log.txt"))
     assert logs.count("train done") == 8
     assert [logs.count(f"{part}: computed in") for part in PARTS] == [1] * 4
