@@ -613,7 +613,7 @@ class LcComparison(Frozen):
     """Why there is none."""
 
 
-# The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.
+# The gradient audit (docs/audit.md): ratios are of the chosen over the rejected response's gradient.
 AuditStageName = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
 AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
 

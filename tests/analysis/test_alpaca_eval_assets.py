@@ -105,7 +105,7 @@ def left_in(cache: Path) -> list[str]:
 
 
 def test_pinned() -> None:
-    """The official calibration's hash and revision against those of statistics.md, section 4."""
+    """The official calibration's hash and revision against those of the hub data set tatsu-lab/alpaca_eval."""
     assert FILES[CALIBRATION] == "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
     assert REVISION == "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 

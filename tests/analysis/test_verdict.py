@@ -34,7 +34,7 @@ def verdict(
     return result.verdict_kind, result.verdict
 
 
-# Expected sentences follow shared/statistics.md section 5; their numbers are those of
+# Expected sentences are written by hand; their numbers are those of
 # tests/analysis/test_intervals.py and test_signed_rank.py: with n = 6 the interval is the range, exact 1 -
 # 2/64, and p = 2/64 when all agree.
 def test_better() -> None:

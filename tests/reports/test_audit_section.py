@@ -78,7 +78,7 @@ def test_distributions_have_a_row_per_ratio_and_stage() -> None:
     assert html.count('class="row strong"') == 5
     assert html.count('class="muted strong"') == 5  # the trained stage, in each
     assert html.count('class="estimate"') == 2 * 5  # the sequence ratio leaves on both sides
-    assert any("beyond the axis" in note for note in drawn.notes)
+    assert any("outside the axis" in note for note in drawn.notes)
     logits = next(stage for stage in point.stages if stage.stage == "per_token").log_ratios["logits"]
     assert html.count("h0") > len(logits)
     assert "nan" not in html

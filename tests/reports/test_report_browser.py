@@ -13,7 +13,7 @@ import pytest
 
 from analysis.document import Results
 from reports import render_html
-from reports.two_files.page import render_comparison
+from reports.two_files import render_comparison
 from tests.reports.compared_examples import make_compared, make_pairs, score
 from tests.reports.page_text import Page
 from tests.reports.sample_results import changed

@@ -126,7 +126,7 @@ def test_gradient_ratio_has_its_reference(results: Results) -> None:
     """Checks that only the gradient ratio has the reference line at 1, which is said in words."""
     with_line = [figure for figure in curve_figures(results) if 'class="reference"' in str(figure.picture)]
     assert [figure.title for figure in with_line] == ["Gradient ratio (log scale)"]
-    assert "dotted line: 1, balanced" in with_line[0].notes[0]
+    assert "Dotted line: 1, balanced" in with_line[0].notes[0]
 
 
 def _only(results: Results, name: str, *logged: list[float | None]) -> Results:
@@ -159,7 +159,7 @@ def test_a_diverged_run_does_not_flatten_the_rest(results: Results) -> None:
     """Checks that one extreme value lies beyond the axis, which is said."""
     calm = [[0.5 + 0.01 * step for step in range(20)] for _ in range(5)]
     figure = curve_figures(_only(results, "loss", *calm, [0.5] * 19 + [1e6]))[0]
-    assert "Extreme values lie beyond the axis." in figure.notes
+    assert "Extreme values lie outside the axis." in figure.notes
 
 
 def test_long_runs_are_thinned_and_it_is_said(results: Results) -> None:

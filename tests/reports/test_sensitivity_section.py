@@ -77,8 +77,8 @@ def test_what_the_prompts_add(results: Results) -> None:
     found = variance_of(made)
     assert found is not None
     assert not isinstance(found, Missing)
-    [fact] = [fact for fact in found.facts if fact.term == "Standard error by 805 prompts"]
-    assert (fact.value, "0.900 with" in fact.note) == ("0.800", True)
+    [fact] = [fact for fact in found.facts if fact.term == "Standard error from 805 prompts"]
+    assert (fact.value, "0.900 including" in fact.note) == ("0.800", True)
 
 
 def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:

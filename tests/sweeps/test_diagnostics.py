@@ -1,4 +1,4 @@
-"""What method.md section 6 asks of every run, followed from the run's files to the trial and the report."""
+"""The diagnostics of every run (KL, margins, lengths), followed from the run's files to the trial and the report."""
 
 from __future__ import annotations
 

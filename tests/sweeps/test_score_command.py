@@ -379,7 +379,7 @@ def test_a_quarantined_file_decides_nothing(write: Write) -> None:
     """A constant output wins every prompt: the sentence says that it does not count."""
     constant = write("a.json", annotations("null", output_2="}}}", preference=1.99))
     answer = adadpo("compare", constant, write("b.json", annotations()), "--bootstrap", "100")
-    assert answer.out.startswith("Quarantined, so this comparison must not count.")
+    assert answer.out.startswith("Quarantined: this comparison does not count.")
     assert "scores higher" not in answer.out
 
 
