@@ -124,7 +124,8 @@ def judgements_of(
 
 
 def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
-    from analysis import compare, make_study
+    from analysis.comparison import compare
+    from analysis.study import make_study
 
     snapshot = take_snapshot(sweep, evaluation)
     scores = run_scores(sweep, evaluation, snapshot)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from analysis import joint_difficulty, length_controlled_win_rate
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
 from analysis.lc_sensitivity import lc_sensitivity
 from analysis.results.model import Declared, LcComparison, Metric, RunRow
 from analysis.study import make_study

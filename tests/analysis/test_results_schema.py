@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adadpo.errors import ReportError
-from analysis import analyse_runs
 from analysis.document import KINDS, SCHEMA_VERSION, Results
 from analysis.results.values import Interval
-from reports import load_results
+from analysis.summary import analyse_runs
+from reports.files import load_results
 from tests.analysis.analysis_examples import DECLARED, LC, sweep
 from tools.describe_results import page, schema_text
 

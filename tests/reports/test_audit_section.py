@@ -11,9 +11,9 @@ import pytest
 from analysis.audit import findings, quartiles, ratio_text
 from analysis.document import Results
 from analysis.results.model import Audit
-from reports import load_results, render_html
 from reports.figures.gradient_audit import distribution_figure
-from reports.page import render_audit, write_audit_page
+from reports.files import load_results
+from reports.page import render_audit, render_html, write_audit_page
 from reports.sections.gradient_audit import audit_of
 from tests.reports.audit_examples import make_audit, make_point
 from tests.reports.page_text import Page

@@ -10,9 +10,9 @@ import pytest
 
 from analysis.document import Results
 from analysis.results.model import SettingDifference
-from reports import render_html
 from reports.figures.heatmap import heat_of, shade
 from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
+from reports.page import render_html
 from reports.render.cells import Missing, Table
 from reports.sections.comparisons import other_arms_of, ranks_of
 from reports.sections.power_and_next_step import next_of

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.document import Results
 from analysis.results.model import Failure, Judgement
-from reports import render_html
+from reports.page import render_html
 from tests.reports.page_text import Page
 from tests.reports.sample_results import changed, make_results
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.document import Results
-from reports import write_report
+from reports.files import write_report
 from reports.render.cells import Column, Missing, NoWrap, Table
 from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph

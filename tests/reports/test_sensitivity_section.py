@@ -10,8 +10,8 @@ from scipy import stats
 
 from analysis.document import Results
 from analysis.results.model import PromptPart
-from reports import render_html
 from reports.figures.variance import variance_of
+from reports.page import render_html
 from reports.render.cells import Missing
 from reports.render.formats import p_value
 from reports.sections.sensitivity import sensitivity_of

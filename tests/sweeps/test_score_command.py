@@ -14,14 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import (
-    bootstrap_difference,
-    bootstrap_estimate,
-    length_controlled_win_rate,
-    read_calibration,
-    win_rate,
-)
-from analysis.prompts.bootstrap import prompt_bootstrap
+from analysis.alpaca_eval.calibration import read_calibration
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.win_rates import win_rate
+from analysis.prompts.bootstrap import bootstrap_difference, bootstrap_estimate, prompt_bootstrap
 from tests.sweeps.sweep_examples import adadpo
 
 N = 40
