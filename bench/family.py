@@ -22,7 +22,7 @@ from machine import machine
 
 from adadpo.method.registry import LOSSES
 from analysis.results.model import Results, RunRow
-from reports import load_results
+from reports.files import load_results
 
 METRICS = {
     "length_controlled_win_rate": ("LC", 1),

@@ -34,7 +34,6 @@ from sweeps.store.layout import open_store
 from sweeps.store.signals import interrupt
 
 app = typer.Typer(
-    help="Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +42,23 @@ app = typer.Typer(
 # emoji=False: sweep.yaml:100:7 is a place, and rich would print a picture for :100:
 out = Console(soft_wrap=True, emoji=False)
 err = Console(stderr=True, soft_wrap=True, emoji=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"adadpo {version('adadpo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts."""
 
 
 @app.command()

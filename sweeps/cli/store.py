@@ -198,7 +198,7 @@ def export(
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
     from adadpo.errors import ReportError
     from adadpo.files import atomic_write
-    from reports import load_results, write_report
+    from reports.files import load_results, write_report
     from sweeps.state.opening import open_sweep
 
     source = Path(sweep).expanduser()

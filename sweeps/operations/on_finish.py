@@ -228,7 +228,7 @@ def _run(command: str, environment: dict[str, str], folder: Path) -> dict[str, A
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=os.environ | environment,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | environment,  # its own imports
         cwd=folder,
         start_new_session=True,  # so that what it started ends with it
     )

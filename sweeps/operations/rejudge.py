@@ -124,7 +124,7 @@ def judgements_of(
 
 
 def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
-    from analysis import compare
+    from analysis.comparison import compare
 
     snapshot = take_snapshot(sweep, evaluation)
     scores = run_scores(sweep, evaluation, snapshot)

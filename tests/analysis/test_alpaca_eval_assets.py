@@ -206,7 +206,7 @@ def test_client_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_endpoint_from_the_environment(hub: Hub, tmp_path: Path) -> None:
     """HF_ENDPOINT, read when a process starts, against what the stand-in was asked."""
-    code = "import sys, pathlib, analysis; analysis.fetch_assets(pathlib.Path(sys.argv[1]), [sys.argv[2]])"
+    code = "import sys, pathlib, adadpo; adadpo.fetch_assets(pathlib.Path(sys.argv[1]), [sys.argv[2]])"
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.address,

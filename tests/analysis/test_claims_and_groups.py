@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from scipy.stats import binomtest, wilcoxon
 
-from analysis import compare
+from analysis.comparison import compare
 from analysis.grid.best_setting import grid_best
 from analysis.grid.paper_claims import paper_claims
 from analysis.grid.setting_groups import setting_groups

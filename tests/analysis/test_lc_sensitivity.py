@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from analysis import compare, joint_difficulty, length_controlled_win_rate
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.comparison import compare
 from analysis.lc_sensitivity import lc_sensitivity
 from analysis.results.model import Declared, LcComparison, Metric, RunRow
 

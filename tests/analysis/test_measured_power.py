@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from analysis import compare
+from analysis.comparison import compare
 from analysis.planning.power import TIMES_ROPE, measured_power
 from analysis.results.model import Comparison, Declared, SeedValue, SettingDifference, VarianceComponents
 from tests.analysis.analysis_examples import LC, sweep

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from adadpo.errors import ReportError
-from analysis import analyse_runs
 from analysis.results.model import SCHEMA_VERSION, Results
 from analysis.results.schema import described, models_of, results_page, results_schema
 from analysis.results.values import Interval
-from reports import load_results
+from analysis.summary import analyse_runs
+from reports.files import load_results
 from tests.analysis.analysis_examples import DECLARED, LC, sweep
 
 DOCS = Path(__file__).parents[2] / "docs"

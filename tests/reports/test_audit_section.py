@@ -10,9 +10,9 @@ import pytest
 
 from analysis.audit import findings, quartiles, ratio_text
 from analysis.results.model import Audit, Results
-from reports import load_results, render_html
 from reports.figures.gradient_audit import distribution_figure
-from reports.page import render_audit, write_audit_page
+from reports.files import load_results
+from reports.page import render_audit, render_html, write_audit_page
 from reports.sections.gradient_audit import audit_of
 from tests.reports.audit_examples import make_audit, make_point
 from tests.reports.page_text import Page
@@ -77,7 +77,7 @@ def test_distributions_have_a_row_per_ratio_and_stage() -> None:
     assert html.count('class="row strong"') == 5
     assert html.count('class="muted strong"') == 5  # the trained stage, in each
     assert html.count('class="estimate"') == 2 * 5  # the sequence ratio leaves on both sides
-    assert any("beyond the axis" in note for note in drawn.notes)
+    assert any("outside the axis" in note for note in drawn.notes)
     logits = next(stage for stage in point.stages if stage.stage == "per_token").log_ratios["logits"]
     assert html.count("h0") > len(logits)
     assert "nan" not in html

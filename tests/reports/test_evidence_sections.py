@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from analysis import signed_rank_test
 from analysis.inference.intervals import hodges_lehmann
+from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import Results, SettingGroup
-from reports import render_html
 from reports.figures.forest import primary_figure
+from reports.page import render_html
 from reports.sections.best_of_grid import best_of
 from tests.reports.page_text import Page
 from tests.reports.sample_results import make_results

@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from analysis.results.model import Results, SettingDifference
-from reports import render_html
 from reports.figures.heatmap import heat_of, shade
 from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
+from reports.page import render_html
 from reports.render.cells import Missing, Table
 from reports.sections.comparisons import other_arms_of, ranks_of
 from reports.sections.power_and_next_step import next_of
@@ -134,7 +134,9 @@ def test_marks_lie_where_the_axes_say(whole: Results) -> None:
     """The mean position of an arm's marks against its mean value, by the axis' ticks (linear)."""
     found = scatter(whole, "win_rate", "length_controlled_win_rate", "x")
     assert found is not None
-    ticks = re.findall(r'<text x="([\d.]+)" y="330" class="tick"[^>]*>([\d.]+)<', found.picture)
+    ticks = re.findall(
+        r'<text x="([\d.]+)" y="\d+" class="tick" text-anchor="middle">([\d.]+)<', found.picture
+    )
     (x0, v0), (x1, v1) = [(float(x), float(v)) for x, v in (ticks[0], ticks[-1])]
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"[^>]*class="mark arm-0', found.picture)][
         :-1
@@ -152,7 +154,7 @@ def test_many_runs_are_drawn_as_means() -> None:
     found = scatter(many, "win_rate", "length_controlled_win_rate", "x")
     assert found is not None
     assert len(re.findall('class="mark', found.picture)) == 2 * 24 + 2
-    assert found.notes == ["959 runs: each mark is the mean of an arm's runs at one setting."]
+    assert found.notes == ["959 runs: each mark is the mean of one arm's runs at one setting."]
 
 
 def test_other_arms_are_beside_the_first(whole: Results) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.results.model import Failure, Judgement, Results
-from reports import render_html
+from reports.page import render_html
 from tests.reports.page_text import Page
 from tests.reports.sample_results import make_results
 

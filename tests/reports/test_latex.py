@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import analyse
 from analysis.results.model import Results
-from reports import write_report
+from analysis.summary import analyse
+from reports.files import write_report
 from reports.render.cells import Column, Missing, NoWrap, Table
 from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from analysis.results.model import Results
-from reports import write_report
+from reports.files import write_report
 from tests.reports.test_report_hostile import changed
 
 MARKUP = (

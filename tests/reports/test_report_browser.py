@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from analysis.results.model import Results
-from reports import render_html
-from reports.two_files.page import render_comparison
+from reports.page import render_html
+from reports.two_files import render_comparison
 from tests.reports.compared_examples import make_compared, make_pairs, score
 from tests.reports.page_text import Page
 

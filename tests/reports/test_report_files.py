@@ -9,7 +9,8 @@ import pytest
 
 from adadpo.errors import FailureError, ReportError
 from analysis.results.model import Results
-from reports import load_results, render_html, write_report
+from reports.files import load_results, write_report
+from reports.page import render_html
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from analysis.results.model import Results, Sample
-from reports import load_results, render_html, write_report
+from reports.files import load_results, write_report
+from reports.page import render_html
 from reports.render.text import clean
 from tests.reports.page_text import Page
 from tests.reports.sample_results import make_results

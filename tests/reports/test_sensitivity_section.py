@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import compare
+from analysis.comparison import compare
 from analysis.results.model import PromptPart, Results
-from reports import render_html
 from reports.figures.variance import variance_of
+from reports.page import render_html
 from reports.render.cells import Missing
 from reports.render.formats import p_value
 from reports.sections.sensitivity import sensitivity_of
@@ -76,8 +76,8 @@ def test_what_the_prompts_add(results: Results) -> None:
     found = variance_of(made)
     assert found is not None
     assert not isinstance(found, Missing)
-    [fact] = [fact for fact in found.facts if fact.term == "Standard error by 805 prompts"]
-    assert (fact.value, "0.900 with" in fact.note) == ("0.800", True)
+    [fact] = [fact for fact in found.facts if fact.term == "Standard error from 805 prompts"]
+    assert (fact.value, "0.900 including" in fact.note) == ("0.800", True)
 
 
 def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:

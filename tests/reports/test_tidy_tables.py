@@ -7,8 +7,8 @@ import io
 
 import pytest
 
-from analysis import analyse
 from analysis.results.model import Results
+from analysis.summary import analyse
 from reports.render.csv import CSV_TABLES
 from tests.reports.sample_results import make_results
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis import analyse
 from analysis.results.model import Judgement, LcComparison, Metric, Results, RunRow
+from analysis.summary import analyse
 from tests.reports.sample_results import make_results
 
 # What a sweep calls them.

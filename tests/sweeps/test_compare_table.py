@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from scipy.stats import wilcoxon
 
-from reports import load_results, render_html
+from reports.files import load_results
+from reports.page import render_html
 from tests.sweeps.sweep_examples import adadpo
 
 BETAS, SEEDS = ("0.01", "0.05", "0.1", "0.2", "0.5", "1"), ("0", "1", "2")

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.state.opening import extend_seeds
 from sweeps.store.host import PACKAGES
 from sweeps.store.layout import STAGES
