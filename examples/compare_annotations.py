@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from analysis import length_controlled_win_rate, read_annotations, sign_test, signed_rank_test, win_rate
+from adadpo import length_controlled_win_rate, read_annotations, sign_test, signed_rank_test, win_rate
 
 
 def main(path_a: str, path_b: str) -> None:

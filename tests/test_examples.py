@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import signed_rank_test
+from adadpo import signed_rank_test
 from tests.sweeps.sweep_examples import adadpo
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -65,3 +65,15 @@ def test_ablation(tmp_path: Path) -> None:
     results = json.loads(found.read_text())
     assert results["counts"] == {"done": 24}
     assert (found.parent / "report.html").exists()
+
+
+def test_the_api_page_is_complete() -> None:
+    """Every documented name by its module, and nothing that is gone."""
+    import adadpo as face
+
+    page = (EXAMPLES.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^::: (\S+)$", page, flags=re.M)) - {"adadpo.errors"}
+    homes = {
+        name: home.replace(":", ".") if ":" in home else f"{home}.{name}" for name, home in face._HOME.items()
+    }
+    assert listed == {home for home in homes.values() if not home.startswith("adadpo.errors")}
