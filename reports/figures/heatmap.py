@@ -64,7 +64,7 @@ def heat_of(results: Results) -> Heat | None:
     for number, outer in enumerate(fixed[:MOST_MAPS], 1):
         title = ", ".join(f"{axis} {value}" for axis, value in zip(rest, outer, strict=True))
         inside = {inner: each for (place, inner), each in cells.items() if place == outer}
-        drawn = _Drawn(metric, columns, rows, places[columns], places.get(rows, [""]), largest)
+        drawn = _Map(metric, columns, rows, places[columns], places.get(rows, [""]), largest)
         maps.append(HeatMap(title, drawn.picture(f"figure-heat-{number}", title, inside)))
     left_out = len(fixed) - len(maps)
     declared = results.declared
@@ -102,7 +102,7 @@ def shade(value: float, largest: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Map:
     metric: Metric
     columns: str
     rows: str

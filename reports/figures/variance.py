@@ -144,9 +144,8 @@ def _figure(of_one: dict[str, float], of_mean: dict[str, float]) -> Markup:
         for place, (parts, style) in enumerate(((of_one, "bar"), (of_mean, "bar mean"))):
             share = parts[name] / sum(parts.values())
             y = top + place * (BAR + 3)
-            marks.append(
-                svg.element("rect", x=LEFT, y=y, width=max(share * full, 1), height=BAR, class_=style)
-            )
+            if share > 0:
+                marks.append(svg.element("rect", x=LEFT, y=y, width=share * full, height=BAR, class_=style))
             marks.append(svg.label(LEFT + share * full + 8, y + 11.5, f"{100 * share:.0f}%", "small"))
     bottom = 34 + ROW * len(_SOURCES)
     marks.append(svg.line(LEFT, 28, LEFT, bottom - 6, "base"))
@@ -154,10 +153,10 @@ def _figure(of_one: dict[str, float], of_mean: dict[str, float]) -> Markup:
     marks.append(svg.label(LEFT + 20, 15.5, "of one pair of runs", "small"))
     marks.append(svg.element("rect", x=LEFT + 180, y=4, width=BAR, height=BAR, class_="bar mean"))
     marks.append(svg.label(LEFT + 200, 15.5, "of the squared standard error of the mean", "small"))
-    shares = {
-        name: (of_one[name] / sum(of_one.values()), of_mean[name] / sum(of_mean.values())) for name in of_one
-    }
-    said = "; ".join(f"{_SOURCES[name][0]} {one:.0%} and {mean:.0%}" for name, (one, mean) in shares.items())
+    one, mean = (
+        {name: part / sum(parts.values()) for name, part in parts.items()} for parts in (of_one, of_mean)
+    )
+    said = "; ".join(f"{title} {one[name]:.0%} and {mean[name]:.0%}" for name, (title, _) in _SOURCES.items())
     description = (
         f"Shares of one pair's variance and of the squared standard error: {said}. The table gives the "
         "numbers."

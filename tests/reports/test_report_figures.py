@@ -12,6 +12,7 @@ from analysis.results.model import Curve
 from reports.figures import svg
 from reports.figures.curves import curve_figures
 from reports.figures.forest import differences_figure
+from reports.figures.panel import LETTER, WIDTH, Panel
 from reports.figures.scale import LARGEST, Scale, drawable, fit, tick_label
 from reports.render.formats import metric_named
 from tests.reports.sample_results import changed, make_results
@@ -167,3 +168,34 @@ def test_long_runs_are_thinned_and_it_is_said(results: Results) -> None:
     figure = curve_figures(_only(results, "loss", [1 / (1 + step) for step in range(10_000)]))[0]
     assert len(str(figure.picture)) < 120_000
     assert any(note.startswith("One logged step in ") for note in figure.notes)
+
+
+def test_a_legend_of_many_arms_stays_in_the_picture() -> None:
+    """Six arms with long names: every name ends within the width, rows do not overlap, the chart begins below them."""
+    panel = Panel([(f"arm {number} with a very long name", number) for number in range(6)])
+    html = "".join(panel.legend)
+    places = [
+        (float(x), float(y), len(words))
+        for x, y, words in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="legend">([^<]+)<', html)
+    ]
+    assert len(places) == 6
+    assert all(x + LETTER * letters <= WIDTH for x, _, letters in places)
+    rows = sorted({y for _, y, _ in places})
+    assert len(rows) == 3
+    assert max(rows) < panel.top
+    assert len(set(places)) == 6
+    short = Panel([("dpo", 0), ("adadpo", 1)])
+    assert (panel.top - short.top, panel.floor - panel.top) == (40, short.floor - short.top)
+
+
+def test_a_side_without_room_has_no_words(results: Results) -> None:
+    """A long name on a side that ends near zero would be cut: the words are drawn where they fit alone."""
+    found, name = results.comparisons[0], "a candidate with a long name"
+    declared = results.declared.model_copy(update={"candidate": name})
+    named = results.model_copy(update={"declared": declared})
+    metric = metric_named(results, found.metric)
+    assert "a candidate with a long… better →" in differences_figure(named, found, metric)
+    far = [each.model_copy(update={"mean": -1000.0, "values": []}) for each in found.differences]
+    html = differences_figure(named, found.model_copy(update={"differences": far, "estimate": None}), metric)
+    assert "better →" not in html
+    assert "← dpo better" in html
