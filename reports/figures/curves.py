@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures import svg
 from reports.figures.panel import LEFT, RIGHT, WIDTH, Figure, Panel
 from reports.figures.scale import Scale, drawable

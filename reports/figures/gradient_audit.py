@@ -9,7 +9,8 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from analysis.audit import ratio_text, trained_stage
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Results
+from analysis.document import Results
+from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel
 from reports.figures.scale import Scale, fit, tick_label

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Results, RunRow
+from analysis.document import Results
+from analysis.results.model import RunRow
 from analysis.results.values import State
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import BestOfGrid, Claim, GridBest, Metric, Results, SettingGroup
+from analysis.document import Results
+from analysis.results.model import BestOfGrid, Claim, GridBest, Metric
+from analysis.statistics.groups import SettingGroup
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel
 from reports.figures.scale import drawable
