@@ -77,6 +77,9 @@ from analysis.alpaca_eval.win_rates import (
 from analysis.comparison import (
     compare as compare_arms,
 )
+from analysis.document import (
+    Results as Results,
+)
 from analysis.grid.best_setting import (
     best_of_grid as best_of_grid,
 )
@@ -156,9 +159,6 @@ from analysis.results.model import (
     Metric as Metric,
 )
 from analysis.results.model import (
-    Results as Results,
-)
-from analysis.results.model import (
     RunRow as RunRow,
 )
 from analysis.results.table import (
@@ -167,8 +167,8 @@ from analysis.results.table import (
 from analysis.results.table import (
     runs_from_frame as runs_from_frame,
 )
-from analysis.results.table import (
-    spread_over_seeds as spread_over_seeds,
+from analysis.study import (
+    make_study as make_study,
 )
 from analysis.summary import (
     Analysis as Analysis,
@@ -188,6 +188,8 @@ from reports.files import (
 from reports.page import (
     render_html as render_html,
 )
+
+_HOME: dict[str, str]
 
 __all__ = [
     "AdaDPOConfig",
@@ -234,6 +236,7 @@ __all__ = [
     "list_assets",
     "load_results",
     "make_method",
+    "make_study",
     "official_calibration",
     "pair_by_setting",
     "partial_conjunction",
@@ -250,7 +253,6 @@ __all__ = [
     "sign_test",
     "signed_rank_test",
     "simulate_power",
-    "spread_over_seeds",
     "win_rate",
     "write_report",
 ]

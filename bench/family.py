@@ -21,7 +21,8 @@ from statistics import fmean, stdev
 from machine import machine
 
 from adadpo.method.registry import LOSSES
-from analysis.results.model import Results, RunRow
+from analysis.document import Results
+from analysis.results.model import RunRow
 from reports.files import load_results
 
 METRICS = {

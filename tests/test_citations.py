@@ -17,7 +17,8 @@ def texts() -> dict[Path, str]:
     for folder in FOLDERS:
         for ending in ("py", "yaml", "html", "j2", "md", "tex"):
             files += (ROOT / folder).rglob(f"*.{ending}")
-    return {file: file.read_text(encoding="utf-8") for file in files if file.name != Path(__file__).name}
+    apart = {Path(__file__), ROOT / "docs" / "site.py"}  # the second names pages of the site
+    return {file: file.read_text(encoding="utf-8") for file in files if file not in apart}
 
 
 def existing(file: Path, name: str) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from analysis.document import Results
 from analysis.prompts.paired import FileComparison
-from analysis.results.model import Comparison, Interval, Metric, PromptInterval, Results, SettingDifference
+from analysis.results.model import Comparison, Interval, Metric, PromptInterval, SettingDifference
 from reports.figures import svg
 from reports.figures.panel import LETTER
 from reports.figures.scale import Scale, drawable, fit, tick_label

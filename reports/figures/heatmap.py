@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Metric, Results, SettingDifference, Value
+from analysis.document import Results
+from analysis.results.model import Metric, SettingDifference, Value
 from reports.figures import svg
 from reports.figures.scale import drawable
 from reports.render.cells import Shown

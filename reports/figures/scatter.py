@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Results, RunRow
+from analysis.document import Results
+from analysis.results.model import RunRow
 from analysis.results.values import State
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel
@@ -97,7 +98,7 @@ def scatter(
         "The table of runs gives the numbers."
     )
     title = f"{y_metric.label} against {_in_sentence(x_metric.label)}"
-    return Figure(title, panel.picture(identity, title, description, marks), notes)
+    return Figure(title, panel.picture(identity, title, description, marks), notes + panel.notes)
 
 
 def _in_sentence(label: str) -> str:

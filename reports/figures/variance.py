@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import CrossedTest, GeneralizationTest, Metric, Results, VarianceComponents
+from analysis.document import Results
+from analysis.results.model import CrossedTest, GeneralizationTest, Metric, VarianceComponents
 from reports.figures import svg
 from reports.render.cells import Column, Fact, Missing, Shown, Table
 from reports.render.formats import metric_named, number, primary_comparison, with_unit

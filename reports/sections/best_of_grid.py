@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import BestOfGrid, Claim, GridBest, Metric, Results, SettingGroup
+from analysis.document import Results
+from analysis.results.model import BestOfGrid, Claim, GridBest, Metric
+from analysis.statistics.groups import SettingGroup
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel
 from reports.figures.scale import drawable
@@ -25,7 +27,7 @@ from reports.render.text import plural, shorten
 
 _CORRECTED = (
     "Corrected: prompts are drawn again and again, each time the setting is chosen on those drawn and scored on the "
-    "others, so the value is that of choosing. "
+    "others, so the estimate accounts for selection. "
 )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.audit import HELD, held, last_points, ratio_text, share, trained_stage
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles, Results
+from analysis.document import Results
+from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles
 from reports.figures.gradient_audit import TITLES, distribution_figure, logged_figure, training_figures
 from reports.figures.panel import Figure
 from reports.render.cells import ArmName, Column, Fact, Missing, NoWrap, Shown, Table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Inference, Metric, MissingRuns, Results
+from analysis.document import Results
+from analysis.results.model import Inference, Metric, MissingRuns
 from reports.render.cells import Column, Missing, Shown, Table
 from reports.render.formats import arm_name, interval, measure, metric_named, p_value, primary_comparison
 
@@ -172,6 +173,6 @@ def _formulas(results: Results) -> Table:
         f"{lc.label} by other formulas (lc_method), {lc.unit}",
         [Column("Formula"), *(Column(title, numeric=True) for title in titles)],
         rows,
-        "Means over runs that count. Values of unlike formulas are never pooled: each row compares within itself. "
+        "Means over runs that count. Values of unlike formulas are never pooled: compare within a row only. "
         "length_controlled_v1 was made for AlpacaEval's prompts, judge and baseline.",
     )

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from adadpo.errors import FailureError, UnlikeError, UnlikePromptsError, UserError, suggest
 from adadpo.files import atomic_write
 from analysis.alpaca_eval.length_control import LengthControlled
+from analysis.document import Results
 from analysis.prompts.bootstrap import PromptBootstrap, bootstrap_difference, bootstrap_estimate
 from analysis.prompts.paired import Difference, FileComparison, PairedPrompts, count_prompts, pair_prompts
-from analysis.results.model import Alternative, Declared, Results
+from analysis.results.model import Alternative, Declared
 from sweeps.annotation_tools.run_tables import Columns, RunTable, read_runs
 from sweeps.annotation_tools.scoring import (
     Opened,

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.comparison import compare
 from analysis.results.model import Comparison, Inference, Metric
 from analysis.results.table import runs_from_frame
-from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, sweep
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, compare, sweep
 
 BOUNDED = LC.model_copy(update={"attainable": (0.0, 100.0)})
 # 7 settings x 2 seeds
@@ -53,7 +52,7 @@ def test_unit_and_what_it_shares() -> None:
     """The unit of the headline test against the sweep: 7 settings that share 2 seeds."""
     unit = around(DIFFERENCES).unit
     assert (unit.name, unit.n, unit.shared[0]) == ("setting", 7, "the 2 seeds")
-    assert unit.population == "settings like these, with these seeds"
+    assert unit.population == "similar settings, same seeds"
 
 
 def test_direction() -> None:

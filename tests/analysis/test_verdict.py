@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Metric
 from analysis.results.words import format_amount, format_p
-from analysis.summary import analyse
-from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, analyse, drawn, sweep
 
 ALONE = "Run-level data cannot say whether this holds for other prompts"
 

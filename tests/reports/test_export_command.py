@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import sweeps
 from adadpo.errors import UserError
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.files import load_results, write_report
 from sweeps.cli.main import app
 

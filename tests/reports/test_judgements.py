@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from analysis.results.model import Failure, Judgement, Results
+from analysis.document import Results
+from analysis.results.model import Failure, Judgement
 from reports.page import render_html
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 EVIL = "<img src=x onerror=alert(1)> & \u202e[red]"
 
@@ -46,7 +47,7 @@ def row(lines: list[str], heading: str, columns: int) -> list[str]:
 
 def with_judgements(*judgements: dict[str, Any]) -> Results:
     results = make_results()
-    return results.model_copy(update={"judgements": [judgement(results, **each) for each in judgements]})
+    return changed(results, {"judgements": [judgement(results, **each) for each in judgements]})
 
 
 AGAIN = {
@@ -70,7 +71,7 @@ def test_which_is_which() -> None:
     lines = section(with_judgements({}, AGAIN | {"means": means, "counts": counts, "comparison": None}))
     assert [line for line in row(lines, "Judgement", 4) if line.isalpha() or " " in line] == [
         "declared",
-        "beside the declared one",
+        "not declared",
     ]
     assert row(lines, "Folder in a run's eval/*", 2) == ["def0", "123f"]
     assert row(lines, "LC method", 2) == ["no_difficulty", "joint_difficulty"]
@@ -113,7 +114,7 @@ def test_why_a_judge_says_nothing() -> None:
     }
     text = " ".join(section(with_judgements({}, AGAIN | none)))
     assert "–: all length differences are 3 characters" in text
-    assert "Runs without a result of a judge beside the declared one: 1" in text
+    assert "Runs without a result of another judge: 1" in text
     assert "quarantined: 2 are empty" in text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.page import render_audit, render_html
 from reports.two_files import render_comparison
 from tests.reports.compared_examples import make_compared, make_pairs

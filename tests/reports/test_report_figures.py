@@ -7,14 +7,15 @@ import re
 
 import pytest
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures import svg
 from reports.figures.curves import curve_figures
 from reports.figures.forest import differences_figure
 from reports.figures.panel import LETTER, WIDTH, Panel
 from reports.figures.scale import LARGEST, Scale, drawable, fit, tick_label
 from reports.render.formats import metric_named
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def _only(results: Results, name: str, *logged: list[float | None]) -> Results:
         Curve(arm="dpo", setting="s", seed=seed, name=name, steps=list(range(len(values))), values=values)
         for seed, values in enumerate(logged)
     ]
-    return results.model_copy(update={"curves": curves})
+    return changed(results, {"curves": curves})
 
 
 def test_values_that_cannot_be_drawn_are_counted(results: Results) -> None:
@@ -183,6 +184,8 @@ def test_a_legend_of_many_arms_stays_in_the_picture() -> None:
     assert len(rows) == 3
     assert max(rows) < panel.top
     assert len(set(places)) == 6
+    assert panel.notes == []
+    assert "7 arms share 6 styles" in Panel([(f"arm {number}", number % 6) for number in range(7)]).notes[0]
     short = Panel([("dpo", 0), ("adadpo", 1)])
     assert (panel.top - short.top, panel.floor - panel.top) == (40, short.floor - short.top)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.page import render_html
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 HERE = Path(__file__).parent
 SECTIONS = [
@@ -50,12 +50,8 @@ def sections(html: str) -> dict[str, str]:
     return {page.lines[0]: "\n".join(page.lines[1:]) for page in pages}
 
 
-def test_public_names() -> None:
-    """Checks the package's public names against the list that the conductor imports."""
-
-
 def test_visible_text_is_the_golden_one(results: Results) -> None:
-    """Checks all words and numbers of the page against the golden file (UPDATE_GOLDEN=1 writes it anew)."""
+    """Checks all words and numbers of the page against the golden file (UPDATE_GOLDEN=1 writes it again)."""
     golden = HERE / "golden_report.txt"
     text = Page(render_html(results)).text + "\n"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -189,7 +185,7 @@ def test_changed_declaration_is_exploratory(results: Results) -> None:
 )
 def test_every_verdict_has_a_badge(results: Results, kind: str, badge: str) -> None:
     """Checks the badge against the kind of verdict."""
-    html = render_html(results.model_copy(update={"verdict_kind": kind}))
+    html = render_html(changed(results, {"verdict_kind": kind}))
     assert badge in sections(html)["Verdict"]
     assert f'class="verdict {kind}"' in html
 
@@ -234,7 +230,7 @@ def test_empty_results_render(results: Results) -> None:
 def test_not_a_number_is_shown_as_missing(results: Results) -> None:
     """Checks values that are not finite against the rule that undefined is a dash."""
     broken = results.cells[0].model_copy(update={"mean": float("nan"), "sd": float("inf")})
-    html = render_html(results.model_copy(update={"cells": [broken, *results.cells[1:]]}))
+    html = render_html(changed(results, {"cells": [broken, *results.cells[1:]]}))
     assert "the value is not a finite number" in sections(html)["Mean and SD per cell"]
 
 

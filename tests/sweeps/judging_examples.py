@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adadpo.files import cache_folder
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.files import load_results
 from tests.sweeps.sweep_examples import TWO, opened, write_sweep
 

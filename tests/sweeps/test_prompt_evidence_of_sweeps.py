@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.files import load_results
 from tests.sweeps.judging_examples import write_annotations
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, write_sweep
