@@ -198,7 +198,7 @@ def _one_pass(
 
 
 def _parsed(parse: Callable[[Any], Sequence[Any]], unreadable: list[str], completion: Any) -> list[Any]:
-    """What the configuration's parser makes of an answer; an answer it cannot read is noted, one never had is not."""
+    """What the configuration's parser makes of an answer; an answer it cannot read is noted, a missing one is not."""
     try:
         found = [_preference(value) for value in parse(completion)]
     except Exception:  # parsers of any kind, on answers of any kind
@@ -325,7 +325,7 @@ class Pass:
 def mean_preferences(passes: Sequence[Pass]) -> list[float | None]:
     """One preference per pair: the mean over its orders of the mean over its repeats.
 
-    None where an order has no judgement at all: the mean of the rest would lean to whoever was shown first.
+    None where an order has no judgement at all: the mean of the rest would favour the answer shown first.
     """
     orders = _by_order(passes)
     found: list[float | None] = []

@@ -169,7 +169,7 @@ def parameters(kwargs: Mapping[str, Any], override: str | None) -> dict[str, Any
         override: a model to ask instead of the configuration's.
 
     Raises:
-        JudgeError: no model is named, or token biases need a vocabulary that cannot be had.
+        JudgeError: no model is named, or token biases need a vocabulary that tiktoken cannot give.
     """
     asked: dict[str, Any] = dict(_DEFAULTS)
     if "max_completion_tokens" in kwargs:  # newer models refuse the older name
@@ -180,7 +180,7 @@ def parameters(kwargs: Mapping[str, Any], override: str | None) -> dict[str, Any
             asked[_RENAMED.get(key, key)] = value
     model = override or kwargs.get("model_name")
     if not model:
-        raise JudgeError("the annotators configuration names no model: give the judge's `model`")
+        raise JudgeError("the annotators configuration names no model: set judge.model")
     asked = {"model": str(model)} | {key: value for key, value in asked.items() if value is not None}
     if any(kwargs.get(key) for key in bias_keys):
         asked["logit_bias"] = _logit_bias(str(model), kwargs) | dict(asked.get("logit_bias") or {})

@@ -50,20 +50,20 @@ class AnswerStore:
             return None
 
     def put(self, key: str, answer: dict[str, Any]) -> None:
-        """Keep an answer for good."""
+        """Store an answer."""
         content = {"answer": answer, "sha256": _sha256(answer)}
         atomic_write(self._file(key), json.dumps(content))
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Held while an answer is asked for: who asks the same thing waits, then finds it in the store."""
+        """Held during a request: an equal request waits, then finds the answer in the store."""
         lock = self.folder / "locks" / f"{key}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, poll_interval=0.02):
             try:
                 yield
             finally:
-                # Whoever still waits on the unlinked file looks into the store before asking, as does any other.
+                # A thread that still waits on the unlinked file looks into the store first, as every other does.
                 with suppress(OSError):
                     lock.unlink()
 
@@ -75,9 +75,7 @@ def _sha256(answer: Any) -> str:
     return hashlib.sha256(canonical_json(answer).encode()).hexdigest()
 
 
-SAME_FAILURES = (
-    10  # as many questions failing alike, and none answered, end the judging: it would hit all of them
-)
+SAME_FAILURES = 10  # so many equal failures without an answer end the judging
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def annotator_prices(config: AlpacaEval, model: str, kwargs: Mapping[str, Any]) 
     prices = prices_of(model, config.prices, kwargs)
     if prices is None and config.max_cost is not None:
         raise JudgeError(
-            f"max_cost needs the prices of {model!r}: give prices: {{input: ..., output: ...}} in "
+            f"max_cost needs the prices of {model!r}: set judge.prices to {{input: ..., output: ...}} in "
             "dollars per million tokens"
         )
     return prices
@@ -208,7 +206,7 @@ class CachedCompletions:
         ((reason, times),) = self.failures.items()
         if times >= SAME_FAILURES:
             raise JudgeError(
-                f"the judge gave up: {times} questions failed alike and none was answered: {reason}"
+                f"the judge stopped: {times} requests failed with the same error and none succeeded: {reason}"
             )
 
     def _endpoint(self, kwargs: Mapping[str, Any]) -> Endpoint:

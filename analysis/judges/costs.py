@@ -139,18 +139,16 @@ class Ledger:
         except (OSError, ValueError, KeyError, TypeError) as error:
             # Starting at 0 again would break the cap.
             raise JudgeError(
-                f"{self.file}: the record of what was spent cannot be read; restore or delete it"
+                f"{self.file}: the record of the costs cannot be read; restore or delete it"
             ) from error
 
     def _cap_message(self, highest: float) -> str:
         spent = self.spent()
-        unknown = (
-            f" (${spent.open:.4f} of it at most, for requests without a known end)" if spent.open else ""
-        )
+        unknown = f" (at most ${spent.open:.4f} for requests without a known end)" if spent.open else ""
         return (
             f"the judge stopped at its cost cap: ${spent.charged + spent.open:.4f} spent of max_cost ${self.cap:g}"
-            f"{unknown}, and the next request may cost up to ${highest:.4f}. Every answer paid for is kept: raise "
-            "max_cost and go on"
+            f"{unknown}, and the next request may cost up to ${highest:.4f}. Every paid answer is kept: raise "
+            "max_cost and run the same command again"
         )
 
 
@@ -224,9 +222,7 @@ def estimate(
     reason = f"{CHARACTERS_PER_TOKEN} characters a token, answers of {answer_tokens} tokens, nothing cached"
     dollars = None
     if None in prices:
-        reason = (
-            f"no price is known for {', '.join(annotators.models(config.model))}: give the judge's prices"
-        )
+        reason = f"cost unknown: no price for {', '.join(annotators.models(config.model))}; set judge.prices"
     else:
         known = [one for one in prices if one is not None]
         dollars = fmean(price(one, input_tokens, output_tokens) for one in known)

@@ -137,7 +137,7 @@ class Endpoint:
             with self._counting:
                 self.faults[fault.reason] += 1
             if fault.hits_all:
-                raise JudgeError(f"the judge's endpoint refuses: {fault.reason}")
+                raise JudgeError(f"the judge's endpoint refused the request: {fault.reason}")
             if not fault.retry:
                 raise FailedRequestError(fault.reason)
             if attempt + 1 < self._attempts:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from adadpo.errors import FailureError, SweepError, UserError
+from adadpo.errors import AdaDPOError, UserError
 from analysis.results.values import State
 from sweeps.cli import audit as cli_audit
 from sweeps.cli import judge as cli_judge
@@ -234,7 +234,7 @@ def print_json(value: Any) -> None:
 
 
 def main() -> None:
-    """Run a command; errors that a user can mend are one message, without a traceback."""
+    """Run a command; an error of the project is one message, without a traceback."""
     # A polite kill leaves as Ctrl-C does: leases released, nothing half-written.
     signal.signal(signal.SIGTERM, interrupt)
     wait_briefly()  # workers inherit it
@@ -242,7 +242,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 50)
     try:
         app(standalone_mode=True)
-    except SweepError as error:
+    except AdaDPOError as error:
         err.print(f"adadpo: {error}", markup=False, highlight=False)
         sys.exit(error.exit_code)
     except SystemExit as leaving:  # typer turns Ctrl-C into 130 without a word
@@ -252,10 +252,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        failure = FailureError(
-            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        )
-        err.print(f"adadpo: {failure}", markup=False, highlight=False)
+        place = f": {error.filename}" if error.filename else ""
+        err.print(f"adadpo: {error.strerror or error}{place}", markup=False, highlight=False)
         sys.exit(1)
 
 

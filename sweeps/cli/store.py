@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeps.maintenance.gc_scan import Kind
 from pathlib import Path
 
-from adadpo.errors import FailureError, UserError
+from adadpo.errors import UserError
 
 SHOWN_RUNS = 20
 
@@ -196,7 +196,6 @@ def export(
     ] = None,
 ) -> None:
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
-    from adadpo.errors import ReportError
     from adadpo.files import atomic_write
     from reports.files import load_results, write_report
     from sweeps.state.opening import open_sweep
@@ -210,14 +209,8 @@ def export(
     folder = output.expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {output} is a file; name a folder")
-    try:
-        results = load_results(source)
-    except ReportError as error:
-        raise UserError(str(error)) from error
-    try:
-        if source.resolve() != (folder / "results.json").resolve():
-            atomic_write(folder / "results.json", source.read_bytes())
-        files = write_report(results, folder)
-    except ReportError as error:
-        raise FailureError(str(error)) from error
+    results = load_results(source)
+    if source.resolve() != (folder / "results.json").resolve():
+        atomic_write(folder / "results.json", source.read_bytes())
+    files = write_report(results, folder)
     typer.echo(f"{results.sweep}: {len(files) + 1} files in {folder}")

@@ -126,7 +126,7 @@ class TestLedger:
 
     def test_what_a_killed_process_left_open_stays_counted(self, tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger.json", 1.0).reserve(0.6)
-        with pytest.raises(JudgeError, match=r"\$0\.6000 of it at most, for requests without a known end"):
+        with pytest.raises(JudgeError, match=r"at most \$0\.6000 for requests without a known end"):
             Ledger(tmp_path / "ledger.json", 1.0).reserve(0.5)
 
     def test_a_damaged_ledger_is_not_zero(self, tmp_path: Path) -> None:
@@ -186,5 +186,5 @@ class TestEstimate:
     def test_without_a_price_it_says_so(self) -> None:
         found = estimate(api_config("http://a/v1", model="mine"), prompts_of(2), runs=1, answer_tokens=9)
         assert found.dollars is None
-        assert "no price is known for mine" in found.reason
+        assert "cost unknown: no price for mine; set judge.prices" in found.reason
         assert json.loads(json.dumps(found.as_dict()))["requests"] == 2

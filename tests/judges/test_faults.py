@@ -133,13 +133,15 @@ class TestLastingFaults:
         self, fault: str, says: str, server: JudgeServer, tmp_path: Path
     ) -> None:
         server.told(faults={"number": [f"{fault}..."]})
-        with pytest.raises(JudgeError, match=f"the judge's endpoint refuses: .*{says}"):
+        with pytest.raises(JudgeError, match=f"the judge's endpoint refused the request: .*{says}"):
             judged(server.url, tmp_path, 30, concurrency=2)
         assert server.stats()["requests"] <= 4
 
     def test_the_same_failure_ten_times_ends_the_judging(self, server: JudgeServer, tmp_path: Path) -> None:
         server.told(faults={"number": ["400..."]})
-        with pytest.raises(JudgeError, match="10 questions failed alike and none was answered: HTTP 400"):
+        with pytest.raises(
+            JudgeError, match="10 requests failed with the same error and none succeeded: HTTP 400"
+        ):
             judged(server.url, tmp_path, 40, concurrency=2)
         assert server.stats()["requests"] < 20
 
