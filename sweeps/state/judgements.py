@@ -1,4 +1,4 @@
-"""TODO."""
+"""Under which evaluations a sweep was judged: `judgements.json` in its folder."""
 
 from __future__ import annotations
 

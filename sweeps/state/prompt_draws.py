@@ -10,29 +10,29 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.errors import FailureError
 from adadpo.files import atomic_write
+from analysis.results.model import Declared, FlippedPrompts, GridBest, PromptLevel, RunRow
+from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
 from sweeps.evaluation.replicates import read_replicates, same_draws
-from sweeps.state.judged_runs import JudgedRuns, Scores, annotations_file, counting, judged_runs
+from sweeps.state.judged_runs import (
+    JudgedRuns,
+    Scores,
+    annotations_file,
+    annotations_of,
+    counting,
+    judged_runs,
+)
 from sweeps.state.sweep import Sweep
 from sweeps.store.ids import digest, file_digest
 from sweeps.store.job import Evaluation
-
-if TYPE_CHECKING:
-    from analysis.prompts.bootstrap import PromptBootstrap
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from analysis.results.model import Declared, FlippedPrompts, GridBest, PromptLevel, RunRow
-from sweeps.config.metrics import METRICS
-from sweeps.state.judged_runs import annotations_of
 
 if TYPE_CHECKING:
     from analysis.prompts.bootstrap import PromptBootstrap

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Where work is done and by which versions: host, Slurm job, GPUs, packages, commit."""
 
 from __future__ import annotations
 
