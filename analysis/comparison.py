@@ -2,132 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
-
-from analysis.inference.crossed import setting_differences
-from analysis.inference.generalization import NO_PROMPT_DATA, DifferenceDraws
-from analysis.inference.intervals import hodges_lehmann, rank_biserial, sign_test
-from analysis.inference.signed_rank import signed_rank_test
-from analysis.prompts.bootstrap import difference_draws
-from analysis.results.model import Alternative, Comparison, Declared, Metric, RunRow
-from analysis.results.table import Index, Pair, as_runs, check_planned, index_runs, pair_by_setting
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.prompts.bootstrap import PromptBootstrap
-from typing import TYPE_CHECKING
-
-from analysis.inference.multiplicity import benjamini_hochberg, holm
-from analysis.results.model import ArmComparison
-from analysis.verdict import make_verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.prompts.bootstrap import PromptBootstrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from analysis.inference.bayes import bayesian_signed_rank
-from analysis.inference.crossed import Table, crossed_test, difference_table, setting_means
+from analysis.inference.crossed import (
+    Table,
+    crossed_test,
+    difference_table,
+    setting_differences,
+    setting_means,
+)
 from analysis.inference.equivalence import equivalence_test
-from analysis.inference.generalization import generalization_test
-from analysis.inference.intervals import probability_of_improvement, settings_won
+from analysis.inference.generalization import NO_PROMPT_DATA, DifferenceDraws, generalization_test
+from analysis.inference.intervals import (
+    hodges_lehmann,
+    probability_of_improvement,
+    rank_biserial,
+    settings_won,
+    sign_test,
+)
 from analysis.inference.missing_runs import analyse_missing_runs
+from analysis.inference.multiplicity import benjamini_hochberg, holm
 from analysis.inference.pooled import explore_settings, pooled_signed_rank, zero_sensitivity
 from analysis.inference.self_check import check_false_positives
-from analysis.results.model import Inference, SettingDifference, unit_of_test
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.prompts.bootstrap import difference_draws
+from analysis.results.model import (
+    Alternative,
+    ArmComparison,
+    Comparison,
+    Inference,
+    Metric,
+    SettingDifference,
+    unit_of_test,
+)
+from analysis.results.table import Pair
+from analysis.study import Study
+from analysis.verdict import make_verdict
 
 # More than two arms: the baseline against each other one, adjusted within the declared family and outside it.
 
 
-def compare_arms(
-    first: Comparison,
-    *,
-    runs: Iterable[RunRow] | pd.DataFrame,
-    declared: Declared,
-    metric: Metric,
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    arms: Sequence[str],
-    declaration_changed: Sequence[str] = (),
-    bootstrap: PromptBootstrap | None = None,
-    prompts: int | None = None,
-    rng_seed: int = 0,
-    around: bool = True,
-) -> tuple[Comparison, list[ArmComparison]]:
-    """Compare the baseline with every arm besides the first candidate, on the primary metric.
+def compare_arms(study: Study, first: Comparison) -> tuple[Comparison, list[ArmComparison]]:
+    """Compare the baseline with every arm except the first candidate, on the primary metric.
 
-    The declared candidates are one family: Holm's adjustment decides, of the headline tests and of the generalization
-    tests. Any other arm is exploratory, two-sided, and adjusted by Benjamini-Hochberg among its like.
+    The declared candidates are one family: Holm's adjustment decides, of both tests. Any other arm is exploratory,
+    two-sided, and adjusted by Benjamini-Hochberg among its like.
 
     Args:
-        first: the comparison with `declared.candidate`.
-        runs: the tidy table, one row per run.
-        declared: what was declared; `more_candidates` are the rest of the family.
-        metric: the primary.
-        settings: planned settings.
-        seeds: planned seeds.
-        arms: planned arms.
-        declaration_changed: as for `compare`, as are bootstrap, prompts, rng_seed and around.
-        bootstrap: see there.
-        prompts: see there.
-        rng_seed: see there.
-        around: see there.
+        study: the study.
+        first: its comparison with `declared.candidate`.
 
     Returns:
         The first comparison with its adjusted p where the family has more than one, and the other arms in their order,
         the declared ones first.
 
     Raises:
-        TableError: duplicate or unplanned runs.
         ValueError: a declared candidate that is no arm.
 
     Source: Holm (1979), Scand. J. Statist. 6:65; Benjamini & Hochberg (1995), JRSS B 57:289.
     """
-    rows = list(runs) if not hasattr(runs, "columns") else runs
-
-    def against(arm: str, is_declared: bool) -> Comparison:
-        changed = list(declaration_changed) if is_declared else ["not declared"]
-        alone = {"alternative": "two-sided", "more_candidates": []}
-        update = {"candidate": arm} | ({} if is_declared else alone)
-        (found,) = compare(
-            runs=rows,
-            declared=declared.model_copy(update=update),
-            metrics=[metric],
-            settings=settings,
-            seeds=seeds,
-            arms=arms,
-            declaration_changed=changed,
-            bootstrap=bootstrap,
-            prompts=prompts,
-            rng_seed=rng_seed,
-            around=around,
-        )
-        return found
-
-    family = [first, *(against(arm, True) for arm in declared.more_candidates)]
+    declared, arms = study.declared, study.table.arms
+    if absent := [arm for arm in declared.more_candidates if arm not in arms]:
+        raise ValueError(f"candidate {absent[0]!r} is not an arm; arms: {', '.join(arms)}")
+    family = [first]
+    family += [compare(study.against(arm, declared=True))[0] for arm in declared.more_candidates]
     if len(family) > 1:
         adjusted = holm([_p_value(each) for each in family]).adjusted
-        generalizations = holm([_generalization_p_value(each) for each in family]).adjusted
+        wider = holm([_generalization_p_value(each) for each in family]).adjusted
         family = [
-            _generalization_adjusted(each, generalization).model_copy(
-                update={"adjusted_p": p, "family": len(family)}
-            )
-            for each, p, generalization in zip(family, adjusted, generalizations, strict=True)
+            _generalization_adjusted(each, q).model_copy(update={"adjusted_p": p, "family": len(family)})
+            for each, p, q in zip(family, adjusted, wider, strict=True)
         ]
     named = {declared.baseline, declared.candidate, *declared.more_candidates}
     others = [arm for arm in arms if arm not in named]
-    explored = [against(arm, False) for arm in others]
+    explored = [compare(study.against(arm, declared=False))[0] for arm in others]
     adjusted = benjamini_hochberg([_p_value(each) for each in explored]).adjusted
     found = []
     for arm, comparison in zip(declared.more_candidates, family[1:], strict=True):
-        verdict = make_verdict(
-            comparison, declared=declared.model_copy(update={"candidate": arm}), metric=metric
-        )
+        of_arm = declared.model_copy(update={"candidate": arm})
+        verdict = make_verdict(comparison, declared=of_arm, metric=study.primary)
         found.append(
             ArmComparison(
                 candidate=arm,
@@ -164,20 +121,7 @@ def _generalization_adjusted(comparison: Comparison, p_value: float | None) -> C
     )
 
 
-def compare(
-    *,
-    runs: Iterable[RunRow] | pd.DataFrame,
-    declared: Declared,
-    metrics: Sequence[Metric],
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    arms: Sequence[str],
-    declaration_changed: Sequence[str] = (),
-    bootstrap: PromptBootstrap | None = None,
-    prompts: int | None = None,
-    rng_seed: int = 0,
-    around: bool = True,
-) -> list[Comparison]:
+def compare(study: Study) -> list[Comparison]:
     """Compare the declared candidate with the declared baseline on every metric.
 
     The unit is the setting: d_k is the mean over complete seed pairs of candidate minus baseline at setting
@@ -185,71 +129,34 @@ def compare(
     complete pair is not in the test; every missing pair is listed.
 
     Args:
-        runs: the tidy table, one row per run.
-        declared: the comparison declared before results existed. Its `alternative` is about the primary
-            metric as measured ("greater": candidate minus baseline is above 0) and is used for no other
-            metric.
-        metrics: what to compare, the primary among them.
-        settings: planned settings.
-        seeds: planned seeds.
-        arms: planned arms; those besides baseline and candidate are in no comparison.
-        declaration_changed: what changed since launch; anything makes the primary exploratory.
-        bootstrap: every run's value under common draws of prompts, by `run_id`, so that the generalization test takes
-            the prompts as a sample; None: it speaks of these prompts.
-        prompts: their number, where it is known without a bootstrap.
-        rng_seed: of the draws behind the Bayesian test and the self-check, which nothing else needs.
-        around: whether the primary gets what no verdict needs: pooled pairs, Bayes, missing runs, the self-check.
+        study: the study. Its declared `alternative` is about the primary metric as measured ("greater": candidate
+            minus baseline is above 0) and is used for no other metric.
 
     Returns:
         The primary comparison with everything around it, then the other metrics in order, two-sided and
         exploratory, with less around them. Differences are in the unit of the metric; intervals are two-sided at
         1 - alpha; the sign test is two-sided.
-
-    Raises:
-        TableError: duplicate or unplanned runs.
-        ValueError: a declared arm or metric that is not there, or two metrics of one name.
     """
-    index = index_runs(as_runs(runs))
-    check_planned(index, arms, settings, seeds)
-    for role, arm in (("baseline", declared.baseline), ("candidate", declared.candidate)):
-        if arm not in arms:
-            raise ValueError(f"{role} {arm!r} is not an arm; arms: {', '.join(arms)}")
-    if declared.baseline == declared.candidate:
-        raise ValueError(f"baseline and candidate are the same arm, {declared.baseline!r}")
-    by_name = {metric.name: metric for metric in metrics}
-    if len(by_name) < len(metrics):
-        raise ValueError(f"two metrics have one name: {', '.join(m.name for m in metrics)}")
-    if declared.primary not in by_name:
-        raise ValueError(f"primary {declared.primary!r} is not a metric; metrics: {', '.join(by_name)}")
-
+    declared = study.declared
     comparisons = []
-    for metric in sorted(metrics, key=lambda m: m.name != declared.primary):  # stable: the primary first
+    for metric in sorted(study.table.metrics, key=lambda m: m.name != declared.primary):  # stable
         is_primary = metric.name == declared.primary
-        pairs = pair_by_setting(
-            index,
-            metric=metric.name,
-            baseline=declared.baseline,
-            candidate=declared.candidate,
-            settings=settings,
-            seeds=seeds,
-        )
-        draws, reason = _draws(bootstrap, pairs, index, metric, declared, len(seeds))
+        pairs = study.pairs(metric.name)
+        draws, reason = _draws(study, pairs, metric)
         found = compare_pairs(
             pairs,
             metric=metric,
             family=1 + len(declared.more_candidates) if is_primary else 1,
             draws=draws,
             draws_reason=reason,
-            prompts=prompts if bootstrap is None else bootstrap.n,
+            prompts=study.prompts if study.bootstrap is None else study.bootstrap.n,
             alternative=declared.alternative if is_primary else "two-sided",
             alpha=declared.alpha,
             decimals=declared.decimals,
-            confirmatory=is_primary and not declaration_changed,
+            confirmatory=is_primary and not study.declaration_changed,
         )
-        if is_primary and around and found.inference is not None:
-            more = infer_primary(
-                found.inference, found.differences, index, metric=metric, declared=declared, rng_seed=rng_seed
-            )
+        if is_primary and study.around and found.inference is not None:
+            more = infer_primary(study, found.inference, found.differences)
             found = found.model_copy(update={"inference": more})
         comparisons.append(found)
     return comparisons
@@ -322,15 +229,9 @@ def compare_pairs(
     )
 
 
-def _draws(
-    bootstrap: PromptBootstrap | None,
-    pairs: Sequence[Pair],
-    index: Index,
-    metric: Metric,
-    declared: Declared,
-    seeds: int,
-) -> tuple[DifferenceDraws | None, str | None]:
+def _draws(study: Study, pairs: Sequence[Pair], metric: Metric) -> tuple[DifferenceDraws | None, str | None]:
     """Differences under common draws of prompts [settings, seeds], or why there are none."""
+    bootstrap, declared, index = study.bootstrap, study.declared, study.table.index
     if bootstrap is None:
         return None, NO_PROMPT_DATA
     name = next((one for one in bootstrap.estimates if one == metric.name), None)
@@ -345,6 +246,7 @@ def _draws(
         )
         for pair in pairs
     ]
+    seeds = len(study.table.seeds)
     table = [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
     found = difference_draws(bootstrap, name, table)
     return found, None if found is not None else "no pair of runs has draws of prompts"
@@ -428,25 +330,15 @@ def infer(
     )
 
 
-def infer_primary(
-    found: Inference,
-    differences: Sequence[SettingDifference],
-    index: Index,
-    *,
-    metric: Metric,
-    declared: Declared,
-    rng_seed: int,
-) -> Inference:
-    """What the declared primary has besides: pooled pairs, equivalence, Bayes, missing runs, self-check, each setting.
+def infer_primary(study: Study, found: Inference, differences: Sequence[SettingDifference]) -> Inference:
+    """What the declared primary has too: pooled pairs, equivalence, Bayes, missing runs, self-check, each setting.
 
     Args:
-        found: `infer` of the same comparison.
+        study: the study.
+        found: `infer` of its primary comparison.
         differences: one per planned setting.
-        index: `index_runs` of the table of runs.
-        metric: the primary.
-        declared: arms, direction, alpha and rope.
-        rng_seed: of a generator for the Bayesian test and one for the self-check.
     """
+    declared, metric, rng_seed = study.declared, study.primary, study.rng_seed
     table = difference_table(differences)
     means = setting_means(table).tolist()
     test: dict[str, Any] = {"alternative": declared.alternative, "decimals": declared.decimals}
@@ -472,7 +364,7 @@ def infer_primary(
         decimals=declared.decimals,
     )
     more["missing"] = analyse_missing_runs(
-        index,
+        study.table.index,
         metric=metric,
         baseline=declared.baseline,
         candidate=declared.candidate,

@@ -18,25 +18,23 @@ from analysis.alpaca_eval.length_control import (
     length_controlled_of_each,
 )
 from analysis.comparison import compare_pairs
-from analysis.results.model import Declared, LcComparison, Metric, RunRow
+from analysis.results.model import LcComparison, Metric, RunRow
 from analysis.results.table import index_runs, mean, pair_by_setting
 from analysis.results.values import State
+from analysis.study import Study
 
 # A formula's calibration (None: it needs none), or why it cannot be used.
 Formulas = Mapping[LcMethod, Calibration | str | None]
 
 
 def lc_sensitivity(
-    runs: Sequence[RunRow],
+    study: Study,
     annotations: Mapping[str, Records | LcData],
     formulas: Formulas,
     *,
     lc: Metric,
     wr: Metric,
     lc_method: str,
-    declared: Declared,
-    settings: Sequence[str],
-    seeds: Sequence[int],
 ) -> list[LcComparison]:
     """Candidate minus baseline by the sweep's own LC, by each other formula, and by the raw win rate.
 
@@ -44,21 +42,19 @@ def lc_sensitivity(
     the headline where LC is the declared primary.
 
     Args:
-        runs: the tidy table, with the sweep's own LC and the win rate among its metrics.
+        study: the study, with the sweep's own LC and the win rate among its metrics.
         annotations: run id -> AlpacaEval annotations, or `lc_data` of them, of the runs that count.
         formulas: every other formula.
         lc: the length-controlled win rate.
         wr: the raw win rate.
         lc_method: of the LC that the table holds.
-        declared: arms, alpha, and the direction, which holds where LC is the primary.
-        settings: planned settings.
-        seeds: planned seeds.
 
     Returns:
         The sweep's own first, the formulas in the given order, the raw win rate last; empty without annotations.
     """
     if not annotations:
         return []
+    runs, declared = study.table.runs, study.declared
 
     def compared(method: str, name: str, rows: Sequence[RunRow], why: str | None = None) -> LcComparison:
         metric = lc if name == lc.name else wr
@@ -67,8 +63,8 @@ def lc_sensitivity(
             metric=name,
             baseline=declared.baseline,
             candidate=declared.candidate,
-            settings=settings,
-            seeds=seeds,
+            settings=study.table.settings,
+            seeds=study.table.seeds,
         )
         found = compare_pairs(
             pairs,

@@ -1,146 +1,90 @@
-"""The statistical part of the results: cells, comparisons and the verdict, from the table of runs."""
+"""The statistical part of the results: every block that is a function of a study."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from analysis import statistics
 from analysis.comparison import compare, compare_arms
-from analysis.inference.friedman import rank_arms
+from analysis.document import Reader, Results
+from analysis.grid.best_setting import grid_best
 from analysis.planning.next_step import advise
 from analysis.planning.power import measured_power
 from analysis.results.model import (
-    ArmComparison,
-    AverageRanks,
-    Cell,
+    BestOfGridBlock,
+    Block,
+    Cells,
     Comparison,
+    Comparisons,
     Declared,
-    Frozen,
+    Failure,
+    FlipsBlock,
     Metric,
-    NextSteps,
-    Power,
+    NextStepsBlock,
+    OtherArms,
+    PowerBlock,
+    PromptLevelBlock,
     RunRow,
+    VerdictBlock,
 )
-from analysis.results.table import as_runs, index_runs, make_cells
-from analysis.results.values import State
-from analysis.verdict import VerdictKind, make_verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.prompts.bootstrap import PromptBootstrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from analysis.grid.best_setting import grid_best
-from analysis.grid.setting_groups import setting_groups
-from analysis.results.model import Failure, Results
-from analysis.results.table import why_missing
-from analysis.results.values import Value
+from analysis.results.table import as_runs, why_missing
+from analysis.results.values import State, Value
+from analysis.study import Study, make_study
+from analysis.verdict import make_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Analysis(Frozen):
-    """Everything in `Results` that is computed from the runs' metrics."""
+@dataclass(frozen=True)
+class Analysis(Reader):
+    """The blocks that are computed from a study, read by kind."""
 
-    cells: list[Cell]  # arm by setting by metric
-    comparisons: list[Comparison]  # of the first candidate, the primary first
-    other_arms: list[ArmComparison]  # each against the baseline, on the primary
-    average_ranks: AverageRanks | None  # of three arms or more, on the primary; exploratory
-    verdict: str  # one sentence: estimate, interval, p, unit, n
-    verdict_kind: VerdictKind
-    next_steps: NextSteps | None  # from the primary comparison
-    next_steps_reason: str | None  # why there are none
-    power: list[Power]  # of a new sweep like this one; empty where its spread is not known
+    blocks: list[Block[Any]]
 
 
-def analyse(
-    *,
-    runs: Iterable[RunRow] | pd.DataFrame,
-    declared: Declared,
-    metrics: Sequence[Metric],
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    arms: Sequence[str],
-    declaration_changed: Sequence[str] = (),
-    bootstrap: PromptBootstrap | None = None,
-    prompts: int | None = None,
-    rng_seed: int = 0,
-    around: bool = True,
-) -> Analysis:
-    """Cells, comparisons, verdict and next steps of a sweep; arguments and errors are those of `compare`.
+def analyse(study: Study) -> Analysis:
+    """Verdict, cells, comparisons, next steps, power, and every statistic of `analysis.statistics`.
 
     Raises:
-        TableError: duplicate or unplanned runs.
-        ValueError: a declared arm or metric that is not there, or a primary of which neither direction is
-            better.
+        ValueError: a declared candidate that is no arm, or a primary of which neither direction is better.
     """
-    rows = as_runs(runs)
-    comparisons = compare(
-        runs=rows,
-        declared=declared,
-        metrics=metrics,
-        settings=settings,
-        seeds=seeds,
-        arms=arms,
-        declaration_changed=declaration_changed,
-        bootstrap=bootstrap,
-        prompts=prompts,
-        rng_seed=rng_seed,
-        around=around,
-    )
-    primary = next(metric for metric in metrics if metric.name == declared.primary)
-    comparisons[0], other_arms = compare_arms(
-        comparisons[0],
-        runs=rows,
-        declared=declared,
-        metric=primary,
-        settings=settings,
-        seeds=seeds,
-        arms=arms,
-        declaration_changed=declaration_changed,
-        bootstrap=bootstrap,
-        prompts=prompts,
-        rng_seed=rng_seed,
-        around=around,
-    )
-    next_steps, reason = _next_steps(comparisons[0], rows, declared, prompts)
-    diverged = Counter(run.arm for run in rows if run.state == State.DIVERGED)
-    verdict = make_verdict(comparisons[0], declared=declared, metric=primary, diverged=diverged)
-    index = index_runs(rows)
+    table, declared = study.table, study.declared
+    comparisons = compare(study)
+    comparisons[0], other_arms = compare_arms(study, comparisons[0])
+    diverged = Counter(run.arm for run in table.runs if run.state == State.DIVERGED)
+    verdict = make_verdict(comparisons[0], declared=declared, metric=study.primary, diverged=diverged)
+    power = measured_power(comparisons[0], declared=declared, rng_seed=study.rng_seed) if study.around else []
+    made = [module.make(study) for module in statistics.modules()]
     return Analysis(
-        cells=make_cells(index, arms=arms, settings=settings, seeds=seeds, metrics=metrics),
-        comparisons=comparisons,
-        other_arms=other_arms,
-        average_ranks=rank_arms(
-            index, metric=primary, arms=arms, settings=settings, seeds=seeds, alpha=declared.alpha
-        ),
-        verdict=verdict.sentence,
-        verdict_kind=verdict.kind,
-        next_steps=next_steps,
-        next_steps_reason=reason,
-        power=measured_power(comparisons[0], declared=declared, rng_seed=rng_seed) if around else [],
+        [
+            VerdictBlock(value=verdict.kind, sentence=verdict.sentence),
+            Cells(value=table.cells()),
+            Comparisons(value=comparisons),
+            OtherArms(value=other_arms),
+            _next_steps(study, comparisons[0]),
+            PowerBlock(value=power),
+            *(block for block in made if block is not None),
+        ]
     )
 
 
-def _next_steps(
-    comparison: Comparison, runs: Sequence[RunRow], declared: Declared, prompts: int | None
-) -> tuple[NextSteps | None, str | None]:
+def _next_steps(study: Study, comparison: Comparison) -> NextStepsBlock:
     inference = comparison.inference
     if inference is None or comparison.test is None:
-        return None, comparison.test_reason
-    part = None if inference.generalization is None else inference.generalization.prompt
-    return advise(
+        return NextStepsBlock(reason=comparison.test_reason)
+    steps, reason = advise(
         inference.crossed,
         settings=comparison.test.n,
-        runs=runs,
-        declared=declared,
-        prompts=prompts,
-        part=part,
+        runs=study.table.runs,
+        declared=study.declared,
+        prompts=study.prompts,
+        part=None if inference.generalization is None else inference.generalization.prompt,
     )
+    return NextStepsBlock(value=steps, reason=reason)
 
 
 # A table of runs that came from elsewhere: everything that can be said of it, as one `Results`.
@@ -191,7 +135,8 @@ def analyse_runs(
     ):
         if arm not in arms:
             raise ValueError(f"{role} {arm!r} is not an arm; arms: {', '.join(arms)}")
-    found = analyse(
+    axes = _axes(rows)
+    study = make_study(
         runs=rows,
         declared=declared,
         metrics=metrics,
@@ -199,10 +144,10 @@ def analyse_runs(
         seeds=seeds,
         arms=arms,
         declaration_changed=[NOT_DECLARED],
+        axes=axes,
         rng_seed=rng_seed,
     )
-    axes = _axes(rows)
-    primary = next(metric for metric in metrics if metric.name == declared.primary)
+    found = analyse(study)
     bests = [
         grid_best(
             rows,
@@ -220,8 +165,6 @@ def analyse_runs(
         sweep=name,
         declared=declared,
         declaration_changed=[],
-        verdict=found.verdict,
-        verdict_kind=found.verdict_kind,
         evaluation=None,
         axes=axes,
         arms={arm: {} for arm in arms},
@@ -231,26 +174,12 @@ def analyse_runs(
         counts=dict(Counter(row.state for row in rows)),
         failures=_failures(rows, declared.primary),
         runs=rows,
-        cells=found.cells,
-        comparisons=found.comparisons,
-        other_arms=found.other_arms,
-        curves=[],
-        samples=[],
-        next_steps=found.next_steps,
-        next_steps_reason=found.next_steps_reason,
-        power=found.power,
-        prompt_level_reason=NO_PROMPTS,
-        best_of_grid=[best for best in bests if best is not None],
-        flips_reason=NO_PROMPTS,
-        groups=setting_groups(
-            found.comparisons[0],
-            rows,
-            axes=axes,
-            declared=declared,
-            metric=primary,
-            settings=settings,
-            seeds=seeds,
-        ),
+        blocks=[
+            *found.blocks,
+            PromptLevelBlock(reason=NO_PROMPTS),
+            BestOfGridBlock(value=[best for best in bests if best is not None]),
+            FlipsBlock(reason=NO_PROMPTS),
+        ],
         provenance=dict(provenance or {}),
     )
 

@@ -285,7 +285,7 @@ def measure(size: int, *, verbs: list[str]) -> dict[str, Any]:
 
 def parts(size: int) -> None:
     """The steps of a report, one by one, in this process."""
-    from reports import write_report
+    from reports.files import write_report
     from sweeps.operations import report
     from sweeps.search import study
     from sweeps.state.prompt_draws import prompt_draws

@@ -21,8 +21,9 @@ from statistics import fmean, stdev
 from machine import machine
 
 from adadpo.method.registry import LOSSES
-from analysis.results.model import Results, RunRow
-from reports import load_results
+from analysis.document import Results
+from analysis.results.model import RunRow
+from reports.files import load_results
 
 METRICS = {
     "length_controlled_win_rate": ("LC", 1),

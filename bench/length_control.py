@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from machine import machine
 
-from analysis import joint_difficulty, length_controlled_win_rate, read_calibration
-from analysis.alpaca_eval.length_control import fit_length_control, lc_data
+from analysis.alpaca_eval.calibration import read_calibration
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import fit_length_control, lc_data, length_controlled_win_rate
 from analysis.prompts.bootstrap import prompt_bootstrap
 
 REPEATS = 5  # of alpaca_eval's function for each model; ours is repeated ten times as often

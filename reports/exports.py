@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.figure_files import figure_pdf, pictures_in, standalone_svg
 from reports.latex import latex_files
 from reports.outline import Section

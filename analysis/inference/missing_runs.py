@@ -28,7 +28,7 @@ def analyse_missing_runs(
     candidate: str,
     settings: Sequence[str],
     seeds: Sequence[int],
-    attainable: tuple[float, float] | None,
+    attainable: tuple[float, float] | None = None,
     failures: Sequence[State] = (State.DIVERGED,),
     alternative: Alternative = "two-sided",
     alpha: float = 0.05,

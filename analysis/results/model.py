@@ -1,11 +1,11 @@
-"""What an analysis returns: frozen values that serialise to `results.json`, read by the report.
+"""What the blocks of `results.json` are made of: frozen values, read by the report.
 
 Undefined is `None` beside a reason, never 0. Win rates and their differences are in percentage points.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ UnitName = Literal["setting", "setting and seed", "pair", "seed", "prompt"]
 Rule = Literal["intention to treat", "complete pairs", "lowest difference", "highest difference"]
 FlipUnit = Literal["setting", "seed", "pair"]
 Action = Literal["seed", "setting", "prompts", "judging"]
+VerdictKind = Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
 
 
 class Unit(Frozen):
@@ -31,10 +32,11 @@ class Unit(Frozen):
     name: UnitName
     n: int
     shared: list[str]
+    """What the units share."""
     population: str
-    independent: (
-        bool  # False: the p-value is descriptive, since units share what the test takes for independent
-    )
+    """What the p-value speaks of."""
+    independent: bool
+    """False: the p-value is descriptive, since units share what the test takes for independent."""
 
 
 class VarianceComponents(Frozen):
@@ -43,38 +45,53 @@ class VarianceComponents(Frozen):
     Unbiased, so that `setting` and `seed` may come out negative: a sign that they are small.
     """
 
-    setting: float  # between settings: the arms differ more at some than at others
-    seed: float  # between seeds, shared by all settings: data order, initialisation
-    run: float  # what is left: training, decoding and judging of one pair of runs
+    setting: float
+    """Between settings: the arms differ more at some than at others."""
+    seed: float
+    """Between seeds, shared by all settings: data order, initialisation."""
+    run: float
+    """What is left: training, decoding and judging of one pair of runs."""
 
 
 class CrossedTest(Frozen):
     """Mean difference over settings and seeds, with the error that both kinds of sharing leave."""
 
-    interval: Interval | None  # of the mean; None where no pair is complete
+    interval: Interval | None
+    """Of the mean; None where no pair is complete."""
     standard_error: float | None
+    """Standard error."""
     degrees_of_freedom: float | None
+    """Satterthwaite's."""
     t: float | None
-    p_value: float | None  # None does not reject
+    p_value: float | None
+    """None does not reject."""
     alternative: Alternative
-    settings: int  # that the analysis uses
+    """Direction that the test looks for."""
+    settings: int
+    """That the analysis uses."""
     seeds: int
-    left_out_settings: list[int]  # positions; a gap in them
+    left_out_settings: list[int]
+    """Positions; a gap in them."""
     left_out_seeds: list[int]
+    """Positions of seeds with a gap."""
     components: VarianceComponents | None
-    reason: str | None  # why something is None
+    """Variance components."""
+    reason: str | None
+    """Why something is None."""
 
 
 class PromptPart(Frozen):
     """Variance of the mean difference that comes from the prompts, which all runs answer; metric's unit squared."""
 
     prompts: int
-    shared: float  # by what all pairs of runs share of them; unbiased, so that it may come out below 0
-    total: float  # all that other prompts would change for these runs
-    draws: int  # of prompts
-    max_prompt_effect: float | None = (
-        None  # the most that one prompt can differ by, for those unseen; None: no bounds are known
-    )
+    shared: float
+    """By what all pairs of runs share of them; unbiased, so that it may come out below 0."""
+    total: float
+    """All that other prompts would change for these runs."""
+    draws: int
+    """Of prompts."""
+    max_prompt_effect: float | None = None
+    """The most that one prompt can differ by, for those unseen; None: no bounds are known."""
 
 
 class GeneralizationTest(Frozen):
@@ -83,19 +100,30 @@ class GeneralizationTest(Frozen):
     A verdict needs this beside the test over settings, which takes the seeds and the prompts as they are.
     """
 
-    mean: float | None  # over settings and seeds without a gap; None where no pair is complete
+    mean: float | None
+    """Over settings and seeds without a gap; None where no pair is complete."""
     interval: Interval | None
-    narrow: Interval | None  # at 1 - 2 alpha, for equivalence
+    narrow: Interval | None
+    """At 1 - 2 alpha, for equivalence."""
     standard_error: float | None
-    p_value: float | None  # None does not reject
-    adjusted_p: float | None = None  # Holm over the declared candidates
+    """Standard error."""
+    p_value: float | None
+    """None does not reject."""
+    adjusted_p: float | None = None
+    """Holm over the declared candidates."""
     alternative: Alternative
-    settings: int  # without a gap
+    """Direction that the test looks for."""
+    settings: int
+    """Without a gap."""
     seeds: int
-    prompts: int | None  # that were answered; None: not known
+    prompts: int | None
+    """That were answered; None: not known."""
     prompt: PromptPart | None
-    prompt_reason: str | None  # why prompts are not taken as a sample: p speaks of these
-    reason: str | None  # why there is no p
+    """Of the prompts."""
+    prompt_reason: str | None
+    """Why prompts are not taken as a sample: p speaks of these."""
+    reason: str | None
+    """Why there is no p."""
 
 
 class PooledTest(Frozen):
@@ -103,19 +131,27 @@ class PooledTest(Frozen):
 
     test: SignedRank
     unit: Unit
+    """Unit of the values."""
     over_settings: SignedRank
+    """The test over settings."""
     over_settings_unit: Unit
+    """Its unit."""
     warning: str
+    """What must be kept in mind."""
 
 
 class SettingTest(Frozen):
     """One setting by itself, over its seeds."""
 
     setting: str
-    test: SignedRank | None  # None: no complete pair
-    adjusted: float | None  # Benjamini-Hochberg over the settings; exploratory
+    test: SignedRank | None
+    """The signed-rank test; None: no complete pair."""
+    adjusted: float | None
+    """Benjamini-Hochberg over the settings; exploratory."""
     testable: bool
-    reason: str | None  # why it is not testable
+    """Whether any outcome could reach alpha."""
+    reason: str | None
+    """Why it is not testable."""
 
 
 class SettingsWon(Frozen):
@@ -124,74 +160,107 @@ class SettingsWon(Frozen):
     won: int
     tied: int
     lost: int
-    share: Interval | None  # of won among won and lost, Clopper-Pearson; None when all are tied
-    p_value: float  # exact sign test, two-sided
+    share: Interval | None
+    """Of won among won and lost, Clopper-Pearson; None when all are tied."""
+    p_value: float
+    """Exact sign test, two-sided."""
     reason: str | None
+    """Why something is null."""
 
 
 class ProbabilityOfImprovement(Frozen):
     """How often a run of the candidate beats a run of the baseline at the same setting."""
 
-    estimate: float | None  # mean over settings, in [0, 1]; 0.5: neither
+    estimate: float | None
+    """Mean over settings, in [0, 1]; 0.5: neither."""
     by_setting: list[float | None]
-    settings: int  # that have runs of both arms
+    """Per setting."""
+    settings: int
+    """That have runs of both arms."""
     reason: str | None
+    """Why something is null."""
 
 
 class Equivalence(Frozen):
     """Whether a difference is within +-margin, in the unit of the differences."""
 
-    margin: float  # declared before results existed
+    margin: float
+    """Declared before results existed."""
     alpha: float
-    interval: Interval  # at 1 - 2 alpha
-    p_above: float | None  # one-sided, null hypothesis: at or below -margin
-    p_below: float | None  # one-sided, null hypothesis: at or above +margin
-    p_value: float | None  # the larger of the two; None: see `reason`
-    equivalent: bool | None  # None: no outcome could have shown it, or there is no interval
+    interval: Interval
+    """At 1 - 2 alpha."""
+    p_above: float | None
+    """One-sided, null hypothesis: at or below -margin."""
+    p_below: float | None
+    """One-sided, null hypothesis: at or above +margin."""
+    p_value: float | None
+    """The larger of the two; None: see `reason`."""
+    equivalent: bool | None
+    """None: no outcome could have shown it, or there is no interval."""
     reason: str | None
+    """Why something is null."""
 
 
 class BayesianSignedRank(Frozen):
     """Posterior probabilities that a difference is most likely below, within and above +-rope; they add up to 1."""
 
-    n: int  # differences
-    rope: float  # half-width of practical equivalence, in the unit of the differences
+    n: int
+    """Differences."""
+    rope: float
+    """Half-width of practical equivalence, in the unit of the differences."""
     p_below: float
+    """Probability that the difference is below."""
     p_within: float
+    """That it is within."""
     p_above: float
+    """That it is above."""
     prior_strength: float
+    """Weight of the prior's pseudo-observation."""
     draws: int
-    standard_error: float  # largest of the three, by the number of draws
+    standard_error: float
+    """Largest of the three, by the number of draws."""
 
 
 class RuleResult(Frozen):
     """The comparison under one rule for missing runs; unit: the setting, averaged over seeds."""
 
     rule: Rule
-    filled: list[str]  # runs that were given a value, and which
-    left_out: int  # pairs without a value under this rule
-    mean: float | None  # over settings, in the metric's unit
-    estimate: Interval | None  # Hodges-Lehmann
+    """The rule."""
+    filled: list[str]
+    """Runs that were given a value, and which."""
+    left_out: int
+    """Pairs without a value under this rule."""
+    mean: float | None
+    """Over settings, in the metric's unit."""
+    estimate: Interval | None
+    """Hodges-Lehmann."""
     test: SignedRank | None
-    reason: str | None  # why there is none
+    reason: str | None
+    """Why there is none."""
 
 
 class Failures(Frozen):
     """Failures per arm over pairs of which both runs ended; paired, so that McNemar's test applies."""
 
-    states: list[State]  # what counts as a failure
-    pairs: int  # of which both runs ended
+    states: list[State]
+    """What counts as a failure."""
+    pairs: int
+    """Of which both runs ended."""
     candidate: int
     baseline: int
     only_candidate: int
+    """Pairs of which the candidate's run alone failed."""
     only_baseline: int
-    p_value: float  # exact, two-sided; pairs of one setting often fail together, then it is too small
+    """Pairs of which the baseline's run alone failed."""
+    p_value: float
+    """Exact, two-sided; pairs of one setting often fail together, then it is too small."""
 
 
 class MissingRuns(Frozen):
     """Whether the conclusion hangs on the runs that are missing."""
 
-    rules: list[RuleResult]  # intention to treat, complete pairs, lowest and highest difference
+    rules: list[RuleResult]
+    """Intention to treat, complete pairs, lowest and highest difference."""
     failures: Failures
 
 
@@ -199,13 +268,20 @@ class SelfCheck(Frozen):
     """How often a test rejects when, by construction, there is nothing to find."""
 
     unit: FlipUnit
+    """Unit of the values."""
     units: int
-    alpha: float  # the nominal rate
-    rate: float  # the realised one
-    interval: Interval | None  # of the rate, Clopper-Pearson at 95%; None when all sign patterns were taken
+    alpha: float
+    """The nominal rate."""
+    rate: float
+    """The realised one."""
+    interval: Interval | None
+    """Of the rate, Clopper-Pearson at 95%; None when all sign patterns were taken."""
     rejected: int
-    flips: int  # sign patterns tried
-    exhaustive: bool  # all 2^units of them, so that the rate has no error
+    """Sign patterns that the test rejects."""
+    flips: int
+    """Sign patterns tried."""
+    exhaustive: bool
+    """All 2^units of them, so that the rate has no error."""
 
 
 class Power(Frozen):
@@ -213,57 +289,61 @@ class Power(Frozen):
 
     settings: int
     seeds: int
-    effect: float  # true mean difference, in the metric's unit, as are the SDs
-    run_sd: float  # of the difference of one pair of runs
-    setting_sd: float  # of true differences between settings
-    seed_sd: float  # of what all pairs of one seed share
+    effect: float
+    """True mean difference, in the metric's unit, as are the SDs."""
+    run_sd: float
+    """Of the difference of one pair of runs."""
+    setting_sd: float
+    """Of true differences between settings."""
+    seed_sd: float
+    """Of what all pairs of one seed share."""
     alpha: float
     alternative: Alternative
-    power: float  # of the declared test alone
-    standard_error: float  # of `power`, by the number of simulations
-    verdict: float | None = (
-        None  # how often the generalization test rejects too, so that the verdict is "better" or "worse"
-    )
+    """Direction that the test looks for."""
+    power: float
+    """Of the declared test alone."""
+    standard_error: float
+    """Of `power`, by the number of simulations."""
+    verdict: float | None = None
+    """How often the generalization test rejects too, so that the verdict is "better" or "worse"."""
     simulations: int
-    smallest_p: float  # that this many settings can reach
-    reason: str | None  # why no outcome can reach alpha; then power is exactly 0
+    """Simulated sweeps."""
+    smallest_p: float
+    """That this many settings can reach."""
+    reason: str | None
+    """Why no outcome can reach alpha; then power is exactly 0."""
 
 
 class Step(Frozen):
     """What one step would bring."""
 
     action: Action
-    amount: int  # seeds, settings, prompts or judgings added
-    standard_error: float | None  # after it
-    reduction: float | None  # of the standard error, in the metric's unit
+    """What would be added."""
+    amount: int
+    """Seeds, settings, prompts or judgings added."""
+    standard_error: float | None
+    """After it."""
+    reduction: float | None
+    """Of the standard error, in the metric's unit."""
     cost: float | None
     reduction_per_cost: float | None
-    smallest_p: float  # that the test over settings can reach after it
-    reason: str | None  # why something is None
+    """Reduction of the standard error for one unit of cost."""
+    smallest_p: float
+    """That the test over settings can reach after it."""
+    reason: str | None
+    """Why something is None."""
 
 
 class NextSteps(Frozen):
     """Steps by expected reduction of the standard error per cost, the best first; unknown ones last."""
 
-    standard_error: float  # of the mean difference now, from the components
-    unit: str  # of the costs
+    standard_error: float
+    """Of the mean difference now, from the components."""
+    unit: str
+    """Of the costs."""
     steps: list[Step]
-    warning: str | None  # a design that cannot reach alpha, whatever its standard error is
-
-
-class AverageRanks(Frozen):
-    """Three arms or more ranked at every setting; exploratory, whatever was declared."""
-
-    ranks: dict[str, float]  # arm -> average rank, 1 the best; empty beside a reason
-    settings: int  # at which every arm has a value
-    left_out: int  # settings at which one has none
-    statistic: float | None  # Friedman's chi-square, corrected for ties
-    p_value: float | None
-    f_statistic: float | None  # Iman and Davenport's; None too where it is infinite
-    f_p_value: float | None
-    critical_difference: float | None  # Nemenyi's: average ranks closer than this are not told apart
-    alpha: float
-    reason: str | None  # why there are none
+    warning: str | None
+    """A design that cannot reach alpha, whatever its standard error is."""
 
 
 class Inference(Frozen):
@@ -272,25 +352,34 @@ class Inference(Frozen):
     Every metric has unit, crossed test, zero methods, settings won and improvement; the declared primary has the rest.
     """
 
-    unit: Unit  # of the headline test
-    crossed: CrossedTest  # settings and seeds both samples: variance components
-    generalization: GeneralizationTest | None = (
-        None  # what the verdict needs beside the headline test; None: a file of before
-    )
-    zero_methods: dict[ZeroMethod, SignedRank]  # the headline test under each treatment of zeros
+    unit: Unit
+    """Of the headline test."""
+    crossed: CrossedTest
+    """Settings and seeds both samples: variance components."""
+    generalization: GeneralizationTest | None = None
+    """What the verdict needs beside the headline test; None: a file of before."""
+    zero_methods: dict[ZeroMethod, SignedRank]
+    """The headline test under each treatment of zeros."""
     settings_won: SettingsWon | None = None
+    """Signs of the settings' differences."""
     improvement: ProbabilityOfImprovement | None = None
+    """How often a run of the candidate is the better one."""
     pooled: PooledTest | None = None
+    """All pairs as if independent: descriptive."""
     equivalence: Equivalence | None = None
+    """Two one-sided tests within the margin."""
     bayesian: BayesianSignedRank | None = None
+    """Posterior probabilities of the signed-rank test."""
     missing: MissingRuns | None = None
+    """The comparison under each rule for missing runs."""
     self_check: SelfCheck | None = None
-    by_setting: list[SettingTest] = Field(default=[])  # exploratory
-    rng_seed: int | None = None  # of the draws of `bayesian` and `self_check`
-    reasons: dict[str, str] = Field(default={})  # field -> why it is None
-
-
-SCHEMA_VERSION = 1
+    """False positives of the test within these data."""
+    by_setting: list[SettingTest] = Field(default=[])
+    """Exploratory."""
+    rng_seed: int | None = None
+    """Of the draws of `bayesian` and `self_check`."""
+    reasons: dict[str, str] = Field(default={})
+    """Field -> why it is None."""
 
 
 class Declared(Frozen):
@@ -298,25 +387,38 @@ class Declared(Frozen):
 
     baseline: str
     candidate: str
-    more_candidates: list[str] = Field(default=[])  # the rest of the family, each compared with the baseline
-    primary: str  # metric name
+    more_candidates: list[str] = Field(default=[])
+    """The rest of the family, each compared with the baseline."""
+    primary: str
+    """Metric name."""
     alternative: Alternative = "two-sided"
+    """Direction that the test looks for."""
     alpha: float = 0.05
-    rope: float = 1.0  # half-width of practical equivalence, in the metric's unit
-    decimals: int = 9  # differences are rounded to this before they are ranked
-    preregistered: bool = True  # False: of results that were there already, so that nothing is confirmatory
+    rope: float = 1.0
+    """Half-width of practical equivalence, in the metric's unit."""
+    decimals: int = 9
+    """Differences are rounded to this before they are ranked."""
+    preregistered: bool = True
+    """False: of results that were there already, so that nothing is confirmatory."""
 
 
 class Metric(Frozen):
     """How a metric is called and shown."""
 
-    name: str  # column of the table of runs, e.g. "length_controlled_win_rate"
-    label: str  # e.g. "LC win rate"
-    unit: str  # e.g. "points", "nats", "characters", ""
-    decimals: int  # digits shown; tests use unrounded values
-    higher_is_better: bool | None  # None: neither
-    standard_error: str | None = None  # key of a run's metrics with the standard error of its value
-    attainable: tuple[float, float] | None = None  # lowest and highest value it can take; None: it has none
+    name: str
+    """Column of the table of runs, e.g. "length_controlled_win_rate"."""
+    label: str
+    """E.g. "LC win rate"."""
+    unit: str
+    """E.g. "points", "nats", "characters", ""."""
+    decimals: int
+    """Digits shown; tests use unrounded values."""
+    higher_is_better: bool | None
+    """None: neither."""
+    standard_error: str | None = None
+    """Key of a run's metrics with the standard error of its value."""
+    attainable: tuple[float, float] | None = None
+    """Lowest and highest value it can take; None: it has none."""
 
 
 class SeedValue(Frozen):
@@ -330,52 +432,74 @@ class Cell(Frozen):
     """One arm at one setting: mean and SD over seeds."""
 
     arm: str
-    setting: str  # label, e.g. "beta=0.1 learning_rate=1e-05"
+    setting: str
+    """Label, e.g. "beta=0.1 learning_rate=1e-05"."""
     metric: str
-    values: list[SeedValue]  # every planned seed, in order
-    n: int  # runs that have a value
-    mean: float | None  # None when n == 0
-    sd: float | None  # ddof = 1; None when n < 2
+    values: list[SeedValue]
+    """Every planned seed, in order."""
+    n: int
+    """Runs that have a value."""
+    mean: float | None
+    """None when n == 0."""
+    sd: float | None
+    """Ddof = 1; None when n < 2."""
 
 
 class SettingDifference(Frozen):
     """Candidate minus baseline at one setting."""
 
     setting: str
-    values: list[SeedValue]  # per-seed differences; None where a partner is missing
-    n: int  # complete pairs
-    mean: float | None  # over complete pairs; None when there is none
-    sd: float | None  # ddof = 1; None when n < 2
+    values: list[SeedValue]
+    """Per-seed differences; None where a partner is missing."""
+    n: int
+    """Complete pairs."""
+    mean: float | None
+    """Over complete pairs; None when there is none."""
+    sd: float | None
+    """Ddof = 1; None when n < 2."""
 
 
 class Comparison(Frozen):
     """The paired comparison of two arms on one metric; unit: the setting, averaged over seeds."""
 
     metric: str
-    differences: list[SettingDifference]  # one per planned setting
+    differences: list[SettingDifference]
+    """One per planned setting."""
     test: SignedRank | None
-    test_reason: str | None  # why there is no test
-    estimate: Interval | None  # Hodges-Lehmann, None when no difference is defined
+    test_reason: str | None
+    """Why there is no test."""
+    estimate: Interval | None
+    """Hodges-Lehmann, None when no difference is defined."""
     rank_biserial: float | None
+    """Matched rank-biserial correlation, from -1 to 1."""
     won: int
     tied: int
     lost: int
     sign_p_value: float | None
-    missing_pairs: list[str]  # "setting, seed: which arm has no value and why"
-    confirmatory: bool  # the declared primary, unchanged since launch
-    adjusted_p: float | None = None  # Holm over declared candidates, Benjamini-Hochberg over other arms
-    family: int = 1  # comparisons that `adjusted_p` is over
-    inference: Inference | None = None  # the tests around this one; None: no test, or a file of before
+    """Exact two-sided sign test over settings."""
+    missing_pairs: list[str]
+    """"setting, seed: which arm has no value and why"."""
+    confirmatory: bool
+    """The declared primary, unchanged since launch."""
+    adjusted_p: float | None = None
+    """Holm over declared candidates, Benjamini-Hochberg over other arms."""
+    family: int = 1
+    """Comparisons that `adjusted_p` is over."""
+    inference: Inference | None = None
+    """The tests around this one; None: no test, or a file of before."""
 
 
 class ArmComparison(Frozen):
     """Another arm than the first candidate against the baseline, on the primary metric."""
 
     candidate: str
-    declared: bool  # in the declared family; else exploratory
+    declared: bool
+    """In the declared family; else exploratory."""
     comparison: Comparison
-    verdict: str | None = None  # of the declared ones
-    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"] | None = None
+    verdict: str | None = None
+    """Of the declared ones."""
+    verdict_kind: VerdictKind | None = None
+    """The verdict in one word."""
 
 
 class Failure(Frozen):
@@ -387,6 +511,7 @@ class Failure(Frozen):
     seed: int
     state: State
     reason: str
+    """Why something is null."""
 
 
 class Curve(Frozen):
@@ -395,7 +520,8 @@ class Curve(Frozen):
     arm: str
     setting: str
     seed: int
-    name: str  # e.g. "reward_margin", "gradient_ratio"
+    name: str
+    """E.g. "reward_margin", "gradient_ratio"."""
     steps: list[int]
     values: list[float | None]
 
@@ -406,12 +532,15 @@ class RunRow(Frozen):
     run_id: str
     arm: str
     setting: str
-    hyperparameters: dict[str, Value]  # the axes of the grid at this setting
+    hyperparameters: dict[str, Value]
+    """The axes of the grid at this setting."""
     seed: int
     state: State
     metrics: dict[str, float | None]
     wall_seconds: float | None = None
-    flags: list[str] = Field(default=[])  # what a check of the evaluation found, worst first
+    """Wall time of training and generation, in seconds."""
+    flags: list[str] = Field(default=[])
+    """What a check of the evaluation found, worst first."""
 
 
 class Sample(Frozen):
@@ -422,8 +551,11 @@ class Sample(Frozen):
     seed: int
     instruction: str
     baseline_output: str
+    """The baseline's answer."""
     output: str
-    preference: float | None  # in [1, 2]; 2: the trained policy's answer wins
+    """The trained policy's answer."""
+    preference: float | None
+    """In [1, 2]; 2: the trained policy's answer wins."""
 
 
 class Evaluation(Frozen):
@@ -433,41 +565,55 @@ class Evaluation(Frozen):
     data: str
     prompts: str
     n_prompts: int | None
+    """Number of prompts."""
     judge: str
     baseline: str
     lc_method: str
+    """Formula of the length-controlled win rate."""
     decoding: dict[str, Value]
+    """How answers were generated."""
 
 
 class Judgement(Frozen):
     """One judge's view of the sweep's responses; unlike judgements are shown side by side and never pooled."""
 
     eval_id: str
+    """Identity of the evaluation."""
     judge: str
     lc_method: str
-    declared: bool  # the sweep file's own; any other was made afterwards
+    """Formula of the length-controlled win rate."""
+    declared: bool
+    """The sweep file's own; any other was made afterwards."""
     counts: dict[State, int]
-    means: dict[str, dict[str, float | None]]  # arm -> metric -> mean over runs that count
-    comparison: Comparison | None  # on the declared primary metric; exploratory unless `declared`
-    judging: dict[str, Value]  # requests, cost in dollars, position bias, noise: what the judge reports
-    reason: str | None = None  # why no run that counts has a value
-    failures: list[Failure] = Field(
-        default=[]
-    )  # that do not count here; of the declared one: the results' own
+    means: dict[str, dict[str, float | None]]
+    """Arm -> metric -> mean over runs that count."""
+    comparison: Comparison | None
+    """On the declared primary metric; exploratory unless `declared`."""
+    judging: dict[str, Value]
+    """Requests, cost in dollars, position bias, noise: what the judge reports."""
+    reason: str | None = None
+    """Why no run that counts has a value."""
+    failures: list[Failure] = Field(default=[])
+    """That do not count here; of the declared one: the results' own."""
 
 
 class LcComparison(Frozen):
     """The comparison under one way of the win rate; unlike ways are shown side by side and never pooled."""
 
-    method: str  # lc_method, or "win_rate": raw, not controlled for length
-    own: bool  # the sweep's own formula
-    means: dict[str, float | None]  # baseline and candidate -> mean over runs that count
-    runs: int  # of both arms that have a value
+    method: str
+    """Lc_method, or "win_rate": raw, not controlled for length."""
+    own: bool
+    """The sweep's own formula."""
+    means: dict[str, float | None]
+    """Baseline and candidate -> mean over runs that count."""
+    runs: int
+    """Of both arms that have a value."""
     comparison: Comparison | None
-    reason: str | None  # why there is none
+    reason: str | None
+    """Why there is none."""
 
 
-# The gradient audit, method.md section 5; ratios are of the chosen over the rejected response's gradient.
+# The gradient audit (docs/audit.md): ratios are of the chosen over the rejected response's gradient.
 AuditStageName = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
 AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
 
@@ -475,24 +621,35 @@ AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits
 class Quartiles(Frozen):
     """A distribution over pairs; `low`, `median`, `high` are `None` when no pair has a value."""
 
-    n: int  # pairs that have a value
-    undefined: int  # measured pairs that have none
-    low: float | None  # first quartile
+    n: int
+    """Pairs that have a value."""
+    undefined: int
+    """Measured pairs that have none."""
+    low: float | None
+    """First quartile."""
     median: float | None
-    high: float | None  # third quartile
-    balanced: float | None = None  # share of the n within the audit's tolerance of ratio 1; None: not a ratio
+    high: float | None
+    """Third quartile."""
+    balanced: float | None = None
+    """Share of the n within the audit's tolerance of ratio 1; None: not a ratio."""
 
 
 class AuditStage(Frozen):
     """One stage of stabilisation, applied to one policy."""
 
     stage: AuditStageName
-    label: str  # e.g. "per-token ratio, clip 10"
-    trained: bool  # the arm's own
-    promised: list[AuditRatio]  # 1 by construction, where no bound on the coefficients is active
-    clipped_share: float | None  # of all pairs; None without pairs
-    log_ratios: dict[AuditRatio, list[float | None]]  # natural log, one per pair; None where undefined
-    summary: dict[AuditRatio, Quartiles]  # of log_ratios, in nats
+    label: str
+    """E.g. "per-token ratio, clip 10"."""
+    trained: bool
+    """The arm's own."""
+    promised: list[AuditRatio]
+    """1 by construction, where no bound on the coefficients is active."""
+    clipped_share: float | None
+    """Of all pairs; None without pairs."""
+    log_ratios: dict[AuditRatio, list[float | None]]
+    """Natural log, one per pair; None where undefined."""
+    summary: dict[AuditRatio, Quartiles]
+    """Of log_ratios, in nats."""
 
 
 class AuditPoint(Frozen):
@@ -500,46 +657,69 @@ class AuditPoint(Frozen):
 
     arm: str
     method: dict[str, Value]
-    run_id: str | None  # None: no run of a sweep
+    """How it was computed."""
+    run_id: str | None
+    """Identity of the run; None: no run of a sweep."""
     step: int
-    parameters: str  # which parameters the gradients are of
+    parameters: str
+    """Which parameters the gradients are of."""
     stages: list[AuditStage]
-    cosines: list[float | None]  # of the two terms' parameter gradients, per pair of `gradient_pairs`
+    cosines: list[float | None]
+    """Of the two terms' parameter gradients, per pair of `gradient_pairs`."""
     cosine: Quartiles
 
 
 class AuditCost(Frozen):
     """Work for each policy, in tokens through the model."""
 
-    evaluation_tokens: int  # of one evaluation pass over the pairs
+    evaluation_tokens: int
+    """Of one evaluation pass over the pairs."""
     forward_tokens: int
+    """Tokens of forward passes."""
     backward_tokens: int
-    passes: float  # all of it in evaluation passes, a backward pass counted as two forward passes
-    seconds: float  # wall time of all policies
-    evaluation_seconds: float  # of these, the forward passes over all pairs: about one evaluation pass each
+    """Tokens of backward passes."""
+    passes: float
+    """All of it in evaluation passes, a backward pass counted as two forward passes."""
+    seconds: float
+    """Wall time of all policies."""
+    evaluation_seconds: float
+    """Of these, the forward passes over all pairs: about one evaluation pass each."""
 
 
 class Audit(Frozen):
     """A gradient audit: `audit.json` is this, serialised."""
 
     audit_version: int = 1
-    target: str  # the sweep, or the model
-    model: str  # identity
-    data: str  # identity of the held-out pairs
+    """Version of the audit's format."""
+    target: str
+    """The sweep, or the model."""
+    model: str
+    """Identity."""
+    data: str
+    """Identity of the held-out pairs."""
     pairs: int
-    truncated: int  # pairs of which a response is cut
-    left_out: list[str]  # rows that are not used, and why
-    gradient_pairs: list[int]  # positions of the pairs whose parameter gradients were measured
-    gradient_seed: int  # of their draw
-    precision: str  # of the passes: bfloat16 (autocast, as in training) or float32
+    truncated: int
+    """Pairs of which a response is cut."""
+    left_out: list[str]
+    """Rows that are not used, and why."""
+    gradient_pairs: list[int]
+    """Positions of the pairs whose parameter gradients were measured."""
+    gradient_seed: int
+    """Of their draw."""
+    precision: str
+    """Of the passes: bfloat16 (autocast, as in training) or float32."""
     device: str
     max_length: int
-    setting: str | None  # of the audited runs
+    setting: str | None
+    """Of the audited runs."""
     seed: int | None
-    tolerance: float  # a ratio counts as 1 within this factor, e.g. 0.05: from 1 / 1.05 to 1.05
+    tolerance: float
+    """A ratio counts as 1 within this factor, e.g. 0.05: from 1 / 1.05 to 1.05."""
     points: list[AuditPoint]
-    missing: list[str]  # policies that are not there, and why
-    findings: list[str]  # which equalities held and which did not, in sentences
+    missing: list[str]
+    """Policies that are not there, and why."""
+    findings: list[str]
+    """Which equalities held and which did not, in sentences."""
     cost: AuditCost
     versions: dict[str, str]
 
@@ -547,14 +727,22 @@ class Audit(Frozen):
 class Search(Frozen):
     """How the settings were chosen where they are no grid: by the mean of the primary over the compared arms."""
 
-    sampler: str  # tpe or random
-    pruner: str  # none, median or successive_halving
-    seed: int  # of the search
-    trials: int  # settings that were declared
-    asked: int  # so far
-    complete: int  # with a value at every seed
-    pruned: int  # given up after fewer seeds
-    without_value: int  # a run of a compared arm diverged, failed or does not count
+    sampler: str
+    """Tpe or random."""
+    pruner: str
+    """None, median or successive_halving."""
+    seed: int
+    """Of the search."""
+    trials: int
+    """Settings that were declared."""
+    asked: int
+    """So far."""
+    complete: int
+    """With a value at every seed."""
+    pruned: int
+    """Given up after fewer seeds."""
+    without_value: int
+    """A run of a compared arm diverged, failed or does not count."""
 
 
 # What a sweep holds beyond its tests: errors over prompts, bests of the grid, the paper's claims, flipped prompts.
@@ -564,14 +752,19 @@ class PromptInterval(Frozen):
     """Candidate minus baseline at one setting with its error over prompts: the same draws on both sides."""
 
     setting: str
-    seed: int | None  # None: the mean over the seeds of which both runs count
+    seed: int | None
+    """Random seed of the run; None: the mean over the seeds of which both runs count."""
     estimate: float | None
     standard_error: float | None
+    """Standard error."""
     low: float | None
     high: float | None
-    p_value: float | None  # two-sided; of these prompts' luck alone
-    undefined: int  # draws without a value
-    reason: str | None  # why something is None
+    p_value: float | None
+    """Two-sided; of these prompts' luck alone."""
+    undefined: int
+    """Draws without a value."""
+    reason: str | None
+    """Why something is None."""
 
 
 class PromptLevel(Frozen):
@@ -579,27 +772,39 @@ class PromptLevel(Frozen):
 
     metric: str
     confidence: float
-    prompts: int  # drawn in each replicate
+    prompts: int
+    """Drawn in each replicate."""
     replicates: int
+    """Draws of the bootstrap."""
     lc_method: str
-    settings: list[PromptInterval]  # that have a complete pair, in the order of the plan
-    pairs: list[PromptInterval]  # of single runs, by setting and seed
+    """Formula of the length-controlled win rate."""
+    settings: list[PromptInterval]
+    """That have a complete pair, in the order of the plan."""
+    pairs: list[PromptInterval]
+    """Of single runs, by setting and seed."""
 
 
 class BestOfGrid(Frozen):
     """One arm's best setting by prompt-level scores, in the metric's unit."""
 
     settings: int
-    chosen: int | None  # position of the best on all prompts
-    naive: float | None  # its value on the same prompts: inflated
-    corrected: float | None  # mean value on prompts that did not choose
-    low: float | None  # percentile interval over draws; too wide rather than too narrow
+    chosen: int | None
+    """Position of the best on all prompts."""
+    naive: float | None
+    """Its value on the same prompts: inflated."""
+    corrected: float | None
+    """Mean value on prompts that did not choose."""
+    low: float | None
+    """Percentile interval over draws; too wide rather than too narrow."""
     high: float | None
     confidence: float
     draws: int
-    undefined: int  # draws without a value
-    share_chosen: list[float]  # of defined draws in which each setting is the best
-    reason: str | None  # why something is None
+    undefined: int
+    """Draws without a value."""
+    share_chosen: list[float]
+    """Of defined draws in which each setting is the best."""
+    reason: str | None
+    """Why something is None."""
 
 
 class BestDifference(Frozen):
@@ -608,48 +813,70 @@ class BestDifference(Frozen):
     candidate: BestOfGrid
     baseline: BestOfGrid
     naive: float | None
+    """Without correction for having been selected."""
     corrected: float | None
+    """Corrected for having been selected."""
     low: float | None
     high: float | None
     reason: str | None
+    """Why something is null."""
 
 
 class SearchBudgets(Frozen):
     """Expected best of both arms against the number of settings tried, in the metric's unit."""
 
-    candidate: list[float]  # [n - 1]: of n settings tried
+    candidate: list[float]
+    """[n - 1]: of n settings tried."""
     baseline: list[float]
-    common: int  # the largest number that both arms have tried
-    difference: float  # candidate's expected best minus the baseline's, with `common` settings each
+    common: int
+    """The largest number that both arms have tried."""
+    difference: float
+    """Candidate's expected best minus the baseline's, with `common` settings each."""
     unequal: bool
-    null_win_share: float  # how often the candidate's best is the better one when no setting differs
-    warning: str | None  # why the bests of unequal grids are not comparable
+    """Whether the arms tried different numbers of settings."""
+    null_win_share: float
+    """How often the candidate's best is the better one when no setting differs."""
+    warning: str | None
+    """Why the bests of unequal grids are not comparable."""
 
 
 class GridBest(Frozen):
     """Best of the grid on one metric; a setting's value is the mean over its runs that count."""
 
     metric: str
-    candidate: list[str]  # settings that have a value, which positions in `bests` refer to
+    candidate: list[str]
+    """Settings that have a value, which positions in `bests` refer to."""
     baseline: list[str]
     bests: BestDifference
-    budgets: SearchBudgets | None  # None: an arm has no setting with a value
-    worst_given: list[str]  # "arm at setting": tried and diverged, counted as the worst value there is
+    """Both arms' best settings."""
+    budgets: SearchBudgets | None
+    """None: an arm has no setting with a value."""
+    worst_given: list[str]
+    """"arm at setting": tried and diverged, counted as the worst value there is."""
 
 
 class Claim(Frozen):
     """One claim of the AdaDPO paper beside the same quantity here."""
 
-    name: str  # share_higher_lc, best_lc, best_wr, share_larger_margin
+    name: str
+    """Share_higher_lc, best_lc, best_wr, share_larger_margin."""
     label: str
-    arm: str | None  # whose best; None: of both
-    published: float | None  # in `unit`; None: the paper gives none
-    unit: str  # "%" of settings, or "points"
-    ours: Interval | None  # in `unit`
-    naive: float | None  # of a best: before the correction for having been selected
-    count: int | None  # of a share: settings with it
-    settings: int | None  # of a share: settings with a complete pair
-    reason: str | None  # why `ours` is None
+    arm: str | None
+    """Whose best; None: of both."""
+    published: float | None
+    """In `unit`; None: the paper gives none."""
+    unit: str
+    """"%" of settings, or "points"."""
+    ours: Interval | None
+    """In `unit`."""
+    naive: float | None
+    """Of a best: before the correction for having been selected."""
+    count: int | None
+    """Of a share: settings with it."""
+    settings: int | None
+    """Of a share: settings with a complete pair."""
+    reason: str | None
+    """Why `ours` is None."""
 
 
 class PaperClaims(Frozen):
@@ -657,55 +884,56 @@ class PaperClaims(Frozen):
 
     source: str
     published_for: str
+    """Model and data there."""
     measured_for: str
+    """Model and data here."""
     claims: list[Claim]
     warning: str
+    """What must be kept in mind."""
 
 
 class FlippedPrompt(Frozen):
     """A prompt on which the arms' runs come out differently against the evaluation's baseline."""
 
     instruction: str
-    pairs: int  # of runs that were judged on it
-    candidate_wins: int  # pairs of which the candidate wins and the baseline arm loses
+    pairs: int
+    """Of runs that were judged on it."""
+    candidate_wins: int
+    """Pairs of which the candidate wins and the baseline arm loses."""
     baseline_wins: int
-    mean_difference: float  # of preferences, candidate minus baseline arm, in [-1, 1], over the pairs
-    setting: str  # of the pair that is shown
+    """Pairs of which the baseline arm wins and the candidate loses."""
+    mean_difference: float
+    """Of preferences, candidate minus baseline arm, in [-1, 1], over the pairs."""
+    setting: str
+    """Of the pair that is shown."""
     seed: int
-    reference_output: str  # the evaluation baseline's answer
+    reference_output: str
+    """The evaluation baseline's answer."""
     candidate_output: str
+    """The candidate's answer."""
     baseline_output: str
-    candidate_preference: float  # in [1, 2]; above 1.5 it wins against the evaluation baseline's answer
+    """The baseline's answer."""
+    candidate_preference: float
+    """In [1, 2]; above 1.5 it wins against the evaluation baseline's answer."""
     baseline_preference: float
+    """The judge's preference for the baseline arm's answer, in [1, 2]."""
 
 
 class FlippedPrompts(Frozen):
     """Prompts that one arm wins and the other loses, over all pairs of runs, the most consistent first."""
 
-    prompts: int  # judged in at least one pair
-    pairs: int  # of runs
-    n_to_candidate: int  # prompts with more flips to the candidate than to the baseline arm
+    prompts: int
+    """Judged in at least one pair."""
+    pairs: int
+    """Of runs."""
+    n_to_candidate: int
+    """Prompts with more flips to the candidate than to the baseline arm."""
     n_to_baseline: int
-    to_candidate: list[FlippedPrompt]  # the first of them
+    """Prompts with more flips to the baseline arm."""
+    to_candidate: list[FlippedPrompt]
+    """The first of them."""
     to_baseline: list[FlippedPrompt]
-
-
-class SettingGroup(Frozen):
-    """The settings that share one value of an axis; exploratory."""
-
-    axis: str
-    value: Value
-    settings: list[str]
-    n: int  # settings with a complete pair
-    baseline: float | None  # mean over these settings of the mean over seeds of complete pairs
-    candidate: float | None
-    mean: float | None  # of the setting's differences
-    estimate: Interval | None  # Hodges-Lehmann
-    won: int
-    lost: int
-    test: SignedRank | None
-    adjusted: float | None  # Benjamini-Hochberg over the groups of the axis
-    reason: str | None  # why there is no test, or why none could reach alpha
+    """The first of those."""
 
 
 # What a p-value counts: its unit, how many there are, what they share and which population it speaks of.
@@ -745,46 +973,153 @@ def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | No
     return Unit(name=name, n=n, shared=shared, population=population, independent=name != "pair")
 
 
-class Results(Frozen):
-    """Everything the report shows. `results.json` is this, serialised."""
+# The blocks of a results file. A statistic that is a file of its own (analysis/statistics) brings its block along.
 
-    schema_version: int = SCHEMA_VERSION
-    sweep: str
-    declared: Declared
-    declaration_changed: list[str]  # what changed since launch, in words; empty: confirmatory
-    verdict: str  # one sentence: estimate, interval, p, unit, n
-    verdict_kind: Literal["better", "worse", "inconclusive", "equivalent", "untestable"]
-    evaluation: Evaluation | None  # None: a table of runs, of which nothing else is known
-    axes: dict[str, list[Value]]  # grid axis -> its values
-    arms: dict[str, dict[str, Value]]  # arm -> its method's hyperparameters
-    settings: list[str]
-    seeds: list[int]
-    metrics: list[Metric]
-    counts: dict[State, int]
-    failures: list[Failure]
-    runs: list[RunRow]
-    cells: list[Cell]
-    comparisons: list[Comparison]  # the primary first
-    other_arms: list[ArmComparison] = Field(default=[])  # every arm besides baseline and first candidate
-    average_ranks: AverageRanks | None = None  # exploratory; None: fewer than three arms, or an older file
-    curves: list[Curve]
-    samples: list[Sample]
-    judgements: list[Judgement] = Field(
-        default=[]
-    )  # the declared one first; empty in files older than judging again
-    lc_sensitivity: list[LcComparison] = Field(default=[])  # empty: nothing judged, or an older file
-    search: Search | None = None  # None: the settings are a grid
-    audit: Audit | None = None  # None: not made; absent in older files
-    next_steps: NextSteps | None = None  # the cheapest first; None: `next_steps_reason`, or an older file
-    next_steps_reason: str | None = None
-    power: list[Power] = Field(default=[])  # of a new sweep like this one; empty: unknown, or an older file
-    prompt_level: PromptLevel | None = None  # None: `prompt_level_reason`; both None: an older file
-    prompt_level_reason: str | None = None
-    best_of_grid: list[GridBest] = Field(default=[])  # the primary metric first; empty in older files
-    paper_claims: PaperClaims | None = (
-        None  # None: this is no comparison of AdaDPO with DPO, or an older file
-    )
-    flips: FlippedPrompts | None = None  # None: `flips_reason`; both None: an older file
-    flips_reason: str | None = None
-    groups: list[SettingGroup] = Field(default=[])  # by each axis that is not numeric, such as the loss
-    provenance: dict[str, str]
+T = TypeVar("T")
+
+
+class Block(Frozen, Generic[T]):
+    """One part of the results, which says what it is."""
+
+    kind: str = ""
+    """Names it; its section's template has the same name."""
+    what: str = ""
+    """What it is, in a few words."""
+    value: T | None = None
+    """null: undefined, for `reason`, or not made."""
+    sentence: str = ""
+    """The finding, ready to be read; empty: the values speak for themselves."""
+    reason: str | None = None
+    """Why `value` is null."""
+
+
+class VerdictBlock(Block[VerdictKind]):
+    """The verdict; its sentence names estimate, interval, p, unit and n."""
+
+    kind: Literal["verdict"] = "verdict"
+    what: str = "Verdict on the primary metric"
+
+
+class Cells(Block[list[Cell]]):
+    """One entry for each arm, setting and metric."""
+
+    kind: Literal["cells"] = "cells"
+    what: str = "Mean and SD over seeds of every arm at every setting, by metric"
+
+
+class Comparisons(Block[list[Comparison]]):
+    """One entry for each metric."""
+
+    kind: Literal["comparisons"] = "comparisons"
+    what: str = "Candidate against baseline by metric, the primary first"
+
+
+class OtherArms(Block[list[ArmComparison]]):
+    """The declared arms first; empty with two arms."""
+
+    kind: Literal["other_arms"] = "other_arms"
+    what: str = "Every other arm against the baseline, on the primary metric"
+
+
+class Curves(Block[list[Curve]]):
+    """One entry for each run and quantity."""
+
+    kind: Literal["curves"] = "curves"
+    what: str = "Quantities logged during training"
+
+
+class Samples(Block[list[Sample]]):
+    """To be looked at, not to be counted."""
+
+    kind: Literal["samples"] = "samples"
+    what: str = "Prompts with the answers of both sides"
+
+
+class Judgements(Block[list[Judgement]]):
+    """Empty for a table of runs."""
+
+    kind: Literal["judgements"] = "judgements"
+    what: str = "The comparison under each judge, the declared one first"
+
+
+class LcSensitivity(Block[list[LcComparison]]):
+    """Empty where nothing was judged."""
+
+    kind: Literal["lc_sensitivity"] = "lc_sensitivity"
+    what: str = "The comparison under each formula of length control"
+
+
+class SearchBlock(Block[Search]):
+    """Not made where the settings are a grid."""
+
+    kind: Literal["search"] = "search"
+    what: str = "How the settings were searched"
+
+
+class AuditBlock(Block[Audit]):
+    """Not made where no audit was run."""
+
+    kind: Literal["audit"] = "audit"
+    what: str = "Gradient audit"
+
+
+class NextStepsBlock(Block[NextSteps]):
+    """From the primary comparison."""
+
+    kind: Literal["next_steps"] = "next_steps"
+    what: str = "What to add to the sweep, the cheapest first"
+
+
+class PowerBlock(Block[list[Power]]):
+    """Empty where the spread is not known."""
+
+    kind: Literal["power"] = "power"
+    what: str = "Power of a new sweep like this one"
+
+
+class PromptLevelBlock(Block[PromptLevel]):
+    """From one set of draws for all runs."""
+
+    kind: Literal["prompt_level"] = "prompt_level"
+    what: str = "Differences with their intervals over prompts"
+
+
+class BestOfGridBlock(Block[list[GridBest]]):
+    """One entry for each metric."""
+
+    kind: Literal["best_of_grid"] = "best_of_grid"
+    what: str = "Each arm's best setting, corrected for selection; the primary metric first"
+
+
+class PaperClaimsBlock(Block[PaperClaims]):
+    """Made for AdaDPO against DPO alone."""
+
+    kind: Literal["paper_claims"] = "paper_claims"
+    what: str = "The AdaDPO paper's claims and the same quantities here"
+
+
+class FlipsBlock(Block[FlippedPrompts]):
+    """Over all pairs of runs."""
+
+    kind: Literal["flips"] = "flips"
+    what: str = "Prompts that one arm wins and the other loses"
+
+
+BLOCKS: list[type[Block[Any]]] = [
+    VerdictBlock,
+    Cells,
+    Comparisons,
+    OtherArms,
+    Curves,
+    Samples,
+    Judgements,
+    LcSensitivity,
+    SearchBlock,
+    AuditBlock,
+    NextStepsBlock,
+    PowerBlock,
+    PromptLevelBlock,
+    BestOfGridBlock,
+    PaperClaimsBlock,
+    FlipsBlock,
+]

@@ -41,7 +41,7 @@ class Frozen(BaseModel):
     """A value: immutable, and every unknown key is an error."""
 
     # Built at first use: most commands import these models and use few.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, use_attribute_docstrings=True)
 
     def model_post_init(self, context: Any, /) -> None:
         """Let values that were given the same fields share the set of their names.
@@ -58,16 +58,25 @@ _GIVEN: dict[frozenset[str], set[str]] = {}
 class SignedRank(Frozen):
     """Wilcoxon's signed-rank test, exact up to 2,000 differences; `method` says how its p was found."""
 
-    n: int  # differences tested, zeros included
+    n: int
+    """Differences tested, zeros included."""
     zeros: int
-    ties: int  # non-zero differences that share their absolute value with another
+    """Differences that are 0."""
+    ties: int
+    """Non-zero differences that share their absolute value with another."""
     w_plus: float
+    """Rank sum of the differences above 0."""
     w_minus: float
+    """Rank sum of the differences below 0."""
     p_value: float
-    smallest_p: float  # the smallest p this n can reach with this alternative
+    smallest_p: float
+    """The smallest p this n can reach with this alternative."""
     alternative: Alternative
+    """Direction that the test looks for."""
     zero_method: ZeroMethod
-    method: str  # of the null distribution: "exact (dynamic programming over mid-ranks)", beyond 2,000 "saddlepoint …"
+    """Treatment of differences that are 0."""
+    method: str
+    """Of the null distribution: "exact (dynamic programming over mid-ranks)", beyond 2,000 "saddlepoint …"."""
 
 
 class Interval(Frozen):
@@ -76,7 +85,11 @@ class Interval(Frozen):
     estimate: float
     low: float | None
     high: float | None
-    confidence: float  # the nominal level
-    achieved: float | None  # the level the interval really has
+    confidence: float
+    """The nominal level."""
+    achieved: float | None
+    """The level the interval really has."""
     method: str
-    reason: str | None = None  # why there is no interval
+    """How it was computed."""
+    reason: str | None = None
+    """Why there is no interval."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.inference.missing_runs import analyse_missing_runs
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Comparison, Declared, Metric, RunRow
+from analysis.study import make_study
 from analysis.summary import Analysis, analyse
 from bench.validity.scenarios import Scenario
 
@@ -54,7 +55,7 @@ def _one(scenario: Scenario, rng: np.random.Generator, draws: Array) -> Iterator
     declared = Declared(
         baseline="dpo", candidate=arms[1], more_candidates=arms[2:], primary="win_rate", rope=scenario.rope
     )
-    analysis = analyse(
+    study = make_study(
         runs=runs,
         declared=declared,
         metrics=[WR],
@@ -64,7 +65,7 @@ def _one(scenario: Scenario, rng: np.random.Generator, draws: Array) -> Iterator
         around=False,
         **plan,
     )
-    yield from _said(analysis, scenario.effect, target)
+    yield from _said(analyse(study), scenario.effect, target)
     if scenario.diverged:
         rules = analyse_missing_runs(
             runs, metric=WR, baseline="dpo", candidate=arms[1], attainable=WR.attainable, **plan

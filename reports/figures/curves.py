@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures import svg
-from reports.figures.scale import Scale, drawable, fit, tick_label
+from reports.figures.panel import LEFT, RIGHT, WIDTH, Figure, Panel
+from reports.figures.scale import Scale, drawable
 from reports.render.cells import Missing
 from reports.render.formats import arm_style, arms_in_order, titled
 from reports.render.text import plural, shorten
 
-WIDTH, HEIGHT = 520.0, 320.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 40.0, 46.0
 POINTS_PER_FIGURE = 4000  # keeps a page of long runs small; a thin line keeps at least 24 points
 CROWD = 30  # from here on thin lines are fainter still
 MOST_LINES = 300  # beyond, each arm has a band between quantiles instead of its runs
@@ -38,35 +37,26 @@ _KNOWN = {
 _REFERENCES = {
     "gradient_ratio": (
         1.0,
-        "Gradient on the preferred over the dispreferred answer; dotted line: 1, balanced.",
+        "Gradient on the chosen divided by that on the rejected response. Dotted line: 1, balanced.",
     )
 }
 
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class CurveFigure:
-    """A figure and what has to be said under it."""
-
-    title: str
-    picture: Markup | Missing
-    notes: list[str]
-
-
-def curves_of(results: Results) -> list[CurveFigure] | Missing:
+def curves_of(results: Results) -> list[Figure] | Missing:
     """The section."""
     return curve_figures(results) or Missing("No curve was logged.")
 
 
-def curve_figures(results: Results) -> list[CurveFigure]:
+def curve_figures(results: Results) -> list[Figure]:
     """One figure per quantity: the known ones first, then in order of appearance."""
     found = list(dict.fromkeys(curve.name for curve in results.curves))
     names = [name for name in _KNOWN if name in found] + [name for name in found if name not in _KNOWN]
     return [_figure(results, name, f"figure-curve-{index}") for index, name in enumerate(names, 1)]
 
 
-def _figure(results: Results, name: str, identity: str) -> CurveFigure:
+def _figure(results: Results, name: str, identity: str) -> Figure:
     curves = [curve for curve in results.curves if curve.name == name]
     log = name in _REFERENCES
     title = _title(results, name)
@@ -75,48 +65,51 @@ def _figure(results: Results, name: str, identity: str) -> CurveFigure:
     ]
     steps = [float(step) for curve in curves for step in curve.steps]
     if not values:
-        return CurveFigure(title, Missing("no finite value was logged"), ["No finite value was logged."])
+        return Figure(title, Missing("no finite value was logged"), ["No finite value was logged."])
     kept = _without_outliers(values)
     reference = [_REFERENCES[name][0]] if log else []
-    x = fit(steps, LEFT, WIDTH - RIGHT, padding=0.02)
-    y = fit(kept + reference, HEIGHT - BOTTOM, TOP, log=log)
+    arms = list(dict.fromkeys([*arms_in_order(results), *(curve.arm for curve in curves)]))
+    arms = [arm for arm in arms if any(curve.arm == arm for curve in curves)]
+    panel = Panel([(arm, arm_style(results, arm)) for arm in arms])
+    x, y = panel.across(steps, 0.02), panel.up(kept + reference, log=log)
     stride = max(1, math.ceil(len(values) / max(POINTS_PER_FIGURE, 24 * len(curves))))
+    crowded = len(curves) > MOST_LINES
     run = "run faint" if len(curves) > CROWD else "run"
     runs: list[Markup] = []
     means: list[Markup] = []
-    for arm in dict.fromkeys([*arms_in_order(results), *(curve.arm for curve in curves)]):
+    for arm in arms:
         mine = [curve for curve in curves if curve.arm == arm]
         style = f"arm-{arm_style(results, arm)}"
-        if mine and len(curves) > MOST_LINES:
+        if crowded:
             runs.append(svg.element("path", d=_band(mine, x, y), class_=f"between {style}"))
-        for curve in mine if len(curves) <= MOST_LINES else []:
+        for curve in [] if crowded else mine:
             tip = svg.element("title", shorten(f"{arm}, {curve.setting}, seed {curve.seed}", 160))
             d = svg.path(_places(_thinned(list(zip(curve.steps, curve.values, strict=False)), stride), x, y))
             runs.append(svg.element("path", tip, d=d, class_=f"{run} {style}"))
-        if mine:
-            average = _mean(mine, log)
-            pace = max(stride, math.ceil(len(average) / STEPS)) if len(curves) > MOST_LINES else stride
-            d = svg.path(_places(_thinned(average, pace), x, y))
-            means.append(svg.element("path", d=d, class_="halo"))
-            means.append(svg.element("path", d=d, class_=f"average {style}"))
-    clip = svg.element(
-        "clipPath",
-        svg.element(
-            "rect", x=LEFT, y=TOP - 2, width=WIDTH - LEFT - RIGHT + 2, height=HEIGHT - TOP - BOTTOM + 4
-        ),
-        id=f"{identity}-clip",
-    )
+        average = _mean(mine, log)
+        pace = max(stride, math.ceil(len(average) / STEPS)) if crowded else stride
+        d = svg.path(_places(_thinned(average, pace), x, y))
+        means += [svg.element("path", d=d, class_=each) for each in ("halo", f"average {style}")]
+    inside = {
+        "x": LEFT,
+        "y": panel.top - 2,
+        "width": WIDTH - LEFT - RIGHT + 2,
+        "height": panel.floor - panel.top + 4,
+    }
+    clip = svg.element("clipPath", svg.element("rect", **inside), id=f"{identity}-clip")
     lines = svg.element("g", *runs, *means, clip_path=f"url(#{identity}-clip)")
-    content = [clip, *_axes(x, y), *_reference(name, y), lines, *_legend(results, curves)]
-    arms = ", ".join(dict.fromkeys(shorten(curve.arm, 40) for curve in curves))
-    description = f"{title} over training steps; {plural(len(curves), 'run')} of {arms}."
-    picture = svg.picture(identity, title, description, WIDTH, HEIGHT, content)
-    notes = _notes(name, curves, values, kept, stride if len(curves) <= MOST_LINES else 1)
-    if len(curves) > MOST_LINES:
-        notes.insert(
-            0, f"Band: from the {LOW:.0%} to the {HIGH:.0%} quantile of the arm's runs at each step."
-        )
-    return CurveFigure(title, picture, notes)
+    content = [clip, *panel.frame(x, y, "training step")]
+    if log:
+        content.append(panel.level(reference[0], y, "reference"))
+    elif y.low < 0 < y.high:
+        content.append(panel.level(0, y, "zero"))
+    names = ", ".join(shorten(arm, 40) for arm in arms)
+    description = f"{title} over training steps; {plural(len(curves), 'run')} of {names}."
+    picture = panel.picture(identity, title, description, [*content, lines])
+    notes = _notes(name, curves, values, kept, 1 if crowded else stride) + panel.notes
+    if crowded:
+        notes.insert(0, f"Band: {LOW:.0%} to {HIGH:.0%} quantile of the arm's runs at each step.")
+    return Figure(title, picture, notes)
 
 
 def _title(results: Results, name: str) -> str:
@@ -182,41 +175,8 @@ def _places(points: Iterable[tuple[int, float | None]], x: Scale, y: Scale) -> l
 
 
 def _held(position: float) -> float:
-    """A position not further off the figure than a figure's height: viewers mishandle huge coordinates."""
-    return min(max(position, -HEIGHT), 2 * HEIGHT)
-
-
-def _axes(x: Scale, y: Scale) -> list[Markup]:
-    marks = []
-    for tick in y.ticks(5):
-        marks.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
-        marks.append(svg.label(LEFT - 8, y(tick) + 4, tick_label(tick), "tick", "end"))
-    for tick in x.ticks(5):
-        if tick == round(tick):
-            marks.append(svg.label(x(tick), HEIGHT - BOTTOM + 18, tick_label(tick), "tick", "middle"))
-    marks.append(svg.line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "base"))
-    marks.append(svg.label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "training step", "axis", "middle"))
-    return marks
-
-
-def _reference(name: str, y: Scale) -> list[Markup]:
-    if name in _REFERENCES:
-        at = y(_REFERENCES[name][0])
-        return [svg.line(LEFT, at, WIDTH - RIGHT, at, "reference")]
-    return [svg.line(LEFT, y(0), WIDTH - RIGHT, y(0), "zero")] if y.low < 0 < y.high else []
-
-
-def _legend(results: Results, curves: list[Curve]) -> list[Markup]:
-    marks = []
-    position = LEFT
-    present = {curve.arm for curve in curves}
-    for arm in [arm for arm in arms_in_order(results) if arm in present]:
-        words = shorten(arm, 22)
-        style = f"arm-{arm_style(results, arm)}"
-        marks.append(svg.line(position, 16, position + 30, 16, f"average {style}"))
-        marks.append(svg.label(position + 38, 20.5, words, "legend"))
-        position += 62 + 7.6 * len(words)
-    return marks
+    """A position at most a figure or so away: viewers mishandle huge coordinates."""
+    return min(max(position, -400.0), 800.0)
 
 
 def _notes(name: str, curves: list[Curve], values: list[float], kept: list[float], stride: int) -> list[str]:
@@ -226,7 +186,7 @@ def _notes(name: str, curves: list[Curve], values: list[float], kept: list[float
         why = "not above 0 or not finite" if name in _REFERENCES else "not finite"
         notes.append(f"Not drawn: {plural(logged - len(values), 'value')} {why}.")
     if len(kept) < len(values):
-        notes.append("Extreme values lie beyond the axis.")
+        notes.append("Extreme values lie outside the axis.")
     if stride > 1:
         notes.append(f"One logged step in {stride} is drawn.")
     return notes

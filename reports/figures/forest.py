@@ -1,4 +1,4 @@
-"""The paired differences, drawn: one row per setting, the estimate below them."""
+"""Differences with their intervals: of two arms, a row for each setting; of two files, a row for each metric."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Comparison, Interval, Metric, PromptInterval, Results, SettingDifference
+from analysis.document import Results
+from analysis.prompts.paired import FileComparison
+from analysis.results.model import Comparison, Interval, Metric, PromptInterval, SettingDifference
 from reports.figures import svg
+from reports.figures.panel import LETTER
 from reports.figures.scale import Scale, drawable, fit, tick_label
 from reports.render.cells import Missing
-from reports.render.formats import decimal, interval, metric_named, primary_comparison
+from reports.render.formats import decimal, interval, level, metric_named, primary_comparison, titled
 from reports.render.text import plural, shorten
 
 WIDTH = 920.0
@@ -23,10 +26,10 @@ MOST = 100  # rows; of more settings, those at even ranks of their difference
 
 @dataclass(frozen=True)
 class PrimaryFigure:
-    """The section: the figure, and what its intervals over prompts are, or why there are none."""
+    """The section."""
 
     picture: Markup
-    prompts: str
+    prompts: str  # what its intervals over prompts are, or why there are none
     rows: str  # which settings are drawn, where not all are
 
 
@@ -36,21 +39,20 @@ def primary_figure(results: Results) -> PrimaryFigure | None:
     if found is None:
         return None
     picture = differences_figure(results, found, metric_named(results, found.metric))
-    return PrimaryFigure(picture, _said_of_prompts(results), _said_of_rows(found))
+    return PrimaryFigure(picture, _prompts_note(results), _rows_note(found))
 
 
-def _said_of_prompts(results: Results) -> str:
-    level = results.prompt_level
-    if level is None:
+def _prompts_note(results: Results) -> str:
+    found = results.prompt_level
+    if found is None:
         reason = results.prompt_level_reason
         return f"No intervals over prompts: {reason}." if reason else ""
-    lacking = sum(each.low is None for each in level.settings)
+    lacking = sum(each.low is None for each in found.settings)
     without = f" {plural(lacking, 'setting')} without: too many draws have no value." if lacking else ""
     return (
-        f"Thin bracket below: {level.confidence:.0%} interval of the setting's mean over other draws of the "
-        f"{plural(level.prompts, 'prompt')}, the same for both arms, refitted in each of {level.replicates:,} "
-        "(paired bootstrap). It holds the policies fixed and says nothing of other seeds, as the circles do of "
-        f"seeds and not of prompts.{without}"
+        f"Bracket: {found.confidence:.0%} interval of the setting's mean over other draws of the "
+        f"{plural(found.prompts, 'prompt')} (paired bootstrap, {found.replicates:,} draws, the win rate "
+        f"fitted again in each). Brackets show prompt uncertainty; circles show seed variation.{without}"
     )
 
 
@@ -63,7 +65,8 @@ def differences_figure(results: Results, comparison: Comparison, metric: Metric)
     foot = bottom + 64
     x = _axis(results, comparison, left + 12, WIDTH - RIGHT - 12)
     content = [
-        *_frame(results, metric, x, left, bottom, foot),
+        *_region(results, x, foot),
+        *_frame(x, foot, *_axis_words(results, metric)),
         *(
             mark
             for index, each in enumerate(rows)
@@ -79,7 +82,7 @@ def differences_figure(results: Results, comparison: Comparison, metric: Metric)
     description = (
         f"{candidate} minus {baseline}, {metric.label}: {plural(len(rows), 'setting')}, "
         f"{comparison.won} won, {comparison.tied} tied, {comparison.lost} lost by the candidate. "
-        "The numbers are in the table of means."
+        "The table of means gives the numbers."
     )
     return svg.picture(
         "figure-differences", "Paired differences per setting", description, WIDTH, foot + 44, content
@@ -97,21 +100,21 @@ def _rows(comparison: Comparison) -> list[SettingDifference]:
     return [ordered[place] for place in places if place < len(ordered)]
 
 
-def _said_of_rows(comparison: Comparison) -> str:
+def _rows_note(comparison: Comparison) -> str:
     total = len(comparison.differences)
     if total <= MOST:
         return ""
     return (
-        f"Of {total:,} settings, {len(_rows(comparison))} at even ranks are drawn, the largest difference first; all: "
-        "tables/differences.csv."
+        f"{len(_rows(comparison))} of {total:,} settings are drawn, at even ranks and the largest difference first. "
+        "All settings: tables/differences.csv."
     )
 
 
 def _over_prompts(results: Results, comparison: Comparison) -> dict[str, PromptInterval]:
-    level = results.prompt_level
-    if level is None or level.metric != comparison.metric:
+    found = results.prompt_level
+    if found is None or found.metric != comparison.metric:
         return {}
-    return {each.setting: each for each in level.settings}
+    return {each.setting: each for each in found.settings}
 
 
 def _bracket(found: PromptInterval | None, metric: Metric, x: Scale, y: float) -> list[Markup]:
@@ -139,34 +142,39 @@ def _axis(results: Results, comparison: Comparison, start: float, end: float) ->
     return fit([value for value in values if value is not None and drawable(value)], start, end)
 
 
-def _frame(
-    results: Results, metric: Metric, x: Scale, left: float, bottom: float, foot: float
-) -> list[Markup]:
-    rope, zero = results.declared.rope, x(0)
+def _frame(x: Scale, foot: float, left: str, right: str, title: str) -> list[Markup]:
+    """Grid, ticks, zero, and who is better on which side of it."""
     marks = []
-    if drawable(rope) and rope > 0:
-        marks.append(
-            svg.element(
-                "rect", x=x(-rope), y=TOP - 8, width=x(rope) - x(-rope), height=foot - TOP + 8, class_="rope"
-            )
-        )
     for tick in x.ticks(7):
         marks.append(svg.line(x(tick), TOP - 8, x(tick), foot, "grid"))
-        marks.append(svg.label(x(tick), foot + 17, _signed(tick), "tick", "middle"))
+        signed = ("+" if tick > 0 else "") + tick_label(tick)
+        marks.append(svg.label(x(tick), foot + 17, signed, "tick", "middle"))
+    zero = x(0)
     marks.append(svg.line(zero, TOP - 8, zero, foot, "zero"))
-    down, up = (
-        (results.declared.candidate, results.declared.baseline)
-        if metric.higher_is_better is False
-        else (results.declared.baseline, results.declared.candidate)
-    )
+    # Words for which a side has no room would be cut: the axis says the same.
+    if zero - 12 > LETTER * len(left):
+        marks.append(svg.label(zero - 12, TOP - 18, f"← {left}", "side", "end"))
+    if WIDTH - zero - 12 > LETTER * len(right):
+        marks.append(svg.label(zero + 12, TOP - 18, f"{right} →", "side"))
+    middle = (x.start + x.end) / 2
+    return [*marks, svg.label(middle, foot + 36, title, "axis", "middle")]
+
+
+def _region(results: Results, x: Scale, foot: float) -> list[Markup]:
+    """The region of practical equivalence."""
+    rope = results.declared.rope
+    if not drawable(rope) or rope <= 0:
+        return []
+    place = {"x": x(-rope), "y": TOP - 8, "width": x(rope) - x(-rope), "height": foot - TOP + 8}
+    return [svg.element("rect", **place, class_="rope")]
+
+
+def _axis_words(results: Results, metric: Metric) -> tuple[str, str, str]:
+    down, up = results.declared.baseline, results.declared.candidate
+    if metric.higher_is_better is False:
+        down, up = up, down
     word = "higher" if metric.higher_is_better is None else "better"
-    marks.append(svg.label(zero - 12, TOP - 18, f"← {shorten(down, 24)} {word}", "side", "end"))
-    marks.append(svg.label(zero + 12, TOP - 18, f"{shorten(up, 24)} {word} →", "side"))
-    unit = f" ({metric.unit})" if metric.unit else ""
-    marks.append(
-        svg.label((x.start + x.end) / 2, foot + 36, f"Difference in {metric.label}{unit}", "axis", "middle")
-    )
-    return marks
+    return f"{shorten(down, 24)} {word}", f"{shorten(up, 24)} {word}", f"Difference in {titled(metric)}"
 
 
 def _name(setting: str, y: float) -> list[Markup]:
@@ -200,27 +208,74 @@ def _row(each: SettingDifference, metric: Metric, x: Scale, y: float) -> list[Ma
 
 
 def _estimate(found: Interval | None, metric: Metric, x: Scale, y: float) -> list[Markup]:
-    marks = [svg.label(0, y - 4, "Hodges–Lehmann estimate", "row strong")]
+    name = "Hodges–Lehmann estimate"
     if found is None or not drawable(found.estimate):
-        return [*marks, svg.label(WIDTH, y + 4.5, "not defined", "muted", "end")]
+        return [
+            svg.label(0, y - 4, name, "row strong"),
+            svg.label(WIDTH, y + 4.5, "not defined", "muted", "end"),
+        ]
     ends = interval(found, metric.decimals)
     if isinstance(ends, Missing) or found.low is None or found.high is None:
-        marks.append(svg.label(0, y + 13, "no interval at this level", "muted"))
-    else:
-        marks.append(svg.label(0, y + 13, f"{found.confidence:.0%} interval {ends}", "muted"))
-        low, high = (_clamped(end, x) for end in (found.low, found.high))
+        return _estimate_row(name, "no interval at this level", found.estimate, None, metric.decimals, x, y)
+    words = f"{level(found.confidence)} interval {ends}"
+    return _estimate_row(name, words, found.estimate, (found.low, found.high), metric.decimals, x, y)
+
+
+def _estimate_row(
+    name: str,
+    words: str,
+    estimate: float,
+    ends: tuple[float, float] | None,
+    decimals: int,
+    x: Scale,
+    y: float,
+) -> list[Markup]:
+    """A large diamond with its interval; an end beyond the axis has no cap."""
+    marks = [svg.label(0, y - 4, name, "row strong")]
+    if words:
+        marks.append(svg.label(0, y + 13, words, "muted"))
+    if ends is not None:
+        low, high = (x(min(max(end, x.low), x.high)) for end in ends)
         marks.append(svg.line(low, y, high, y, "interval"))
-        for end, position in ((found.low, low), (found.high, high)):
+        for end, place in zip(ends, (low, high), strict=True):
             if math.isfinite(end):
-                marks.append(svg.line(position, y - 7, position, y + 7, "interval"))
-    marks.append(svg.diamond(x(found.estimate), y, 9, "estimate"))
-    text = decimal(found.estimate, metric.decimals, signed=True)
-    return [*marks, svg.label(WIDTH, y + 4.5, text, "number strong", "end")]
+                marks.append(svg.line(place, y - 7, place, y + 7, "interval"))
+    marks.append(svg.diamond(x(estimate), y, 9, "estimate"))
+    return [
+        *marks,
+        svg.label(WIDTH, y + 4.5, decimal(estimate, decimals, signed=True), "number strong", "end"),
+    ]
 
 
-def _clamped(value: float, x: Scale) -> float:
-    return x(min(max(value, x.low), x.high))
-
-
-def _signed(tick: float) -> str:
-    return ("+" if tick > 0 else "") + tick_label(tick)
+def files_figure(compared: FileComparison) -> Markup | None:
+    """Of two annotation files: each metric's difference with its interval; None where no difference is defined."""
+    rows = [
+        (each, each.estimate)
+        for each in compared.differences
+        if each.estimate is not None and drawable(each.estimate)
+    ]
+    if not rows:
+        return None
+    known = [
+        end
+        for each, value in rows
+        for end in (value, each.low, each.high)
+        if end is not None and drawable(end)
+    ]
+    x = fit([0.0, *known], 190 + 12, WIDTH - RIGHT - 12)
+    foot = TOP + 46 * len(rows)
+    a, b = (
+        shorten(score.generator or letter, 24) for score, letter in ((compared.a, "A"), (compared.b, "B"))
+    )
+    content = _frame(x, foot, f"B better: {b}", f"A better: {a}", "A minus B (points)")
+    for index, (each, value) in enumerate(rows):
+        words, ends = "", None
+        if each.low is not None and each.high is not None and drawable(each.low) and drawable(each.high):
+            low, high = (decimal(end, 1, signed=True) for end in (each.low, each.high))
+            words, ends = f"{level(each.confidence)}: {low} to {high}", (each.low, each.high)
+        content += _estimate_row(each.label, words, value, ends, 1, x, TOP + 46 * (index + 0.5))
+    described = "; ".join(f"{each.label} {decimal(value, 1, signed=True)}" for each, value in rows)
+    description = f"A minus B in points: {described}. The table gives the numbers."
+    return svg.picture(
+        "figure-compared", "Differences with intervals", description, WIDTH, foot + 44, content
+    )

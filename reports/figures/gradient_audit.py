@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from markupsafe import Markup
 
 from analysis.audit import ratio_text, trained_stage
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Results
+from analysis.document import Results
+from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage
 from reports.figures import svg
+from reports.figures.panel import Figure, Panel
 from reports.figures.scale import Scale, fit, tick_label
+from reports.render.formats import arm_style
 from reports.render.text import shorten
 
 TITLES: dict[AuditRatio, str] = {
@@ -28,20 +31,8 @@ MOST_DOTS = 120
 # Axes reach at least this far to both sides of 1, and at most that far: beyond, a mark at the edge says so.
 NARROWEST, WIDEST = math.log(1.5), math.log(1e4)
 
-SMALL_WIDTH, SMALL_HEIGHT = 520.0, 320.0
-SMALL = {"left": 58.0, "right": 14.0, "top": 40.0, "bottom": 46.0}
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its heading and what has to be said under it."""
-
-    title: str
-    picture: Markup
-    notes: list[str]
-
-
-def distribution_figure(point: AuditPoint, style: int, identity: str, when: str) -> Drawn:
+def distribution_figure(point: AuditPoint, style: int, identity: str, when: str) -> Figure:
     """Per ratio and stage: a dot per pair, a box from quartile to quartile, a bar at the median."""
     ratios = [ratio for ratio in TITLES if any(stage.summary.get(ratio) for stage in point.stages)]
     axis = _axis(
@@ -68,20 +59,20 @@ def distribution_figure(point: AuditPoint, style: int, identity: str, when: str)
         content.append(svg.label(0, y + 15, TITLES[ratio], "row strong"))
         for row, stage in enumerate(point.stages):
             content += _row(stage, ratio, axis, y + BAND_TITLE + ROW * (row + 0.5), style)
-    label = "gradient of the chosen over the rejected response (log scale)"
+    label = "gradient ratio, chosen / rejected response (log scale)"
     content.append(svg.label((LEFT + WIDTH - RIGHT) / 2, bottom + 36, label, "axis", "middle"))
     arm = shorten(point.arm, 40)
     description = (
-        f"{arm}, {when}: ratio of the two gradients per pair, for {len(ratios)} ways to measure it and "
-        f"{len(point.stages)} stages. The numbers are in the table of stages."
+        f"{arm}, {when}: the ratio of the two gradients of each pair, measured in {len(ratios)} ways at "
+        f"{len(point.stages)} stages. The table of stages gives the numbers."
     )
     picture = svg.picture(identity, f"Gradient ratios of {arm}", description, WIDTH, bottom + 46, content)
     notes = [
-        "Dot: one pair. Box: quartiles; bar: median; dotted line: 1, balanced. Bold: the stage that was trained."
+        "Dot: one pair. Box: quartiles. Bar: median. Dotted line: 1, balanced. Bold: the stage that was trained."
     ]
     if any(_beyond(stage, ratio, axis) for stage in point.stages for ratio in ratios):
-        notes.append("Arrow: quartiles beyond the axis; the median at the right is exact.")
-    return Drawn(f"{arm}, {when}", picture, notes)
+        notes.append("Arrow: the quartiles lie outside the axis; the median on the right is exact.")
+    return Figure(f"{arm}, {when}", picture, notes)
 
 
 def _axis(logs: Sequence[float], start: float, end: float) -> Scale:
@@ -135,13 +126,10 @@ def _row(stage: AuditStage, ratio: AuditRatio, axis: Scale, y: float, style: int
 
 
 def _arrow(x: float, y: float, direction: int) -> Markup:
-    tip = x + 7 * direction
-    return svg.element(
-        "polygon", points=f"{x:.1f},{y - 5:.1f} {tip:.1f},{y:.1f} {x:.1f},{y + 5:.1f}", class_="estimate"
-    )
+    return svg.polygon([(x, y - 5), (x + 7 * direction, y), (x, y + 5)], "estimate")
 
 
-def training_figures(points: Sequence[AuditPoint], style: Callable[[str], int]) -> list[Drawn]:
+def training_figures(points: Sequence[AuditPoint], style: Callable[[str], int]) -> list[Figure]:
     """Per ratio the median of each arm's trained stage over steps, with a band from quartile to quartile."""
     arms = list(dict.fromkeys(point.arm for point in points))
     figures = []
@@ -165,23 +153,18 @@ def _quartiles_at(point: AuditPoint, ratio: AuditRatio) -> tuple[int, float, flo
 Line = list[tuple[int, float, float, float]]
 
 
-def _training(title: str, identity: str, lines: dict[str, Line], style: Callable[[str], int]) -> Drawn:
-    left, right, top, bottom = SMALL["left"], SMALL["right"], SMALL["top"], SMALL["bottom"]
-    steps = [float(each[0]) for line in lines.values() for each in line]
-    x = fit(steps, left, SMALL_WIDTH - right, padding=0.03)
+def _training(title: str, identity: str, lines: dict[str, Line], style: Callable[[str], int]) -> Figure:
+    panel = Panel([(arm, style(arm)) for arm in lines])
+    x = panel.across([float(each[0]) for line in lines.values() for each in line])
     y = _axis(
-        [value for line in lines.values() for each in line for value in each[1:]], SMALL_HEIGHT - bottom, top
+        [value for line in lines.values() for each in line for value in each[1:]], panel.floor, panel.top
     )
     bands, medians, marks = [], [], []
     for arm, line in lines.items():
         mark = f"arm-{style(arm)}"
         edge = [(x(step), _place(high, y)) for step, _, _, high in line]
         edge += [(x(step), _place(low, y)) for step, low, _, _ in reversed(line)]
-        bands.append(
-            svg.element(
-                "polygon", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in edge), class_=f"between {mark}"
-            )
-        )
+        bands.append(svg.polygon(edge, f"between {mark}"))
         path = svg.path([(x(step), _place(median, y)) for step, _, median, _ in line])
         medians.append(svg.element("path", d=path, class_="halo"))
         medians.append(svg.element("path", d=path, class_=f"average {mark}"))
@@ -189,42 +172,16 @@ def _training(title: str, identity: str, lines: dict[str, Line], style: Callable
             tip = svg.element("title", f"{shorten(arm, 60)}, step {step}: {ratio_text(median)}")
             place = {"cx": x(step), "cy": _place(median, y), "r": 3.5}
             marks.append(svg.element("circle", tip, **place, class_=f"knot {mark}"))
-    content = [*_frame(x, y), *bands, *medians, *marks, *_legend(list(lines), style)]
+    frame = [*panel.frame(x, y, "training step"), panel.level(1.0, y, "reference")]
     names = ", ".join(shorten(arm, 40) for arm in lines)
-    description = f"{title}: median ratio over training steps with quartiles, of {names}."
-    picture = svg.picture(identity, title, description, SMALL_WIDTH, SMALL_HEIGHT, content)
-    return Drawn(title, picture, [])
+    description = f"{title}: median ratio with quartiles over training steps, for {names}."
+    return Figure(
+        title, panel.picture(identity, title, description, [*frame, *bands, *medians, *marks]), panel.notes
+    )
 
 
-def _frame(x: Scale, y: Scale) -> list[Markup]:
-    left, edge, floor = SMALL["left"], SMALL_WIDTH - SMALL["right"], SMALL_HEIGHT - SMALL["bottom"]
-    marks = []
-    for tick in y.ticks(5):
-        marks.append(svg.line(left, y(tick), edge, y(tick), "grid"))
-        marks.append(svg.label(left - 8, y(tick) + 4, tick_label(tick), "tick", "end"))
-    for tick in x.ticks(5):
-        if tick == round(tick):
-            marks.append(svg.label(x(tick), floor + 18, tick_label(tick), "tick", "middle"))
-    marks.append(svg.line(left, floor, edge, floor, "base"))
-    marks.append(svg.line(left, y(1.0), edge, y(1.0), "reference"))
-    marks.append(svg.label((left + edge) / 2, SMALL_HEIGHT - 8, "training step", "axis", "middle"))
-    return marks
-
-
-def _legend(arms: Sequence[str], style: Callable[[str], int]) -> list[Markup]:
-    marks, position = [], SMALL["left"]
-    for arm in arms:
-        words = shorten(arm, 22)
-        marks.append(svg.line(position, 16, position + 30, 16, f"average arm-{style(arm)}"))
-        marks.append(svg.label(position + 38, 20.5, words, "legend"))
-        position += 62 + 7.6 * len(words)
-    return marks
-
-
-def logged_figure(results: Results, audit: Audit) -> Drawn | None:
+def logged_figure(results: Results, audit: Audit) -> Figure | None:
     """Ratio 1 as training logged it for the audited runs: what there is where no snapshot was kept."""
-    from reports.render.formats import arm_style
-
     lines: dict[str, Line] = {}
     for curve in results.curves:
         if curve.name == "gradient_ratio" and (curve.setting, curve.seed) == (audit.setting, audit.seed):
@@ -238,7 +195,7 @@ def logged_figure(results: Results, audit: Audit) -> Drawn | None:
         "1 · Probability space, as logged", "figure-audit-logged", lines, lambda arm: arm_style(results, arm)
     )
     note = (
-        "From the training log: the mean of the log ratio over each batch. No snapshot was kept on the way; "
-        "train.snapshot_steps does."
+        "From the training log: the mean log ratio of each batch. No snapshots were kept during training; "
+        "set train.snapshot_steps to keep some."
     )
-    return Drawn(drawn.title, drawn.picture, [note])
+    return replace(drawn, notes=[note, *drawn.notes])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Metric, Results, SettingDifference, Value
+from analysis.document import Results
+from analysis.results.model import Metric, SettingDifference, Value
 from reports.figures import svg
 from reports.figures.scale import drawable
 from reports.render.cells import Shown
@@ -63,7 +64,7 @@ def heat_of(results: Results) -> Heat | None:
     for number, outer in enumerate(fixed[:MOST_MAPS], 1):
         title = ", ".join(f"{axis} {value}" for axis, value in zip(rest, outer, strict=True))
         inside = {inner: each for (place, inner), each in cells.items() if place == outer}
-        drawn = _Drawn(metric, columns, rows, places[columns], places.get(rows, [""]), largest)
+        drawn = _Map(metric, columns, rows, places[columns], places.get(rows, [""]), largest)
         maps.append(HeatMap(title, drawn.picture(f"figure-heat-{number}", title, inside)))
     left_out = len(fixed) - len(maps)
     declared = results.declared
@@ -75,7 +76,7 @@ def heat_of(results: Results) -> Heat | None:
         maps=maps,
         key=_key(largest, metric),
         sides=((arm_name(results, low), word), (arm_name(results, high), word)),
-        note=f"{plural(left_out, 'more map')} not drawn: {', '.join(rest)} take too many values."
+        note=f"{plural(left_out, 'more map')} not drawn: {', '.join(rest)} have too many values."
         if left_out
         else "",
     )
@@ -95,13 +96,13 @@ def _places(results: Results) -> dict[str, list[str]]:
 
 
 def shade(value: float, largest: float) -> str:
-    """The class of a cell: "up-1" to "up-4" and "down-1" to "down-4" by size, "level" for next to nothing."""
+    """The class of a cell: "up-1" to "up-4", "down-1" to "down-4" by size, or "level" near 0."""
     step = math.ceil(STEPS * abs(value) / largest - 0.1) if largest > 0 else 0
     return f"{'up' if value > 0 else 'down'}-{min(step, STEPS)}" if step > 0 else "level"
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Map:
     metric: Metric
     columns: str
     rows: str
@@ -171,7 +172,7 @@ class _Drawn:
             names = zip((self.rows, self.columns), place, strict=True)
             at = ", ".join(f"{axis} {shorten(value, 40)}" for axis, value in names if axis)
             ends.append(f"{word} {decimal(known[place], self.metric.decimals, signed=True)} at {at}")
-        return f"{titled(self.metric)}: {'; '.join(ends)}. The numbers are in the table of means."
+        return f"{titled(self.metric)}: {'; '.join(ends)}. The table of means gives the numbers."
 
 
 def _key(largest: float, metric: Metric) -> Markup:
@@ -191,7 +192,7 @@ def _key(largest: float, metric: Metric) -> Markup:
         marks.append(svg.label(24 + size * number, 27, text, "tick", "middle"))
     return svg.picture(
         "figure-heat-key",
-        "Key of the shades",
+        "Colour key",
         f"From {ends[0]} to {ends[2]}.",
         48 + size * len(names),
         32,

@@ -8,29 +8,20 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import Metric, Results, RunRow
+from analysis.document import Results
+from analysis.results.model import RunRow
 from analysis.results.values import State
 from reports.figures import svg
-from reports.figures.scale import Scale, drawable, fit, tick_label
+from reports.figures.panel import Figure, Panel
+from reports.figures.scale import Scale, drawable
 from reports.render.cells import Missing
-from reports.render.formats import ARM_STYLES, arm_style, arms_in_order, metric_named, titled
+from reports.render.formats import arm_style, arms_in_order, metric_named, titled
 from reports.render.text import plural, shorten
 
-WIDTH, HEIGHT = 520.0, 360.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 42.0, 48.0
 MOST_MARKS = 600  # of single runs; beyond, a mark for each arm at each setting
 MOST_MEANS = 1200
 # The first that a sweep has; others bring their own names.
 _KL = ("kl", "kl_k3", "kl_per_token", "kl_k3_per_token")
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """A figure and what has to be said under it."""
-
-    title: str
-    picture: Markup
-    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class _Dot:
     y: float
 
 
-def lengths_of(results: Results) -> list[Scatter] | Missing | None:
+def lengths_of(results: Results) -> list[Figure] | Missing | None:
     """LC against WR, and LC against length; None where there is no LC."""
     return _section(
         results,
@@ -50,7 +41,7 @@ def lengths_of(results: Results) -> list[Scatter] | Missing | None:
     )
 
 
-def kl_of(results: Results) -> list[Scatter] | Missing | None:
+def kl_of(results: Results) -> list[Figure] | Missing | None:
     """Win rates against the distance from the reference; None where KL was not measured."""
     kl = next((name for name in _KL if _known(results, name)), None)
     if kl is None:
@@ -65,9 +56,7 @@ def _known(results: Results, name: str) -> bool:
     return any(run.metrics.get(name) is not None for run in results.runs)
 
 
-def _section(
-    results: Results, y: str, against: list[tuple[str, str, bool]]
-) -> list[Scatter] | Missing | None:
+def _section(results: Results, y: str, against: list[tuple[str, str, bool]]) -> list[Figure] | Missing | None:
     if not _known(results, y):
         return None
     made = [
@@ -78,7 +67,7 @@ def _section(
 
 def scatter(
     results: Results, x_name: str, y_name: str, identity: str, *, diagonal: bool = False
-) -> Scatter | None:
+) -> Figure | None:
     """The figure; None where no run has both values. `diagonal`: both are on one scale, draw where they are equal."""
     x_metric, y_metric = metric_named(results, x_name), metric_named(results, y_name)
     dots = list(_dots(results.runs, x_name, y_name))
@@ -86,33 +75,30 @@ def scatter(
         return None
     what, notes = "run", []
     if len(dots) > MOST_MARKS:
-        notes.append(f"{len(dots):,} runs: each mark is the mean of an arm's runs at one setting.")
+        notes.append(f"{len(dots):,} runs: each mark is the mean of one arm's runs at one setting.")
         what, dots = "setting", list(_means(dots))
     if len(dots) > MOST_MEANS:
         stride = math.ceil(len(dots) / MOST_MEANS)
         dots = dots[::stride]
-        notes.append(f"One in {stride} is drawn.")
-    x = fit([dot.x for dot in dots], LEFT + 8, WIDTH - RIGHT - 8)
-    y = fit([dot.y for dot in dots], HEIGHT - BOTTOM - 8, TOP + 8)
+        notes.append(f"One mark in {stride} is drawn.")
     arms = list(dict.fromkeys([*arms_in_order(results), *(dot.arm for dot in dots)]))
     present = [arm for arm in arms if any(dot.arm == arm for dot in dots)]
-    marks = _axes(x, y, x_metric, y_metric)
+    styles = [(arm, arm_style(results, arm)) for arm in present]
+    panel = Panel(styles, height=352, titled=True, key=_key, key_width=10)
+    x, y = panel.across([dot.x for dot in dots], 0.08), panel.up([dot.y for dot in dots])
+    marks = panel.frame(x, y, titled(x_metric), titled(y_metric), counts=False)
     if diagonal:
         marks += _diagonal(x, y)
     faint = " faint" if len(dots) > 80 else ""
-    for arm in present:
-        style = arm_style(results, arm)
-        for dot in dots:
-            if dot.arm == arm:
-                marks.append(shape(style, x(dot.x), y(dot.y), 4.2, dot.name, faint))
-    marks += _legend(results, present)
+    for arm, style in styles:
+        marks += [shape(style, x(dot.x), y(dot.y), 4.2, dot.name, faint) for dot in dots if dot.arm == arm]
     description = (
-        f"{titled(y_metric)} against {titled(x_metric)}, a mark for each {what}; "
+        f"{titled(y_metric)} against {titled(x_metric)}, one mark per {what}; "
         f"{plural(len(dots), 'mark')} of {', '.join(shorten(arm, 40) for arm in present)}. "
-        "The numbers are in the table of runs."
+        "The table of runs gives the numbers."
     )
     title = f"{y_metric.label} against {_in_sentence(x_metric.label)}"
-    return Scatter(title, svg.picture(identity, title, description, WIDTH, HEIGHT, marks), notes)
+    return Figure(title, panel.picture(identity, title, description, marks), notes + panel.notes)
 
 
 def _in_sentence(label: str) -> str:
@@ -146,81 +132,30 @@ def _means(dots: list[_Dot]) -> Iterable[_Dot]:
         )
 
 
+# An arm's mark as lines between corners, in its size; the first arm's is a ring.
+_SHAPES: dict[int, list[list[tuple[float, float]]]] = {
+    1: [[(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)]],
+    2: [[(-1, -1), (1, -1), (1, 1), (-1, 1)]],
+    3: [[(0, -1.2), (1, 1), (-1, 1)]],
+    4: [[(-1, -1), (1, 1)], [(-1, 1), (1, -1)]],
+    5: [[(-1.2, 0), (1.2, 0)], [(0, -1.2), (0, 1.2)]],
+}
+
+
 def shape(style: int, x: float, y: float, size: float, name: str = "", faint: str = "") -> Markup:
     """The mark of an arm: ring, diamond, square, triangle, cross or plus; `name` is its tooltip."""
     tip = (svg.element("title", shorten(name, 160)),) if name else ()
     class_ = f"mark arm-{style}{faint}"
-    points: list[list[tuple[float, float]]]
-    match style % ARM_STYLES:
-        case 0:
-            return svg.element("circle", *tip, cx=x, cy=y, r=size, class_=f"{class_} hollow")
-        case 1:
-            return svg.element(
-                "path",
-                *tip,
-                d=_closed(
-                    [(x, y - 1.3 * size), (x + 1.3 * size, y), (x, y + 1.3 * size), (x - 1.3 * size, y)]
-                ),
-                class_=class_,
-            )
-        case 2:
-            return svg.element(
-                "path",
-                *tip,
-                d=_closed(
-                    [(x - size, y - size), (x + size, y - size), (x + size, y + size), (x - size, y + size)]
-                ),
-                class_=f"{class_} hollow",
-            )
-        case 3:
-            return svg.element(
-                "path",
-                *tip,
-                d=_closed([(x, y - 1.2 * size), (x + 1.2 * size, y + size), (x - 1.2 * size, y + size)]),
-                class_=class_,
-            )
-        case 4:
-            points = [
-                [(x - size, y - size), (x + size, y + size)],
-                [(x - size, y + size), (x + size, y - size)],
-            ]
-        case _:
-            points = [[(x - 1.2 * size, y), (x + 1.2 * size, y)], [(x, y - 1.2 * size), (x, y + 1.2 * size)]]
-    return svg.element(
-        "path", *tip, d="".join(svg.path([*line]) for line in points), class_=f"{class_} hollow"
-    )
+    if style not in _SHAPES:
+        return svg.element("circle", *tip, cx=x, cy=y, r=size, class_=class_)
+    lines = [svg.path([(x + size * a, y + size * b) for a, b in line]) for line in _SHAPES[style]]
+    return svg.element("path", *tip, d="".join(lines) + ("" if len(lines) > 1 else "Z"), class_=class_)
 
 
-def _closed(points: list[tuple[float, float]]) -> str:
-    return svg.path([*points]) + "Z"
-
-
-def _axes(x: Scale, y: Scale, x_metric: Metric, y_metric: Metric) -> list[Markup]:
-    marks = []
-    for tick in y.ticks(5):
-        marks.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
-        marks.append(svg.label(LEFT - 8, y(tick) + 4, tick_label(tick), "tick", "end"))
-    for tick in x.ticks(5):
-        marks.append(svg.line(x(tick), TOP, x(tick), HEIGHT - BOTTOM, "grid"))
-        marks.append(svg.label(x(tick), HEIGHT - BOTTOM + 18, tick_label(tick), "tick", "middle"))
-    marks.append(svg.line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "base"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    marks.append(svg.label(middle, HEIGHT - 10, shorten(titled(x_metric), 50), "axis", "middle"))
-    marks.append(svg.label(0, TOP - 12, shorten(titled(y_metric), 50), "axis"))
-    return marks
+def _key(style: int, x: float, y: float) -> Markup:
+    return shape(style, x + 5, y, 4.6)
 
 
 def _diagonal(x: Scale, y: Scale) -> list[Markup]:
     low, high = max(x.low, y.low), min(x.high, y.high)
     return [svg.line(x(low), y(low), x(high), y(high), "reference")] if low < high else []
-
-
-def _legend(results: Results, arms: list[str]) -> list[Markup]:
-    marks = []
-    position = LEFT
-    for arm in arms:
-        words = shorten(arm, 22)
-        marks.append(shape(arm_style(results, arm), position + 5, 11, 4.6))
-        marks.append(svg.label(position + 16, 15.5, words, "legend"))
-        position += 40 + 7.6 * len(words)
-    return marks

@@ -59,12 +59,15 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
+def polygon(corners: list[tuple[float, float]], class_: str) -> Markup:
+    """A closed area."""
+    points = " ".join(f"{_attribute(x)},{_attribute(y)}" for x, y in corners)
+    return element("polygon", points=points, class_=class_)
+
+
 def diamond(x: float, y: float, radius: float, class_: str) -> Markup:
     """A square on its corner."""
-    corners = ((x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y))
-    return element(
-        "polygon", points=" ".join(f"{_attribute(a)},{_attribute(b)}" for a, b in corners), class_=class_
-    )
+    return polygon([(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)], class_)
 
 
 def path(points: list[tuple[float, float] | None]) -> str:

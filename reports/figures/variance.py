@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.results.model import CrossedTest, GeneralizationTest, Metric, Results, VarianceComponents
+from analysis.document import Results
+from analysis.results.model import CrossedTest, GeneralizationTest, Metric, VarianceComponents
 from reports.figures import svg
 from reports.render.cells import Column, Fact, Missing, Shown, Table
 from reports.render.formats import metric_named, number, primary_comparison, with_unit
 
 _SOURCES = {
     "setting": ("Settings", "the arms differ more at some settings than at others"),
-    "seed": ("Seeds", "shared by all settings of a seed: data order, sampling"),
-    "run": ("Runs", "what is left: training, decoding and judging of one pair of runs"),
+    "seed": ("Seeds", "shared by all settings of one seed: data order, sampling"),
+    "run": ("Runs", "the rest: training, decoding and judging of a single pair of runs"),
 }
 WIDTH, ROW, LEFT, BAR = 640.0, 46.0, 92.0, 14.0
 
@@ -31,7 +32,7 @@ class Variance:
 
 
 def variance_of(results: Results) -> Variance | Missing | None:
-    """The section; None for results that hold nothing of it."""
+    """The section; None where nothing was compared."""
     found = primary_comparison(results)
     if found is None or found.inference is None:
         return None
@@ -69,7 +70,7 @@ def _table(
         sd: Shown = (
             number(math.sqrt(value), metric.decimals + 1)
             if value >= 0
-            else Missing("an estimate below 0 has no SD")
+            else Missing("a negative estimate has no SD")
         )
         rows.append(
             [
@@ -106,13 +107,13 @@ def _prompt_facts(generalization: GeneralizationTest | None, metric: Metric) -> 
         return []
     if generalization.prompt is None:
         reason = generalization.prompt_reason or "no prompt-level data"
-        return [Fact("Prompts as a sample", Missing(reason), "the verdict speaks of these prompts")]
+        return [Fact("Prompts as a sample", Missing(reason), "the verdict holds for these prompts only")]
     part = generalization.prompt
     shared, total = (max(0.0, variance) ** 0.5 for variance in (part.shared, part.total))
-    note = f"{metric.unit}; of it {total:.{metric.decimals + 1}f} with what single runs make of the prompts"
+    note = f"{metric.unit}; {total:.{metric.decimals + 1}f} including the run-by-prompt interaction"
     return [
         Fact(
-            f"Standard error by {part.prompts:,} prompts",
+            f"Standard error from {part.prompts:,} prompts",
             number(shared, metric.decimals + 1),
             f"{note.lstrip()}; {part.draws:,} draws",
         )
@@ -121,14 +122,14 @@ def _prompt_facts(generalization: GeneralizationTest | None, metric: Metric) -> 
 
 def _notes(components: VarianceComponents) -> list[str]:
     notes = [
-        "Share, one pair: of the variance of a single pair of runs. Share, SE²: of the squared standard error of the "
-        "mean, after averaging; the source with the largest is the one to add more of."
+        "Share, one pair: share of the variance of a single pair of runs. Share, SE²: share of the squared standard "
+        "error of the mean, after averaging. Adding more of the source with the largest share helps most."
     ]
     below = [_SOURCES[name][0].lower() for name in _SOURCES if getattr(components, name) < 0]
     if below:
         notes.append(
-            f"Below 0 ({', '.join(below)}): the estimate is unbiased, so a component that is small or absent falls on "
-            "either side of 0. It is not a negative variance, and its share counts as 0."
+            f"Negative estimates ({', '.join(below)}): the estimator is unbiased, so an estimate of a small or absent "
+            "component can fall below 0. Its share counts as 0."
         )
     return notes
 
@@ -143,9 +144,8 @@ def _figure(of_one: dict[str, float], of_mean: dict[str, float]) -> Markup:
         for place, (parts, style) in enumerate(((of_one, "bar"), (of_mean, "bar mean"))):
             share = parts[name] / sum(parts.values())
             y = top + place * (BAR + 3)
-            marks.append(
-                svg.element("rect", x=LEFT, y=y, width=max(share * full, 1), height=BAR, class_=style)
-            )
+            if share > 0:
+                marks.append(svg.element("rect", x=LEFT, y=y, width=share * full, height=BAR, class_=style))
             marks.append(svg.label(LEFT + share * full + 8, y + 11.5, f"{100 * share:.0f}%", "small"))
     bottom = 34 + ROW * len(_SOURCES)
     marks.append(svg.line(LEFT, 28, LEFT, bottom - 6, "base"))
@@ -153,12 +153,13 @@ def _figure(of_one: dict[str, float], of_mean: dict[str, float]) -> Markup:
     marks.append(svg.label(LEFT + 20, 15.5, "of one pair of runs", "small"))
     marks.append(svg.element("rect", x=LEFT + 180, y=4, width=BAR, height=BAR, class_="bar mean"))
     marks.append(svg.label(LEFT + 200, 15.5, "of the squared standard error of the mean", "small"))
-    shares = {
-        name: (of_one[name] / sum(of_one.values()), of_mean[name] / sum(of_mean.values())) for name in of_one
-    }
-    said = "; ".join(f"{_SOURCES[name][0]} {one:.0%} and {mean:.0%}" for name, (one, mean) in shares.items())
+    one, mean = (
+        {name: part / sum(parts.values()) for name, part in parts.items()} for parts in (of_one, of_mean)
+    )
+    said = "; ".join(f"{title} {one[name]:.0%} and {mean[name]:.0%}" for name, (title, _) in _SOURCES.items())
     description = (
-        f"Shares of one pair's variance and of the squared standard error: {said}. In numbers: the table."
+        f"Shares of one pair's variance and of the squared standard error: {said}. The table gives the "
+        "numbers."
     )
     return svg.picture(
         "figure-variance", "Variance components", description, WIDTH, bottom, marks, natural=True

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 
+from analysis.document import Results
 from analysis.results.model import (
     Comparison,
     CrossedTest,
     Equivalence,
     Inference,
     Interval,
-    Results,
     SettingsWon,
     SignedRank,
     Value,

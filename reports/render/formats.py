@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from analysis.results.model import Comparison, Interval, Metric, Results, Value
+from analysis.document import Results
+from analysis.results.model import Comparison, Interval, Metric, Value
 from reports.render.cells import ArmName, Missing, Shown
 from reports.render.text import plural, shorten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.render.cells import ArmName, Column, Link, Missing, NoWrap, Shown, Table, Tag
 from reports.render.formats import MINUS
@@ -167,17 +167,16 @@ def _column(table: Table, at: int, letters: dict[str, str]) -> _Column:
             for cell, text in zip(cells, plain, strict=True)
         ]
         width = max(len(_text(title.title)), *(len(text or "") for text in plain), 3)
-        return _Column(
-            rf"S[retain-explicit-plus,table-format={form}]",
-            f"{{{_cell(title.title, letters)}}}",
-            shown,
-            width,
-        )
+        return _Column(_s_column(form), f"{{{_cell(title.title, letters)}}}", shown, width)
     width = max([len(_text(title.title)), *(len(_text(cell)) for cell in cells)], default=0)
     shown = [_cell(cell, letters) for cell in cells]
     return _Column(
         "r" if title.numeric else "l", _cell(title.title, letters), shown, width, not title.numeric
     )
+
+
+def _s_column(form: str) -> str:
+    return rf"S[retain-explicit-plus,table-format={form}]"
 
 
 def _is_paired(table: Table, at: int) -> bool:
@@ -206,7 +205,7 @@ def _paired(title: Column, cells: Sequence[Shown], letters: dict[str, str]) -> _
             _raw(text) if (text := _plain(part)) is not None else _dash(part, letters) for part in (mean, sd)
         )
         shown.append(rf"{first} & {second} & {_cell(n, letters).strip()}")
-    mean_column, sd_column = (rf"S[retain-explicit-plus,table-format={form}]" for form in forms)
+    mean_column, sd_column = map(_s_column, forms)
     spec = rf"{mean_column}@{{\,\ensuremath{{\pm}}\,}}{sd_column}@{{~}}l"
     head = rf"\multicolumn{{3}}{{c}}{{{_cell(title.title, letters)}}}"
     return _Column(spec, head, shown, 20)
@@ -234,14 +233,12 @@ def _narrowed(columns: list[_Column]) -> list[_Column]:
     fixed = sum(column.width + 3 for column in columns if column not in wide)
     room = max(LINE - fixed, 10 * len(wide), 1) / LINE
     asked = sum(min(column.width, 60) for column in wide)
-    narrow = []
-    for column in columns:
-        if column in wide:
-            share = min(room, 0.95) * min(column.width, 60) / asked * 0.94
-            spec = rf">{{\raggedright\arraybackslash}}p{{{share:.3f}\linewidth}}"
-            column = _Column(spec, column.head, column.cells, column.width)
-        narrow.append(column)
-    return narrow
+    shares = {id(column): min(room, 0.95) * min(column.width, 60) / asked * 0.94 for column in wide}
+    wrapped = r">{\raggedright\arraybackslash}p{%.3f\linewidth}"
+    return [
+        replace(column, spec=wrapped % shares[id(column)]) if id(column) in shares else column
+        for column in columns
+    ]
 
 
 def _plain(cell: Shown) -> str | None:

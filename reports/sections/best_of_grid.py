@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from analysis.results.model import BestOfGrid, Claim, GridBest, Metric, Results, SettingGroup
+from analysis.document import Results
+from analysis.results.model import BestOfGrid, Claim, GridBest, Metric
+from analysis.statistics.groups import SettingGroup
 from reports.figures import svg
-from reports.figures.scale import Scale, drawable, fit, tick_label
+from reports.figures.panel import Figure, Panel
+from reports.figures.scale import drawable
 from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import (
     arm_name,
@@ -28,17 +29,6 @@ _CORRECTED = (
     "Corrected: prompts are drawn again and again, each time the setting is chosen on those drawn and scored on the "
     "others, so the value is that of choosing. "
 )
-WIDTH, HEIGHT = 460.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 14.0, 34.0, 50.0
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The expected best of both arms on one metric."""
-
-    title: str
-    picture: Markup
-    note: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,7 @@ class Best:
 
     lead: str
     table: Table
-    curves: list[Curve]
+    curves: list[Figure]
     warnings: list[str]
 
 
@@ -138,7 +128,7 @@ def _interval(
     return f"[{', '.join(decimal(end, metric.decimals, signed=signed) for end in (low, high))}]"
 
 
-def _curve(results: Results, each: GridBest, identity: str) -> Curve | None:
+def _curve(results: Results, each: GridBest, identity: str) -> Figure | None:
     """Expected best of n settings drawn from those tried: one line per arm."""
     budgets = each.budgets
     if budgets is None or max(len(budgets.candidate), len(budgets.baseline)) < 2:
@@ -149,39 +139,19 @@ def _curve(results: Results, each: GridBest, identity: str) -> Curve | None:
         return None
     metric = metric_named(results, each.metric)
     most = max(map(len, lines.values()))
-    x = fit([1.0, float(most)], LEFT, WIDTH - RIGHT, padding=0.03)
-    y = fit(values, HEIGHT - BOTTOM, TOP)
-    marks = _axes(x.ticks(6), x, y)
-    position = LEFT
+    styles = {arm: arm_style(results, arm) for arm in lines}
+    panel = Panel(list(styles.items()), height=300)
+    x, y = panel.across([1.0, float(most)]), panel.up(values)
+    marks = panel.frame(x, y, "settings tried")
     for arm, line in lines.items():
-        style = f"arm-{arm_style(results, arm)}"
         points = [(x(n), y(value)) if drawable(value) else None for n, value in enumerate(line, 1)]
-        marks.append(svg.element("path", d=svg.path(points), class_=f"average {style}"))
-        marks.append(svg.line(position, 14, position + 30, 14, f"average {style}"))
-        words = shorten(arm, 20)
-        marks.append(svg.label(position + 38, 18.5, words, "legend"))
-        position += 62 + 7.6 * len(words)
+        marks.append(svg.element("path", d=svg.path(points), class_=f"average arm-{styles[arm]}"))
     title = f"Expected best {metric.label}"
     at = budgets.common
     shown = decimal(budgets.difference, metric.decimals, signed=True)
     note = f"With {plural(at, 'setting')} tried by each arm: difference {shown} {metric.unit}".rstrip() + "."
     description = f"{title} against the number of settings tried, both arms. {note}"
-    return Curve(
-        shorten(titled(metric), 60), svg.picture(identity, title, description, WIDTH, HEIGHT, marks), note
-    )
-
-
-def _axes(ticks: list[float], x: Scale, y: Scale) -> list[Markup]:
-    marks = []
-    for tick in y.ticks(5):
-        marks.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
-        marks.append(svg.label(LEFT - 8, y(tick) + 4, tick_label(tick), "tick", "end"))
-    for tick in ticks:
-        if tick == round(tick):
-            marks.append(svg.label(x(tick), HEIGHT - BOTTOM + 18, tick_label(tick), "tick", "middle"))
-    marks.append(svg.line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "base"))
-    marks.append(svg.label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "settings tried", "axis", "middle"))
-    return marks
+    return Figure(shorten(titled(metric), 60), panel.picture(identity, title, description, marks), [note])
 
 
 # The primary comparison within each value of an axis of names, such as the loss.

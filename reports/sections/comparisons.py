@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import ArmComparison, Comparison, Inference, Interval, Metric, Results, SignedRank
+from analysis.document import Results
+from analysis.results.model import ArmComparison, Comparison, Inference, Interval, Metric, SignedRank
 from reports.render.cells import Column, Fact, Missing, Shown, Table, Tag
 from reports.render.formats import (
     arm_name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Results, State
+from analysis.document import Results
+from analysis.results.model import State
 from reports.render.cells import Column, Fact, Missing, NoWrap, Shown, Table, beginning, state_tag
 from reports.render.formats import arm_name, arms_in_order, setting_value
 from reports.render.text import plural, shorten

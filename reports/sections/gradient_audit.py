@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.audit import HELD, held, last_points, ratio_text, share, trained_stage
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles, Results
-from reports.figures.gradient_audit import TITLES, Drawn, distribution_figure, logged_figure, training_figures
+from analysis.document import Results
+from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles
+from reports.figures.gradient_audit import TITLES, distribution_figure, logged_figure, training_figures
+from reports.figures.panel import Figure
 from reports.render.cells import ArmName, Column, Fact, Missing, NoWrap, Shown, Table
 from reports.render.formats import arm_style, arms_in_order, decimal, duration
 from reports.render.text import plural, shorten
@@ -39,8 +41,8 @@ class AuditSection:
     missing: list[str]
     equalities: list[Table]
     held_note: str
-    distributions: list[Drawn]
-    training: list[Drawn]
+    distributions: list[Figure]
+    training: list[Figure]
     stages: list[Table]
     course: Table | None
     facts: list[Fact]
@@ -61,7 +63,7 @@ def audit_of(results: Results) -> AuditSection | Missing:
     return section if logged is None else _with_logged(section, logged)
 
 
-def _with_logged(section: AuditSection, logged: Drawn) -> AuditSection:
+def _with_logged(section: AuditSection, logged: Figure) -> AuditSection:
     return AuditSection(**{**vars(section), "training": [*section.training, logged]})
 
 
@@ -88,7 +90,7 @@ def audit_section(audit: Audit, style: Callable[[str], int]) -> AuditSection:
     )
 
 
-def _distributions(last: Sequence[AuditPoint], style: Callable[[str], int]) -> Iterator[Drawn]:
+def _distributions(last: Sequence[AuditPoint], style: Callable[[str], int]) -> Iterator[Figure]:
     """A figure per policy; arms of one loss that start from the same policy share theirs."""
     drawn: list[AuditPoint] = []
     for point in last:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from analysis.document import Results
 from analysis.prompts.paired import PromptPair
-from analysis.results.model import FlippedPrompt, Judgement, Results, Sample
+from analysis.results.model import FlippedPrompt, Judgement, Sample
 from analysis.results.values import State
 from reports.render.cells import ArmName, Column, Missing, NoWrap, Shown, Table, Tag, beginning, state_tag
 from reports.render.formats import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Evaluation, Results
+from analysis.document import Results
+from analysis.results.model import Evaluation
 from reports.render.cells import Column, Fact, Missing, Shown, Table
 from reports.render.formats import seeds_phrase, setting_value
 from reports.render.text import plural

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from analysis.results.model import Alternative, Comparison, Results, State, ZeroMethod
+from analysis.document import Results
+from analysis.results.model import Alternative, Comparison, State, ZeroMethod
 from reports.render.formats import (
     arms_in_order,
     decimal,

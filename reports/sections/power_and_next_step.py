@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Action, Metric, NextSteps, Power, Results, Step
+from analysis.document import Results
+from analysis.results.model import Action, Metric, NextSteps, Power, Step
 from reports.render.cells import Column, Missing, NoWrap, Shown, Table
 from reports.render.formats import decimal, exact_p, metric_named, number, with_unit
 from reports.render.text import plural, shorten

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Metric, Results, RunRow
+from analysis.document import Results
+from analysis.results.model import Metric, RunRow
 from reports.render.cells import Column, Missing, NoWrap, Shown, Table, beginning, state_tag
 from reports.render.formats import arm_name, arms_in_order, duration, mean_sd, measure, metric_named, titled
 from reports.render.text import plural

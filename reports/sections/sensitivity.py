@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results.model import Inference, Metric, MissingRuns, Results
+from analysis.document import Results
+from analysis.results.model import Inference, Metric, MissingRuns
 from reports.render.cells import Column, Missing, Shown, Table
 from reports.render.formats import arm_name, interval, measure, metric_named, p_value, primary_comparison
 

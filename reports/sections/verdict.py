@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from analysis.results.model import Alternative, Results
+from analysis.document import Results
+from analysis.results.model import Alternative
 from reports.render.cells import Fact, Missing, Shown, Tag
 from reports.render.formats import (
     arm_name,

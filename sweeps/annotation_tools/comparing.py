@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from adadpo.errors import FailureError, UnlikeError, UnlikePromptsError, UserError, suggest
 from adadpo.files import atomic_write
-from analysis import LengthControlled, bootstrap_difference, bootstrap_estimate
-from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.alpaca_eval.length_control import LengthControlled
+from analysis.document import Results
+from analysis.prompts.bootstrap import PromptBootstrap, bootstrap_difference, bootstrap_estimate
 from analysis.prompts.paired import Difference, FileComparison, PairedPrompts, count_prompts, pair_prompts
-from analysis.results.model import Alternative, Declared, Results
+from analysis.results.model import Alternative, Declared
 from sweeps.annotation_tools.run_tables import Columns, RunTable, read_runs
 from sweeps.annotation_tools.scoring import (
     Opened,
@@ -138,7 +139,7 @@ def compare_table(path: Path, wanted: Wanted) -> tuple[Results, RunTable]:
     Raises:
         UserError: the table or the request cannot be used; the message names the value, the choices and the place.
     """
-    from analysis import analyse_runs
+    from analysis.summary import analyse_runs
 
     table = read_runs(path, wanted.columns, lower_is_better=wanted.lower_is_better)
     present = list(dict.fromkeys(run.arm for run in table.runs))
@@ -185,7 +186,7 @@ def write_table_report(results: Results, folder: Path) -> Path:
         FailureError: a file cannot be written.
     """
     from adadpo.errors import ReportError
-    from reports import write_report
+    from reports.files import write_report
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder}: is a file; a table's report is a folder")

@@ -14,20 +14,13 @@ from typing import Any, get_args
 import numpy as np
 
 from adadpo.errors import AnnotationError, AssetError, CalibrationError, UserError, suggest
-from analysis import (
-    Annotation,
-    Calibration,
-    LengthControlled,
-    joint_difficulty,
-    length_controlled_win_rate,
-    official_calibration,
-    read_annotations,
-    read_calibration,
-    win_rate,
-)
-from analysis.alpaca_eval.calibration import Align
+from analysis.alpaca_eval.annotations import Annotation, read_annotations
+from analysis.alpaca_eval.assets import official_calibration
+from analysis.alpaca_eval.calibration import Align, Calibration, read_calibration
+from analysis.alpaca_eval.difficulty import joint_difficulty
 from analysis.alpaca_eval.integrity_gate import Expected, check_integrity
-from analysis.alpaca_eval.length_control import LcMethod
+from analysis.alpaca_eval.length_control import LcMethod, LengthControlled, length_controlled_win_rate
+from analysis.alpaca_eval.win_rates import win_rate
 from analysis.prompts.bootstrap import (
     BootstrapEstimate,
     PromptBootstrap,

@@ -32,11 +32,27 @@ from sweeps.store.layout import open_store
 from sweeps.store.signals import interrupt
 
 app = typer.Typer(
-    help="Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"adadpo {version('adadpo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Seeds x beta x learning-rate sweeps of DPO and AdaDPO, with evidence a referee accepts."""
 
 
 @app.command()
@@ -182,21 +198,9 @@ def dashboard(
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
-VERBS = (
-    *(
-        runs.status,
-        runs.logs,
-        runs.why,
-        runs.cancel,
-        runs.retry,
-        stores.fsck,
-        stores.gc,
-        judge.judge,
-        judge.assets,
-    ),
-    *(audit.audit, stores.export, score.score, score.compare),
-)
-for verb in VERBS:
+for verb in (runs.status, runs.logs, runs.why, runs.cancel, runs.retry, stores.fsck, stores.gc):
+    app.command()(verb)
+for verb in (judge.judge, judge.assets, audit.audit, stores.export, score.score, score.compare):
     app.command()(verb)
 
 

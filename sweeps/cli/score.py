@@ -174,11 +174,11 @@ def compare(
             _one_file(a), _one_file(b), options, common_prompts=common_prompts, on_progress=show
         )
     if output is not None:
-        from reports.two_files.page import write_comparison
+        from reports.two_files import write_comparison
 
         write_comparison(compared, paired.pairs, output)
     if as_json:
-        from reports.two_files.page import finding
+        from reports.two_files import finding
 
         said = vars(finding(compared)) | {"page": None if output is None else str(output)}
         print_json(_how(options) | said | compared.model_dump(mode="json"))

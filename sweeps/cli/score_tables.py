@@ -13,7 +13,7 @@ from rich.text import Text
 from analysis.prompts.paired import Difference, FileComparison, PairedPrompts, Score
 from reports.render.formats import decimal, p_value
 from reports.render.text import clean, plural, shorten
-from reports.two_files.page import ALPHA, finding
+from reports.two_files import ALPHA, finding
 from sweeps.annotation_tools.scoring import Options
 
 

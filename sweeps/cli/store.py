@@ -188,7 +188,7 @@ def export(
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
     from adadpo.errors import ReportError
     from adadpo.files import atomic_write
-    from reports import load_results, write_report
+    from reports.files import load_results, write_report
 
     source = Path(sweep).expanduser()
     if source.suffix != ".json":

@@ -265,7 +265,7 @@ def _script(
     if count is not None:
         executor.parameters["map_count"] = count
     executor.parameters.setdefault("time", None)  # the partition's own limit; submitit's would be 5 minutes
-    python = [*launch.python_command, "-u", "-m"]
+    python = [*launch.python_command, "-P", "-u", "-m"]
     worker = [*python, "sweeps.dispatch.worker", str(folder), part, str(first)]
     if part == FINISH:
         worker = [*python, "sweeps.operations.finish_job", str(folder)]

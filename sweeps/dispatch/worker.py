@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from _adadpo_start import check_and_protect
 from analysis.results.values import State
 from sweeps.store.signals import interrupt
 
@@ -47,6 +48,7 @@ class StopRequest:
 
 def main() -> None:
     """Do one job; exit code 0 when its runs are done or have failures of their own."""
+    check_and_protect()
     asked = StopRequest()
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, asked)
@@ -108,7 +110,15 @@ def side_by_side(submission: Submission, part: str, job: Job, asked: StopRequest
 
     together = submission.parts[part].runs_per_gpu
     if together > 1 and len(job.runs) > 1:
-        command = [sys.executable, "-u", "-m", "sweeps.dispatch.worker", *sys.argv[1:], "one-of-several"]
+        command = [
+            sys.executable,
+            "-P",
+            "-u",
+            "-m",
+            "sweeps.dispatch.worker",
+            *sys.argv[1:],
+            "one-of-several",
+        ]
         do_side_by_side(job, command, together, lambda: asked.signal)
 
 

@@ -182,7 +182,7 @@ def score_annotations(
     Returns:
         The scores, and what they come to under each draw of prompts; None where that is not this run's alone to say.
     """
-    from analysis import win_rate
+    from analysis.alpaca_eval.win_rates import win_rate
 
     lengths = [len(row["output"]) for row in outputs]
     scores: dict[str, Any] = {

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from sweeps.store.allocator import allocator
-from sweeps.store.host import git_state, split, versions
+from sweeps.store.host import git_state, package_folders, split, versions
 from sweeps.store.job import Job, PlannedRun
 
 # What makes training faster, each to be put off in the sweep file; defaults included, which config.json leaves out.
@@ -33,6 +33,7 @@ def provenance(job: Job, run: PlannedRun) -> dict[str, Any]:
         "allocator": allocator(),
         "python": platform.python_version(),
         "packages": versions(),
+        "loaded_from": package_folders(),
         "git": git_state(),
         "command": job.command,
         "model": {"name": job.model, "identity": run.config.model},

@@ -251,7 +251,7 @@ def _annotations_flaw(rows: list[Any], answers: dict[str, str]) -> str | None:
 
 
 def _score_flaws(folder: RunFolder, eval_id: str) -> Iterator[tuple[Path, str]]:
-    from analysis import win_rate
+    from analysis.alpaca_eval.win_rates import win_rate
 
     home = folder.evaluation(eval_id)
     path = home / "scores.json"

@@ -442,7 +442,7 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
     results = folder / "results.json"
     if results.exists() and not json_flaw(results, dict):
         from adadpo.errors import ReportError
-        from reports import load_results
+        from reports.files import load_results
 
         try:
             load_results(results)

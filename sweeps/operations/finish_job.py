@@ -9,12 +9,14 @@ import signal
 import sys
 from pathlib import Path
 
+from _adadpo_start import check_and_protect
 from sweeps.dispatch.worker import StopRequest, leave
 from sweeps.store.signals import interrupt
 
 
 def main() -> None:
     """Write the report, or have lost runs and a search go on; exit code 0 when that is done."""
+    check_and_protect()
     asked = StopRequest()
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, asked)

@@ -166,7 +166,8 @@ def _message(sweep: Sweep, outcome: Outcome, counts: Counter[str], reason: str |
     said = f"{sweep.spec.name} {outcome}: {by_state} of {len(sweep.job.runs)} runs"
     results = sweep.folder / "results.json"
     if outcome == "done" and results.exists():
-        reason = str(read_json(results).get("verdict") or "") or None
+        blocks = read_json(results).get("blocks", [])
+        reason = next((str(each["sentence"]) for each in blocks if each["kind"] == "verdict"), None)
     said += f". {reason}" if reason else ""
     return _plain(said)[:LONGEST_MESSAGE]
 
@@ -228,7 +229,7 @@ def _run(command: str, environment: dict[str, str], folder: Path) -> dict[str, A
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=os.environ | environment,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | environment,  # its own imports
         cwd=folder,
         start_new_session=True,  # so that what it started ends with it
     )

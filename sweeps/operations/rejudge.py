@@ -124,12 +124,13 @@ def judgements_of(
 
 
 def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
-    from analysis import compare
+    from analysis.comparison import compare
+    from analysis.study import make_study
 
     snapshot = take_snapshot(sweep, evaluation)
     scores = run_scores(sweep, evaluation, snapshot)
     rows = run_rows(sweep, evaluation, scores, snapshot)
-    comparisons = compare(
+    study = make_study(
         runs=rows,
         declared=sweep.declared(),
         metrics=METRICS,
@@ -139,7 +140,7 @@ def _judged_again(sweep: Sweep, evaluation: Evaluation) -> Judgement:
         declaration_changed=["another judgement"],
         bootstrap=prompt_draws(sweep, evaluation, scores)[0],
     )
-    return _judgement(sweep, evaluation, rows, scores, comparisons[0])
+    return _judgement(sweep, evaluation, rows, scores, compare(study)[0])
 
 
 def _judgement(

@@ -9,17 +9,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from adadpo.files import atomic_write, cache_folder
+from analysis.document import Results
 from analysis.results.model import (
+    AuditBlock,
+    BestOfGridBlock,
+    Block,
     Comparison,
     Curve,
+    Curves,
     Evaluation,
-    GridBest,
+    Judgements,
     LcComparison,
-    PaperClaims,
-    Results,
+    LcSensitivity,
+    PaperClaimsBlock,
     RunRow,
     Sample,
+    Samples,
+    SearchBlock,
 )
 from analysis.results.values import State
 from sweeps.config.expand import axes
@@ -41,13 +50,14 @@ from sweeps.store.manifests import load_history
 if TYPE_CHECKING:
     from analysis.alpaca_eval.calibration import Calibration
     from analysis.alpaca_eval.length_control import LcData
+    from analysis.study import Study
 
 
 # The comparison under the other formulas of length control that this sweep's judgement allows.
 
 
-def lc_sensitivity_of(sweep: Sweep, rows: Sequence[RunRow], data: Mapping[str, LcData]) -> list[LcComparison]:
-    """Of `run_rows` and the data of `judged_runs`, by the sweep's own evaluation; empty where nothing was judged."""
+def lc_sensitivity_of(sweep: Sweep, study: Study, data: Mapping[str, LcData]) -> list[LcComparison]:
+    """Of the data of `judged_runs`, by the sweep's own evaluation; empty where nothing was judged."""
     from analysis.lc_sensitivity import lc_sensitivity
 
     own = sweep.job.evaluation.lc_method
@@ -58,15 +68,12 @@ def lc_sensitivity_of(sweep: Sweep, rows: Sequence[RunRow], data: Mapping[str, L
     }
     by_name = {metric.name: metric for metric in METRICS}
     return lc_sensitivity(
-        rows,
+        study,
         data,
         {method: calibration for method, calibration in formulas.items() if method != own},
         lc=by_name["length_controlled_win_rate"],
         wr=by_name["win_rate"],
         lc_method=own,
-        declared=sweep.declared(),
-        settings=sweep.settings,
-        seeds=sweep.seeds,
     )
 
 
@@ -87,7 +94,7 @@ def _official() -> Calibration | str:
 
 
 def _joint(data: Mapping[str, LcData]) -> Calibration | str:
-    from analysis import joint_difficulty
+    from analysis.alpaca_eval.difficulty import joint_difficulty
 
     try:
         found: Calibration = joint_difficulty(data.values())
@@ -107,8 +114,8 @@ USED = ("train_pairs", "truncated_pairs", "left_out")
 
 def build_results(sweep: Sweep) -> Results:
     """Everything the report shows, from the files as they are now."""
-    from analysis import analyse
-    from analysis.grid.setting_groups import setting_groups
+    from analysis.study import make_study
+    from analysis.summary import analyse
 
     snapshot = take_snapshot(sweep)
     scores = run_scores(sweep, snapshot=snapshot)
@@ -116,12 +123,12 @@ def build_results(sweep: Sweep) -> Results:
     search = search_so_far(sweep, rows)
     changes = sweep.declaration_changes()
     if search is not None and search.asked < search.trials:
-        # Whoever may stop when the numbers please has not declared where to stop.
+        # A search that may stop when the numbers please has no declared end.
         changes.append(f"the search is not finished: {search.asked} of {search.trials} settings so far")
     declared = sweep.declared()
     evaluation = _evaluation(sweep, snapshot)
     draws = prompt_draws(sweep, sweep.job.evaluation, scores)
-    found = analyse(
+    study = make_study(
         runs=rows,
         declared=declared,
         metrics=METRICS,
@@ -131,7 +138,9 @@ def build_results(sweep: Sweep) -> Results:
         declaration_changed=changes,
         bootstrap=draws[0],
         prompts=evaluation.n_prompts,
+        axes=axes(sweep.spec),
     )
+    found = analyse(study)
     audit, not_shown = read_audit(sweep)
     judged = judged_runs(sweep, sweep.job.evaluation, scores)
     of_prompts = prompt_evidence(sweep, rows, judged, declared, draws)
@@ -139,8 +148,6 @@ def build_results(sweep: Sweep) -> Results:
         sweep=sweep.spec.name,
         declared=declared,
         declaration_changed=changes,
-        verdict=found.verdict,
-        verdict_kind=found.verdict_kind,
         evaluation=evaluation,
         axes=axes(sweep.spec),
         arms={arm: _method(sweep, arm) for arm in sweep.spec.arms},
@@ -150,41 +157,24 @@ def build_results(sweep: Sweep) -> Results:
         counts=dict(Counter(row.state for row in rows)),
         failures=failures_of(sweep, rows, scores),
         runs=rows,
-        cells=list(found.cells),
-        comparisons=list(found.comparisons),
-        other_arms=found.other_arms,
-        average_ranks=found.average_ranks,
-        curves=[curve for run in sweep.job.runs for curve in _curves(sweep, run)],
-        samples=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)],
-        judgements=judgements_of(sweep, rows, scores, found.comparisons[0]),
-        lc_sensitivity=lc_sensitivity_of(sweep, rows, judged.data),
-        search=search,
-        audit=audit,
-        next_steps=found.next_steps,
-        next_steps_reason=found.next_steps_reason,
-        power=found.power,
-        prompt_level=of_prompts.prompt_level,
-        prompt_level_reason=of_prompts.prompt_level_reason,
-        best_of_grid=of_prompts.best_of_grid,
-        paper_claims=_paper_claims(sweep, found.comparisons, of_prompts.best_of_grid),
-        flips=of_prompts.flips,
-        flips_reason=of_prompts.flips_reason,
-        groups=setting_groups(
-            found.comparisons[0],
-            rows,
-            axes=axes(sweep.spec),
-            declared=declared,
-            metric=next(metric for metric in METRICS if metric.name == declared.primary),
-            settings=sweep.settings,
-            seeds=sweep.seeds,
-        ),
+        blocks=[
+            *found.blocks,
+            Curves(value=[curve for run in sweep.job.runs for curve in _curves(sweep, run)]),
+            Samples(value=[sample for arm in sweep.spec.arms for sample in _samples(sweep, arm, rows)]),
+            Judgements(value=judgements_of(sweep, rows, scores, found.comparisons[0])),
+            LcSensitivity(value=lc_sensitivity_of(sweep, study, judged.data)),
+            *([SearchBlock(value=search)] if search else []),
+            *([AuditBlock(value=audit)] if audit else []),
+            *of_prompts,
+            *_paper_claims(sweep, found.comparisons, of_prompts),
+        ],
         provenance=_provenance(sweep) | ({"gradient audit": not_shown} if not_shown else {}),
     )
 
 
 def write_results(sweep: Sweep) -> tuple[Results, Path]:
     """`results.json`, `report.html`, `tables/` and `figures/` in the sweep's folder, and the page's path."""
-    from reports import write_report
+    from reports.files import write_report
 
     results = build_results(sweep)
     atomic_write(sweep.folder / "results.json", results_json(results))
@@ -193,23 +183,34 @@ def write_results(sweep: Sweep) -> tuple[Results, Path]:
 
 def results_json(results: Results) -> Iterator[str]:
     """Results as they are kept, in pieces: as dictionaries and text they take more memory than they do."""
-    for place, name in enumerate(type(results).model_fields):
-        yield f"{', ' if place else '{'}{json.dumps(name)}: "
-        value = getattr(results, name)
-        if not isinstance(value, list):
-            yield _json(results, name)
-            continue
+    yield from _json(results)
+    yield "\n"
+
+
+def _json(value: Any) -> Iterator[str]:
+    """JSON of a value; lists in pieces, of blocks each by itself."""
+    if isinstance(value, Results | Block):
+        for place, name in enumerate(type(value).model_fields):
+            yield f"{', ' if place else '{'}{json.dumps(name)}: "
+            yield from _json(getattr(value, name))
+        yield "}"
+    elif isinstance(value, list):
         yield "["
-        for begin in range(0, len(value), PIECE):
-            piece = results.model_copy(update={name: value[begin : begin + PIECE]})
-            yield (", " if begin else "") + _json(piece, name)[1:-1]
+        size = 1 if value and isinstance(value[0], Block) else PIECE
+        for begin in range(0, len(value), size):
+            yield ", " if begin else ""
+            if size == 1:
+                yield from _json(value[begin])
+            else:
+                yield _text(value[begin : begin + size])[1:-1]
         yield "]"
-    yield "}\n"
+    else:
+        yield _text(value)
 
 
-def _json(results: Results, name: str) -> str:
+def _text(value: Any) -> str:
     # json.dumps escapes lone surrogates, which a model's output may contain and UTF-8 cannot
-    return json.dumps(results.model_dump(include={name})[name], allow_nan=False)
+    return json.dumps(value, allow_nan=False, default=BaseModel.model_dump)
 
 
 def _curves(sweep: Sweep, run: PlannedRun) -> Iterable[Curve]:
@@ -266,21 +267,25 @@ def _method(sweep: Sweep, arm: str) -> dict[str, Any]:
     }
 
 
-def _paper_claims(sweep: Sweep, comparisons: list[Comparison], bests: list[GridBest]) -> PaperClaims | None:
+def _paper_claims(
+    sweep: Sweep, comparisons: list[Comparison], blocks: Sequence[Block[Any]]
+) -> Iterator[PaperClaimsBlock]:
     """Only of AdaDPO against DPO: the paper says nothing of other pairs."""
     from analysis.grid.paper_claims import paper_claims
 
     declared = sweep.declared()
     methods = [_method(sweep, arm) for arm in (declared.baseline, declared.candidate)]
     if [(one.get("loss"), one.get("balance")) for one in methods] != [("dpo", "none"), ("dpo", "per_token")]:
-        return None
-    return paper_claims(
+        return
+    bests = next((each.value for each in blocks if isinstance(each, BestOfGridBlock)), None)
+    claims = paper_claims(
         comparisons,
-        bests,
+        bests or [],
         declared=declared,
         measured_for=f"{sweep.job.model} on {sweep.job.train.name}, prompts {sweep.job.evaluation.prompts}, "
         f"judge {sweep.job.evaluation.judge_name}, means over {len(sweep.seeds)} seeds",
     )
+    yield PaperClaimsBlock(value=claims)
 
 
 def _evaluation(sweep: Sweep, snapshot: Snapshot) -> Evaluation:

@@ -48,8 +48,8 @@ def judged_runs(sweep: Sweep, evaluation: Evaluation, scores: Scores) -> JudgedR
         FailureError: a run's annotations cannot be read, or are damaged.
     """
     from adadpo.errors import CalibrationError
-    from analysis import joint_difficulty
     from analysis.alpaca_eval.calibration import difficulty_of
+    from analysis.alpaca_eval.difficulty import joint_difficulty
 
     counts = counting(scores)
     # Also of runs that were quarantined for the LC it gave them: the difficulties are those of the scores.
@@ -142,7 +142,7 @@ def with_joint_lc(
         scores: run id -> its own, of every run that has them. Quarantined ones neither shape the difficulties nor
             get an LC.
     """
-    from analysis import joint_difficulty
+    from analysis.alpaca_eval.difficulty import joint_difficulty
     from analysis.alpaca_eval.integrity_gate import check_integrity
 
     judged = list(counting(scores))

@@ -1,4 +1,4 @@
-"""Under which evaluations a sweep was judged: `judgements.json` in its folder."""
+"""Which judgements of a sweep's answers are on disk, the declared one and others."""
 
 from __future__ import annotations
 

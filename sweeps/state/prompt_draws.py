@@ -12,13 +12,20 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.errors import FailureError
 from adadpo.files import atomic_write
-from analysis.results.model import Declared, FlippedPrompts, GridBest, PromptLevel, RunRow
+from analysis.results.model import (
+    BestOfGridBlock,
+    Block,
+    Declared,
+    FlipsBlock,
+    GridBest,
+    PromptLevelBlock,
+    RunRow,
+)
 from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
 from sweeps.evaluation.replicates import read_replicates, same_draws
@@ -81,7 +88,7 @@ def prompt_draws(
     if known is not None:
         return known, None
     found = _draw(judged_runs(sweep, evaluation, scores))
-    with suppress(FailureError):  # whoever may only read the store computes it each time
+    with suppress(FailureError):  # a reader without write access computes it each time
         _write(path, made_by, found)
     return found, None
 
@@ -199,24 +206,13 @@ def _read(path: Path, made_by: str) -> PromptBootstrap | None:
 BESTS = ("length_controlled_win_rate", "win_rate")
 
 
-@dataclass(frozen=True, slots=True)
-class PromptEvidence:
-    """Parts of `Results`; a reason stands beside each None."""
-
-    prompt_level: PromptLevel | None
-    prompt_level_reason: str | None
-    best_of_grid: list[GridBest]
-    flips: FlippedPrompts | None
-    flips_reason: str | None
-
-
 def prompt_evidence(
     sweep: Sweep,
     rows: Sequence[RunRow],
     judged: JudgedRuns,
     declared: Declared,
     draws: tuple[PromptBootstrap | None, str | None],
-) -> PromptEvidence:
+) -> list[Block[Any]]:
     """Of the runs that count, under the sweep's own evaluation.
 
     Args:
@@ -235,18 +231,20 @@ def prompt_evidence(
     plan: dict[str, Any] = {"declared": declared, "settings": sweep.settings, "seeds": sweep.seeds}
     boot, reason = draws
     if boot is None:
-        return PromptEvidence(None, reason, _bests(sweep, rows, declared, None, None), None, reason)
+        return [
+            PromptLevelBlock(reason=reason),
+            BestOfGridBlock(value=_bests(sweep, rows, declared, None, None)),
+            FlipsBlock(reason=reason),
+        ]
     level, reason = prompt_level(boot, rows, **plan)
     flips = flipped_prompts(
         judged.data, rows, lambda run_id: annotations_of(sweep, sweep.job.evaluation, run_id), **plan
     )
-    return PromptEvidence(
-        prompt_level=level,
-        prompt_level_reason=reason,
-        best_of_grid=_bests(sweep, rows, declared, judged, boot),
-        flips=flips,
-        flips_reason=None if flips else "no prompt has a judgement in both runs of a pair",
-    )
+    return [
+        PromptLevelBlock(value=level, reason=reason),
+        BestOfGridBlock(value=_bests(sweep, rows, declared, judged, boot)),
+        FlipsBlock(value=flips, reason=None if flips else "no prompt has a judgement in both runs of a pair"),
+    ]
 
 
 def _bests(

@@ -1,4 +1,4 @@
-"""Where work is done and by which versions: host, Slurm job, GPUs, packages, commit."""
+"""What this machine and this process are: memory, versions, where the code comes from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweeps.store.job import Job, PlannedRun
 SHARERS = "ADADPO_SHARERS"  # set for workers that share a GPU: how many they are
 
 
+OWN = ("adadpo", "analysis", "reports", "sweeps")
 PACKAGES = (
     "adadpo",
     "torch",
@@ -78,6 +80,15 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def package_folders() -> dict[str, str | None]:
+    """The folder that each of the project's packages comes from in this process."""
+    specs = {name: find_spec(name) for name in OWN}
+    return {
+        name: None if spec is None or spec.origin is None else str(Path(spec.origin).parent)
+        for name, spec in specs.items()
+    }
 
 
 def git_state() -> dict[str, Any] | None:

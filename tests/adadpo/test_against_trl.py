@@ -144,7 +144,7 @@ class TestDPOTrainer:
     ) -> None:
         """Against DPOTrainer's own loss of that name, with a reference that differs from the policy.
 
-        SPPO is half of TRL's: its paper (equation 4.7) and method.md write 1/2, TRL sums the two squares.
+        SPPO is half of TRL's: its paper (Wu et al. 2024, equation 4.7) writes 1/2, TRL sums the two squares.
         """
         stock = trainers(DPOTrainer, DPOConfig, True, loss_type=loss_type, beta=beta)
         mine = trainers(AdaDPOTrainer, AdaDPOConfig, True, method=method, beta=beta, forward=forward)

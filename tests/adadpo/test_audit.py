@@ -254,7 +254,7 @@ def test_averaged_losses_are_those_whose_score_is_a_mean(
 
 
 def test_clipped_pairs_keep_the_clipped_ratio() -> None:
-    """method.md section 2: where the clip binds, the ratio is R_clipped / R. Token by token, by hand."""
+    """docs/audit.md: where the clip binds, the ratio is R_clipped / R. Token by token, by hand."""
     a_w, a_l = math.log(0.9), math.log(0.05)  # R = 18, clipped to 10
     side = [
         Responses(
@@ -301,7 +301,7 @@ def test_ratios_are_finite_or_undefined(logps: list[float], lengths: list[int], 
 
 
 def test_stages() -> None:
-    """Against method.md section 5, and the arm's own options in each."""
+    """Against the stages of docs/audit.md, and the arm's own options in each."""
     method = make_method("adadpo", clip=5.0, beta=0.2, normalization="mean")
     stages = stages_of(method)
     assert list(stages) == ["base", "sequence", "per_token", "per_token_clipped"]

@@ -1,4 +1,4 @@
-"""Every loss and its Ada forms, by autograd in explicit probabilities, against the table of method.md section 3."""
+"""Every loss and its Ada forms, by autograd in explicit probabilities, against the table of docs/methods.md."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class TestBalance:
     def test_per_token(self, loss: str) -> None:
         """Against autograd in p: |dL/dp_w| / |dL/dp_l| is 1 while the clip does not bind, R_clipped / R when it does.
 
-        R as in method.md's table, computed here from the tokens' probabilities.
+        R as in the table of docs/methods.md, computed here from the tokens' probabilities.
         """
         bound = []
         for method, pair in itertools.product(variants(loss, balance="per_token", **CALM), PAIRS):

@@ -108,7 +108,7 @@ class TestBaseLoss:
         assert torch.equal(ours.rejected_rewards, beta * (s_l - ref_l))
 
     def test_without_balance_the_coefficients_are_one(self) -> None:
-        """Against method.md section 1: h = beta (r_w - r_l) has no coefficient."""
+        """Against Rafailov et al. 2023, equation 7: h = beta (r_w - r_l) has no coefficient."""
         result = loss_of("dpo")
         assert torch.equal(result.chosen_coefficient, torch.ones(4, dtype=torch.float64))
         assert torch.equal(result.rejected_coefficient, torch.ones(4, dtype=torch.float64))
@@ -230,7 +230,7 @@ class TestGradients:
     )
     @pytest.mark.parametrize("seed", [0, 1])
     def test_per_token_balance_equalises_the_typical_token(self, method: Method, seed: int) -> None:
-        """Against autograd in every single token's probability, responses of unequal length (method.md section 2)."""
+        """Against autograd in every single token's probability, for responses of unequal length."""
         tokens_w, tokens_l = token_probabilities(seed)
         result = loss_of(method, sums(tokens_w), sums(tokens_l))
         result.loss.sum().backward()
@@ -268,7 +268,7 @@ class TestGradients:
         ids=str,
     )
     def test_a_binding_clip_leaves_clipped_over_whole_ratio(self, method: Method) -> None:
-        """Against autograd: the geometric means' ratio is R_clipped / R (method.md section 2)."""
+        """Against autograd: the geometric means' ratio is R_clipped / R (docs/audit.md)."""
         tokens_w, tokens_l = token_probabilities(4)
         result = loss_of(method, sums(tokens_w), sums(tokens_l))
         result.loss.sum().backward()
@@ -346,7 +346,7 @@ class TestCoefficients:
     @settings(deadline=None, max_examples=40)
     @given(log_ratio=st.floats(-29, 29), clip=st.none() | st.floats(1.01, 100))
     def test_every_normalization_keeps_the_ratio(self, log_ratio: float, clip: float | None) -> None:
-        """Against method.md section 2, the row "normalization": the pairs as they are written there."""
+        """Against docs/methods.md, the row "normalization": the pairs as they are written there."""
         ratio = math.exp(log_ratio) if clip is None else min(max(math.exp(log_ratio), 1 / clip), clip)
         expected = {
             "geometric": (math.sqrt(ratio), 1 / math.sqrt(ratio)),
@@ -370,7 +370,7 @@ class TestCoefficients:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
     def test_finite_to_minus_ten_thousand_nats(self, dtype: torch.dtype) -> None:
-        """Against finiteness (method.md section 3): every option, every sign of the difference, loss and gradients."""
+        """Against finiteness: every option, every sign of the difference, loss and gradients."""
         extremes = list(itertools.product((0.0, -1.0, -1e4), repeat=4))
         columns = [torch.tensor(column, dtype=dtype) for column in zip(*extremes, strict=True)]
         one, many = torch.ones(len(extremes), dtype=torch.long), torch.full((len(extremes),), 1000)

@@ -48,7 +48,7 @@ class TestWhatIsWritten:
         lines = history(tmp_path)
         assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
         assert all(set(line) == {"step", *LOGGED.values()} for line in lines)
-        # Before the first update policy and reference are one: method.md section 3.
+        # Before the first update policy and reference are one, so every log-ratio is 0.
         assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
         assert lines[0]["chosen_reward"] == lines[0]["rejected_reward"] == 0
         assert all(abs(line["log_gradient_ratio"]) < 1e-5 for line in lines)
@@ -303,7 +303,7 @@ class TestPairs:
     def test_every_arm_sees_the_same(self, base: Base, data: TrainingData, tmp_path: Path) -> None:
         """Against each other's log-probabilities at a learning rate that moves nothing: order and adapters agree.
 
-        Method.md section 4: same initial weights, same examples, same order for one seed.
+        One seed means the same initial weights, the same examples and the same order.
         """
         found = {}
         for name, seed in (("dpo", 1), ("adadpo", 1), ("dpo", 2)):

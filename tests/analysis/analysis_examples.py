@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis import comparison, summary
 from analysis.prompts.bootstrap import PromptBootstrap
-from analysis.results.model import Declared, Metric, RunRow
+from analysis.results.model import Comparison, Declared, Metric, RunRow
+from analysis.study import make_study
 
 LC = Metric(
     name="length_controlled_win_rate", label="LC win rate", unit="points", decimals=1, higher_is_better=True
@@ -14,6 +16,16 @@ LC = Metric(
 LENGTH = Metric(name="length", label="length", unit="characters", decimals=0, higher_is_better=None)
 KL = Metric(name="kl", label="KL", unit="nats", decimals=2, higher_is_better=False)
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary=LC.name)
+
+
+def compare(**given: Any) -> list[Comparison]:
+    """`analysis.compare` of a study of these."""
+    return comparison.compare(make_study(**given))
+
+
+def analyse(**given: Any) -> summary.Analysis:
+    """`analysis.analyse` of a study of these."""
+    return summary.analyse(make_study(**given))
 
 
 def run(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis import length_controlled_win_rate, win_rate
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.win_rates import win_rate
 from analysis.results.model import Declared, RunRow
 
 SEEDS = (0, 1)

@@ -2,11 +2,9 @@ from typing import Any
 
 import pytest
 
-from analysis.comparison import compare
 from analysis.planning.next_step import advise
 from analysis.results.model import PromptPart
-from analysis.summary import analyse
-from tests.analysis.analysis_examples import DECLARED, LC, drawn, sweep
+from tests.analysis.analysis_examples import DECLARED, LC, analyse, compare, drawn, sweep
 
 
 def example(differences: list[list[float]], seconds: dict[str, float | None]) -> dict[str, Any]:

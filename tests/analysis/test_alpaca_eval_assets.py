@@ -105,7 +105,7 @@ def left_in(cache: Path) -> list[str]:
 
 
 def test_pinned() -> None:
-    """The official calibration's hash and revision against those of statistics.md, section 4."""
+    """The official calibration's hash and revision against those of the hub data set tatsu-lab/alpaca_eval."""
     assert FILES[CALIBRATION] == "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
     assert REVISION == "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 
@@ -206,7 +206,7 @@ def test_client_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_endpoint_from_the_environment(hub: Hub, tmp_path: Path) -> None:
     """HF_ENDPOINT, read when a process starts, against what the stand-in was asked."""
-    code = "import sys, pathlib, analysis; analysis.fetch_assets(pathlib.Path(sys.argv[1]), [sys.argv[2]])"
+    code = "import sys, pathlib, adadpo; adadpo.fetch_assets(pathlib.Path(sys.argv[1]), [sys.argv[2]])"
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.address,

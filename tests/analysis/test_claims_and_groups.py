@@ -7,12 +7,13 @@ from itertools import product
 import pytest
 from scipy.stats import binomtest, wilcoxon
 
-from analysis import compare
 from analysis.grid.best_setting import grid_best
 from analysis.grid.paper_claims import paper_claims
-from analysis.grid.setting_groups import setting_groups
-from analysis.results.model import Claim, Comparison, Metric, PaperClaims, RunRow, SettingGroup
-from tests.analysis.analysis_examples import DECLARED, LC, run, sweep
+from analysis.results.model import Claim, Comparison, Metric, PaperClaims, RunRow
+from analysis.statistics import groups as setting_groups
+from analysis.statistics.groups import SettingGroup
+from analysis.study import make_study
+from tests.analysis.analysis_examples import DECLARED, LC, compare, run, sweep
 from tests.analysis.judged_runs import SEEDS, judged
 
 METRICS = [
@@ -98,12 +99,16 @@ def groups(
     rows: list[RunRow], names: list[str], axes: dict[str, list[str | int]], metric: Metric = LC
 ) -> list[SettingGroup]:
     declared = DECLARED.model_copy(update={"primary": metric.name})
-    (primary,) = compare(
-        runs=rows, declared=declared, metrics=[metric], settings=names, seeds=[0, 1], arms=["dpo", "adadpo"]
+    study = make_study(
+        runs=rows,
+        declared=declared,
+        metrics=[metric],
+        settings=names,
+        seeds=[0, 1],
+        arms=["dpo", "adadpo"],
+        axes=axes,
     )
-    return setting_groups(
-        primary, rows, axes=axes, declared=declared, metric=metric, settings=names, seeds=[0, 1]
-    )
+    return setting_groups.make(study).value or []
 
 
 def test_groups_by_the_loss() -> None:

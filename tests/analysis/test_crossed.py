@@ -49,7 +49,7 @@ def test_mean_squares() -> None:
 
 
 def test_t_and_p() -> None:
-    """t, p and interval against scipy.stats.t with the degrees of freedom of section 3's formula."""
+    """t, p and interval against scipy.stats.t with the degrees of freedom of Satterthwaite's formula."""
     d = np.add.outer([3.0, 1, 2, 6, 4, 5], [0.0, 0.5, -0.5, 0.25]) + np.resize(
         [0.3, -0.1, 0.2, -0.4, 0.1], (6, 4)
     )
@@ -159,7 +159,7 @@ def test_symmetries(table: Any, random: Any, scale: float) -> None:
 
 @pytest.mark.parametrize("n_seeds", [3, 5, 10])
 def test_components_are_unbiased_and_the_level_holds(n_seeds: int) -> None:
-    """Mean components against the true ones, and type I errors against section 3: at most .072."""
+    """Mean components against the true ones, and type I errors against an earlier simulation: at most .072."""
     rng = np.random.default_rng(n_seeds)
     published = {3: (0.021, 0.048), 5: (0.040, 0.054), 10: (0.045, 0.072)}[n_seeds]
     n = 700

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from analysis.results.model import Declared
-from analysis.summary import Analysis, analyse
-from tests.analysis.analysis_examples import DECLARED, LC, run
+from analysis.summary import Analysis
+from tests.analysis.analysis_examples import DECLARED, LC, analyse, run
 
 # Differences to the baseline at 7 settings, both seeds alike: 2 / 2^7 = .0156, 2 * 2 / 2^7 = .0312, 2 * 3 / 2^7 = .0469
 ALL, BUT_SMALLEST, BUT_SECOND = (

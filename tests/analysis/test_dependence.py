@@ -1,4 +1,4 @@
-"""What pairs share, by simulation: type I errors of section 1 at a nominal 5%, 9 settings x 3 seeds, run SD 1."""
+"""What pairs share, by simulation: type I errors at a nominal 5%, 9 settings x 3 seeds, run SD 1."""
 
 import math
 
@@ -39,7 +39,7 @@ def null_sweeps(n: int, *, setting: float = 0, seed: float = 0, prompts: float =
 def test_type_1_errors(
     shared: dict[str, float], pooled: float, over_settings: float, over_seeds: float
 ) -> None:
-    """Wilcoxon on 27 pairs, on 9 setting means, and t on 3 seed means against section 1, within 4 standard errors."""
+    """Wilcoxon on 27 pairs, on 9 setting means, and t on 3 seed means against an earlier simulation, within 4 SE."""
     n = 4000
     d = null_sweeps(n, **shared)
     for rate, published in (
@@ -53,14 +53,14 @@ def test_type_1_errors(
 
 @pytest.mark.parametrize("shared", [{}, {"setting": 1}, {"seed": 1}, {"setting": 1, "seed": 1}])
 def test_the_crossed_test_keeps_its_level(shared: dict[str, float]) -> None:
-    """Its type I error where settings, seeds or both are shared, against .05 and section 3's .048, within 4 SE."""
+    """Its type I error where settings, seeds or both are shared, against .05 and .048 simulated earlier."""
     p_values = [crossed_test(table).p_value for table in null_sweeps(1000, **shared)]
     rate = np.mean([p is not None and p <= 0.05 for p in p_values])
     assert rate < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_a_share_of_settings_won_is_not_evidence() -> None:
-    """7 of 9 settings won, or more extreme, against 18% by chance and 59% with a shared seed effect (section 2)."""
+    """7 of 9 settings won, or more extreme, against 18% by chance and 59% with a shared seed effect."""
     for shared, published in (({}, 0.18), ({"seed": 1.0}, 0.59)):
         won = (null_sweeps(4000, **shared).mean(axis=2) > 0).sum(axis=1)
         extreme = np.mean((won >= 7) | (won <= 2))

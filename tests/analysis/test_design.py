@@ -8,7 +8,7 @@ STATED = Spreads(run=1.4, setting=0.5, source="stated")
 
 @pytest.mark.parametrize(("settings", "power"), [(6, 0.39), (9, 0.74), (12, 0.88), (16, 0.97)])
 def test_power_of_the_table(settings: int, power: float) -> None:
-    """shared/statistics.md, section 3: run SD 1.4, setting SD .5, an effect of 1 point, 3 seeds."""
+    """Against a simulation written separately: run SD 1.4, setting SD .5, an effect of 1 point, 3 seeds."""
     found = check_design(
         settings=settings, seeds=3, alpha=0.05, alternative="two-sided", effect=1.0, spreads=STATED
     )

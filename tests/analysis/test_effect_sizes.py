@@ -18,7 +18,7 @@ VALUES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=
 
 
 def test_settings_won() -> None:
-    """7 of 9 against section 2's 18% and scipy's exact interval; binary noise and all ties against ties."""
+    """7 of 9 against 2 (36 + 9 + 1) / 512 and scipy's exact interval; binary noise and all ties against ties."""
     won = settings_won([1, 2, 3, 4, 5, 6, 7, -1, -2, 0.1 + 0.2 - 0.3])
     assert (won.won, won.tied, won.lost) == (7, 1, 2)
     assert won.p_value == pytest.approx(stats.binomtest(7, 9).pvalue)

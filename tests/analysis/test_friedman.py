@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.inference.friedman import average_ranks
-from analysis.summary import analyse
-from tests.analysis.analysis_examples import DECLARED, LC, run
+from analysis.statistics.average_ranks import average_ranks
+from tests.analysis.analysis_examples import DECLARED, LC, analyse, run
 
 # Demsar (2006), JMLR 7:1, table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets.
 DEMSAR = [

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.comparison import compare
 from analysis.results.model import Comparison, Inference, Metric
 from analysis.results.table import runs_from_frame
-from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, sweep
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, compare, sweep
 
 BOUNDED = LC.model_copy(update={"attainable": (0.0, 100.0)})
 # 7 settings x 2 seeds

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.comparison import compare
 from analysis.inference.intervals import clopper_pearson, hodges_lehmann, sign_test
 from analysis.inference.signed_rank import signed_rank_test
 from analysis.results.model import ZeroMethod
-from tests.analysis.analysis_examples import DECLARED, LC, sweep
+from tests.analysis.analysis_examples import DECLARED, LC, compare, sweep
 
 DIFFERENCES = st.lists(st.integers(-64, 64).map(lambda i: i / 8), min_size=1, max_size=15)
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import length_controlled_win_rate, win_rate
 from analysis.alpaca_eval.integrity_gate import (
     CALIBRATED,
     OFFICIAL,
@@ -21,6 +20,8 @@ from analysis.alpaca_eval.integrity_gate import (
     baseline_differences,
     check_integrity,
 )
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.win_rates import win_rate
 
 
 def rows(n: int = 100, **changes: object) -> list[dict[str, Any]]:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from analysis import compare, joint_difficulty, length_controlled_win_rate
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
 from analysis.lc_sensitivity import lc_sensitivity
 from analysis.results.model import Declared, LcComparison, Metric, RunRow
+from analysis.study import make_study
+from tests.analysis.analysis_examples import compare
 
 LC = Metric(name="length_controlled_win_rate", label="LC", unit="points", decimals=1, higher_is_better=True)
 WR = Metric(name="win_rate", label="WR", unit="points", decimals=1, higher_is_better=True)
@@ -53,15 +56,19 @@ def table(**without: Any) -> list[RunRow]:
 
 def sensitivity(runs: list[RunRow], formulas: Any, annotations: Any = ANNOTATIONS) -> list[LcComparison]:
     return lc_sensitivity(
-        runs,
+        make_study(
+            runs=runs,
+            declared=DECLARED,
+            metrics=[LC, WR],
+            settings=SETTINGS,
+            seeds=SEEDS,
+            arms=["dpo", "adadpo"],
+        ),
         annotations,
         formulas,
         lc=LC,
         wr=WR,
         lc_method="no_difficulty",
-        declared=DECLARED,
-        settings=SETTINGS,
-        seeds=SEEDS,
     )
 
 

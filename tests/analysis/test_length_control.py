@@ -185,7 +185,7 @@ def test_close_to_the_official_figure(alpaca_eval: Path) -> None:
     """LC without difficulty against the published LC of 40 models, which uses difficulty and a calibration
     file.
 
-    The formulas differ, so this is a sanity check: statistics.md section 4 states a mean absolute
+    The formulas differ, so this is a sanity check: a separate fit had a mean absolute
     difference of 5.4 points over 43 models; over the 39 of these 40 that have one it was 6.33 when this
     test was written. The 40th is the gamed model, whose preferences are separated by length.
     """

@@ -7,10 +7,9 @@ import math
 import pytest
 from scipy import stats
 
-from analysis import compare
 from analysis.planning.power import TIMES_ROPE, measured_power
 from analysis.results.model import Comparison, Declared, SeedValue, SettingDifference, VarianceComponents
-from tests.analysis.analysis_examples import LC, sweep
+from tests.analysis.analysis_examples import LC, compare, sweep
 
 DECLARED = Declared(baseline="dpo", candidate="adadpo", primary=LC.name, rope=1.0)
 

@@ -18,7 +18,7 @@ P_VALUES = st.lists(st.integers(0, 200).map(lambda i: i / 200), min_size=1, max_
 
 
 def test_published_values() -> None:
-    """Holm and Benjamini-Hochberg against section 8 and, with a tie, against statsmodels 0.15.0 multipletests."""
+    """Holm and Benjamini-Hochberg by hand and, with a tie, against statsmodels 0.15.0 multipletests."""
     assert holm([0.01, 0.04, 0.03, 0.005]).adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]).adjusted == pytest.approx([0.02, 0.04, 0.04, 0.02])
     p = [0.01, 0.04, 0.03, 0.005, 0.2, 0.04]

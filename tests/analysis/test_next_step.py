@@ -18,7 +18,7 @@ def by_action(result: NextSteps) -> dict[str, Step]:
 
 
 def test_errors_by_hand() -> None:
-    """The standard error now and after each step against section 3's formula, term by term."""
+    """The standard error now and after each step by the crossed ANOVA's formula, term by term."""
     result = rank_next_steps(SPREAD, DESIGN, COSTS)
     now = 0.25 / 9 + 0.09 / 3 + 1.96 / 27 + 1.96
     assert result.standard_error == pytest.approx(math.sqrt(now))

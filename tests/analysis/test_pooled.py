@@ -33,7 +33,7 @@ def test_pooled_is_descriptive() -> None:
 
 
 def test_units() -> None:
-    """What each test's unit counts, shares and speaks of against section 1."""
+    """What each test's unit counts, shares and speaks of, as written in the test."""
     over_settings = unit_of_test("setting", settings=9, seeds=3)
     assert (over_settings.n, over_settings.shared) == (9, ["the 3 seeds", "the prompts and the judge"])
     assert "with these seeds" in over_settings.population

@@ -19,14 +19,14 @@ from analysis.results.model import Alternative
 
 
 def power(**changes: object) -> Power:
-    """Power of section 3's design: run SD 1.4, setting SD .5, true effect 1, 3 seeds."""
+    """Power of a design with run SD 1.4, setting SD .5, true effect 1, 3 seeds."""
     design: dict[str, object] = {"settings": 9, "seeds": 3, "effect": 1, "run_sd": 1.4, "setting_sd": 0.5}
     return simulate_power(**design | {"rng": np.random.default_rng(0)} | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("settings", "published"), [(6, 0.39), (9, 0.74), (12, 0.88), (16, 0.97)])
 def test_published_power(settings: int, published: float) -> None:
-    """Power against the figures of section 3, within their rounding and 4 standard errors."""
+    """Power against a simulation written separately, within its rounding and 4 standard errors."""
     result = power(settings=settings)
     assert abs(result.power - published) < 0.005 + 4 * result.standard_error
     assert result.standard_error < 0.006
@@ -54,7 +54,7 @@ def test_too_few_settings() -> None:
 
 @pytest.mark.parametrize(("n", "p"), [(3, 0.25), (5, 0.0625), (6, 0.03125), (9, 0.00390625)])
 def test_smallest_p(n: int, p: float) -> None:
-    """The smallest p against section 2, and against the test of differences that all agree."""
+    """The smallest p is 2 / 2^n, by counting, and against the test of differences that all agree."""
     assert smallest_p(n) == p == signed_rank_test(range(1, n + 1)).p_value
     assert smallest_p(n, "greater") == p / 2
     assert (smallest_p(0), smallest_p(5000)) == (1, 0)
@@ -101,7 +101,7 @@ def test_the_verdict_needs_the_generalization_test(alternative: Alternative) -> 
 
 
 def test_smallest_detectable_difference() -> None:
-    """2.80 SE against section 3: paired errors of 1.3 to 1.5 points give about 3.8 to 4.1."""
+    """2.80 SE (normal quantiles .975 and .8): paired errors of 1.3 to 1.5 points give about 3.8 to 4.1."""
     assert smallest_detectable_difference(1.0) == pytest.approx(2.8016, abs=1e-4)
     assert smallest_detectable_difference(1.36) == pytest.approx(3.8, abs=0.05)
     assert smallest_detectable_difference(1.46) == pytest.approx(4.1, abs=0.05)

@@ -41,7 +41,7 @@ def brute_force(differences: Any, zero_method: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("differences", "zero_method", "alternative", "p_value"),
     [
-        # shared/statistics.md section 8
+        # Hollander & Wolfe (depression), Darwin (plants), brute force over all signs
         (DEPRESSION, "pratt", "two-sided", 0.0390625),
         (DEPRESSION, "pratt", "greater", 0.01953125),
         (DEPRESSION, "pratt", "less", 0.986328125),
@@ -49,8 +49,7 @@ def brute_force(differences: Any, zero_method: str) -> dict[str, float]:
         ([1, 1, 2, 3, 4], "pratt", "two-sided", 0.0625),
         ([0, 1, 2, 3, 4], "wilcox", "two-sided", 0.125),
         ([11, 4, 3, -2, 13, 2, 7, 4, 3, -3, 12], "pratt", "two-sided", 0.0126953125),
-        # 4 signs are random, so 2 / 2^4: brute force and scipy.stats.PermutationMethod agree. (Section 8
-        # says .0625, which takes the smaller rank sum, 0, to the null distribution of 5 untied differences.)
+        # 4 signs are random, so 2 / 2^4: brute force and scipy.stats.PermutationMethod agree.
         ([0, 1, 2, 3, 4], "pratt", "two-sided", 0.125),
     ],
 )

@@ -8,11 +8,11 @@ from analysis.results.model import Cell, SeedValue
 from analysis.results.table import (
     check_planned,
     index_runs,
-    make_cells,
     pair_by_setting,
     runs_from_frame,
     value_of,
 )
+from analysis.study import RunTable
 from tests.analysis.analysis_examples import KL, LC, run
 
 WHERE = {"metric": "lc", "baseline": "dpo", "candidate": "adadpo"}
@@ -86,8 +86,8 @@ def test_duplicate_and_unplanned_runs_are_errors() -> None:
 def test_cells() -> None:
     """Mean, SD and n of cells against values by hand; one seed has no SD, none has no mean."""
     values = {("dpo", 0): 1.0, ("dpo", 1): 2.0, ("dpo", 2): 6.0, ("adadpo", 1): 4.0}
-    index = index_runs(run(arm, "a", seed, {LC.name: value}) for (arm, seed), value in values.items())
-    cells = make_cells(index, arms=["dpo", "adadpo"], settings=["a"], seeds=[0, 1, 2], metrics=[LC, KL])
+    runs = [run(arm, "a", seed, {LC.name: value}) for (arm, seed), value in values.items()]
+    cells = RunTable(runs, ["dpo", "adadpo"], ["a"], [0, 1, 2], [LC, KL]).cells()
     assert [(c.arm, c.metric, c.n, c.mean) for c in cells] == [
         ("dpo", LC.name, 3, 3),
         ("dpo", "kl", 0, None),

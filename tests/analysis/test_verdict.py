@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from analysis.prompts.bootstrap import PromptBootstrap
 from analysis.results.model import Metric
 from analysis.results.words import format_amount, format_p
-from analysis.summary import analyse
-from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, drawn, sweep
+from tests.analysis.analysis_examples import DECLARED, KL, LC, LENGTH, analyse, drawn, sweep
 
 ALONE = "Run-level data cannot say whether this holds for other prompts"
 
@@ -35,7 +34,7 @@ def verdict(
     return result.verdict_kind, result.verdict
 
 
-# Expected sentences follow shared/statistics.md section 5; their numbers are those of
+# Expected sentences are written by hand; their numbers are those of
 # tests/analysis/test_intervals.py and test_signed_rank.py: with n = 6 the interval is the range, exact 1 -
 # 2/64, and p = 2/64 when all agree.
 def test_better() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.store.layout import STAGES
 from tests.cluster.slurm_cluster import Cluster
 from tests.sweeps.sweep_examples import SMALL, Child, adadpo, contents, opened, start, write_sweep

@@ -21,7 +21,7 @@ from sweeps.data import (
     load_evaluation,
     load_preferences,
 )
-from sweeps.data.make_instructions import (
+from tools.make_instructions import (
     COMBINATIONS,
     SYSTEM,
     Instruction,

@@ -4,7 +4,7 @@ from importlib.resources import files
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from analysis.results.model import Results
+from analysis.document import Results
 from tests.reports.outside_tools import needed
 from tests.reports.sample_results import make_results
 from tests.reports.whole_sample import make_whole

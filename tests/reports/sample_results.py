@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import product
 from statistics import mean, stdev
+from typing import Any
 
+from analysis.document import KINDS, Results
 from analysis.results.model import (
+    Block,
     Cell,
     Comparison,
     Curve,
@@ -15,7 +19,6 @@ from analysis.results.model import (
     Failure,
     Interval,
     Metric,
-    Results,
     RunRow,
     Sample,
     SeedValue,
@@ -24,6 +27,28 @@ from analysis.results.model import (
 )
 from tests.reports.audit_examples import make_audit
 from tests.reports.evidence_samples import make_bests, make_claims, make_flips, make_prompt_level
+
+_REASONS = {
+    "next_steps_reason": "next_steps",
+    "prompt_level_reason": "prompt_level",
+    "flips_reason": "flips",
+}
+
+
+def changed(results: Results, changes: Mapping[str, Any]) -> Results:
+    """A copy with other header fields and other blocks, by kind; None takes a block without a reason away."""
+    header = {name: value for name, value in changes.items() if name in Results.model_fields}
+    blocks: dict[str, Block[Any]] = {block.kind: block for block in results.blocks}
+    for name, value in changes.items():
+        kind = {"verdict_kind": "verdict", **_REASONS}.get(name, name)
+        if name in header:
+            continue
+        before = blocks.get(kind) or KINDS[kind]()
+        field = "reason" if name in _REASONS else "sentence" if name == "verdict" else "value"
+        blocks[kind] = before.model_copy(update={field: value})
+    kept = [each for each in blocks.values() if each.value is not None or each.reason]
+    return results.model_copy(update={**header, "blocks": kept})
+
 
 ARMS = {
     "dpo": {"loss": "dpo", "balance": "none"},
@@ -239,12 +264,10 @@ def make_results(
             f"p = .{p:03.0f}; 1 of {n_settings * len(seeds)} pairs is missing."
         )
     counts = {state: sum(run.state == state for run in runs) for state in ("done", "failed", "waiting")}
-    return Results(
+    made = Results(
         sweep="dpo-vs-adadpo",
         declared=declared,
         declaration_changed=[],
-        verdict=verdict,
-        verdict_kind="better" if testable else "untestable",
         evaluation=Evaluation(
             model="smollm2-135m-instruct",
             data="builtin:instructions",
@@ -265,23 +288,31 @@ def make_results(
         counts={state: count for state, count in counts.items() if count},
         failures=failures,
         runs=runs,
-        cells=cells,
-        comparisons=comparisons,
-        curves=curves,
-        samples=[] if missing else make_samples(labels[0]),
-        audit=None if missing else make_audit(),
-        prompt_level=make_prompt_level(primary),
-        prompt_level_reason="no run that counts has a judged response" if missing else None,
-        best_of_grid=bests,
-        paper_claims=make_claims(comparisons, bests, declared),
-        flips=None if missing else make_flips(labels),
-        flips_reason="no run that counts has a judged response" if missing else None,
+        blocks=[],
         provenance={
             "adadpo": "0.1.0",
             "torch": "2.9.0",
             "git commit": "627d0ea5cbd0f4d5a3f9f5b1c5f0aa1b2c3d4e5f",
             "device": "NVIDIA H200",
             "data sha256": "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d",
+        },
+    )
+    return changed(
+        made,
+        {
+            "verdict": verdict,
+            "verdict_kind": "better" if testable else "untestable",
+            "cells": cells,
+            "comparisons": comparisons,
+            "curves": curves,
+            "samples": [] if missing else make_samples(labels[0]),
+            "audit": None if missing else make_audit(),
+            "prompt_level": make_prompt_level(primary),
+            "prompt_level_reason": "no run that counts has a judged response" if missing else None,
+            "best_of_grid": bests,
+            "paper_claims": make_claims(comparisons, bests, declared),
+            "flips": None if missing else make_flips(labels),
+            "flips_reason": "no run that counts has a judged response" if missing else None,
         },
     )
 

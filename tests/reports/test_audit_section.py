@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from analysis.audit import findings, quartiles, ratio_text
-from analysis.results.model import Audit, Results
-from reports import load_results, render_html
+from analysis.document import Results
+from analysis.results.model import Audit
 from reports.figures.gradient_audit import distribution_figure
-from reports.page import render_audit, write_audit_page
+from reports.files import load_results
+from reports.page import render_audit, render_html, write_audit_page
 from reports.sections.gradient_audit import audit_of
 from tests.reports.audit_examples import make_audit, make_point
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 from tests.reports.test_report_page import sections
 
 
 def with_audit(results: Results, audit: Audit | None) -> Results:
-    return results.model_copy(update={"audit": audit})
+    return changed(results, {"audit": audit})
 
 
 def test_findings_and_numbers_are_in_the_report(results: Results) -> None:
@@ -51,12 +52,12 @@ def test_no_audit_is_said(results: Results) -> None:
     assert text == "Not made yet; “adadpo audit dpo-vs-adadpo” makes it."
 
 
-def test_old_results_without_an_audit_are_read(results: Results, tmp_path: Path) -> None:
-    """A results.json from before there were audits."""
+def test_results_without_an_audit_are_read(results: Results, tmp_path: Path) -> None:
+    """A results.json without the block of the audit."""
     import json
 
     content = results.model_dump(mode="json")
-    del content["audit"]
+    content["blocks"] = [each for each in content["blocks"] if each["kind"] != "audit"]
     (tmp_path / "results.json").write_text(json.dumps(content))
     assert load_results(tmp_path / "results.json") == with_audit(results, None)
 
@@ -77,7 +78,7 @@ def test_distributions_have_a_row_per_ratio_and_stage() -> None:
     assert html.count('class="row strong"') == 5
     assert html.count('class="muted strong"') == 5  # the trained stage, in each
     assert html.count('class="estimate"') == 2 * 5  # the sequence ratio leaves on both sides
-    assert any("beyond the axis" in note for note in drawn.notes)
+    assert any("outside the axis" in note for note in drawn.notes)
     logits = next(stage for stage in point.stages if stage.stage == "per_token").log_ratios["logits"]
     assert html.count("h0") > len(logits)
     assert "nan" not in html

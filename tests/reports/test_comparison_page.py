@@ -11,7 +11,7 @@ from adadpo.errors import FailureError
 from analysis.alpaca_eval.integrity_gate import Flag
 from analysis.prompts.paired import PromptPair
 from reports.sections.flips import MOST
-from reports.two_files.page import finding, render_comparison, write_comparison
+from reports.two_files import finding, render_comparison, write_comparison
 from tests.reports.compared_examples import difference, make_compared, make_pairs, score
 from tests.reports.page_text import Page
 from tests.reports.test_report_hostile import ATTACK, ATTRIBUTES, TAGS
@@ -30,11 +30,11 @@ QUARANTINE = Flag(name="empty_outputs", severity="quarantine", message="6 of 12 
             "paired prompt bootstrap over 12 prompts, p = .012.",
         ),
         (difference(LC, "LC win rate", -3.25, 0.0004), "worse", "scores lower than model-b (B)"),
-        (difference(LC, "LC win rate", 0.5, 0.62), "inconclusive", "These prompts do not decide whether"),
+        (difference(LC, "LC win rate", 0.5, 0.62), "inconclusive", "Undecided. "),
         (
             difference(LC, "LC win rate", None, None, "sd 0"),
             "inconclusive",
-            "higher on Win rate: +2.0 points",
+            "on Win rate: +2.0 points",
         ),
         (
             difference(LC, "LC win rate", 3.0, None, "too few draws"),
@@ -59,7 +59,7 @@ def test_quarantine_comes_first() -> None:
     page = Page(render_comparison(compared, make_pairs()))
     assert "Does not count" in page.text
     verdict = page.text.split("Win rates and their difference")[0]
-    assert "a quarantined file decides nothing" in verdict
+    assert "a quarantined file does not count" in verdict
     assert "p = .012" not in verdict
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-from analysis import signed_rank_test
+from analysis.document import Results
 from analysis.inference.intervals import hodges_lehmann
-from analysis.results.model import Results, SettingGroup
-from reports import render_html
+from analysis.inference.signed_rank import signed_rank_test
+from analysis.statistics.groups import SettingGroup
 from reports.figures.forest import primary_figure
+from reports.page import render_html
 from reports.sections.best_of_grid import best_of
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 
 def text_of(results: Results, title: str) -> str:
@@ -54,7 +55,7 @@ def test_without_intervals_over_prompts() -> None:
     assert "No intervals over prompts: no run that counts has a judged response." in text_of(
         missing, "Paired differences"
     )
-    older = make_results().model_copy(update={"prompt_level": None})
+    older = changed(make_results(), {"prompt_level": None})
     figure = primary_figure(older)
     assert figure is not None
     assert figure.prompts == ""
@@ -85,13 +86,13 @@ def test_unequal_grids_and_diverged_settings_are_flagged(results: Results) -> No
     """The warning of the search budgets and the settings that count as worst, in the section."""
     first = results.best_of_grid[0]
     assert first.budgets is not None
-    changed = first.model_copy(
+    other = first.model_copy(
         update={
             "budgets": first.budgets.model_copy(update={"warning": "unequal grids: 12 settings against 6"}),
             "worst_given": ["adadpo at beta=0.5"],
         }
     )
-    text = text_of(results.model_copy(update={"best_of_grid": [changed]}), "Best of the grid")
+    text = text_of(changed(results, {"best_of_grid": [other]}), "Best of the grid")
     assert "unequal grids: 12 settings against 6" in text
     assert "counted as the worst value there is: adadpo at beta=0.5." in text
 
@@ -108,7 +109,7 @@ def test_bests_without_judgements_of_prompts(results: Results) -> None:
     side = first.bests.candidate.model_copy(update=nothing | {"share_chosen": [], "draws": 0})
     bests = first.bests.model_copy(update=nothing | {"candidate": side})
     text = text_of(
-        results.model_copy(update={"best_of_grid": [first.model_copy(update={"bests": bests})]}),
+        changed(results, {"best_of_grid": [first.model_copy(update={"bests": bests})]}),
         "Best of the grid",
     )
     assert "–: there are no judgements of single prompts" in text
@@ -137,7 +138,7 @@ def test_the_papers_claims(results: Results) -> None:
     assert f"{share.ours.estimate:.1f}% ({share.count} of {share.settings})" in text
     assert f"[{share.ours.low:.1f}%, {share.ours.high:.1f}%]" in text
     assert "No share is evidence of a difference by itself" in text
-    assert text_of(results.model_copy(update={"paper_claims": None}), "The paper's claims") == ""
+    assert text_of(changed(results, {"paper_claims": None}), "The paper's claims") == ""
 
 
 def test_flipped_prompts(results: Results) -> None:
@@ -173,7 +174,7 @@ def test_flips_of_long_answers_are_bounded(results: Results) -> None:
         )
     )
     flips = results.flips.model_copy(update={"to_candidate": [long] * 5, "to_baseline": [long] * 5})
-    assert len(render_html(results.model_copy(update={"flips": flips})).encode()) < 600_000
+    assert len(render_html(changed(results, {"flips": flips})).encode()) < 600_000
 
 
 def test_groups_of_settings(results: Results) -> None:
@@ -190,7 +191,7 @@ def test_groups_of_settings(results: Results) -> None:
             "test": signed_rank_test([1.0]), "adjusted": None, "reason": "not testable: one setting",
         }
     )  # fmt: skip
-    text = text_of(results.model_copy(update={"groups": [tested, few]}), "By group of settings")
+    text = text_of(changed(results, {"groups": [tested, few]}), "By group of settings")
     for words in (
         "simpo",
         "6 of 6",

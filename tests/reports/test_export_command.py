@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import sweeps
 from adadpo.errors import UserError
-from analysis.results.model import Results
-from reports import load_results, write_report
+from analysis.document import Results
+from reports.files import load_results, write_report
 from sweeps.cli.main import app
 
 SMOKE = Path(sweeps.__file__).with_name("configs") / "smoke.yaml"

@@ -11,12 +11,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from analysis.results.model import Results
-from reports import render_html, write_report
+from analysis.document import Results
 from reports.figure_files import Picture, figure_pdf, pictures_in, standalone_svg
+from reports.files import write_report
 from reports.outline import sections_of
+from reports.page import render_html
 from tests.reports.outside_tools import needed
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -94,8 +95,8 @@ def test_pdf_is_vector(pictures: list[Picture], tmp_path: Path) -> None:
 def test_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     """Checks the exports of two processes with different clocks, hash seeds and folders, byte by byte."""
     here = Path(__file__).parent
-    code = "import sys, reports; from tests.reports.sample_results import make_results\n"
-    code += "reports.write_report(make_results(), sys.argv[1])"
+    code = "import sys; from reports.files import write_report; from tests.reports.sample_results import make_results\n"
+    code += "write_report(make_results(), sys.argv[1])"
     for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / seed)],
@@ -116,7 +117,7 @@ def test_hostile_titles_stay_words(results: Results, tmp_path: Path) -> None:
     arms = {bad if arm == "dpo" else arm: method for arm, method in results.arms.items()}
     curves = [each.model_copy(update={"arm": bad, "name": f"{bad}; }}"}) for each in results.curves[:2]]
     declared = results.declared.model_copy(update={"baseline": bad})
-    nasty = results.model_copy(update={"arms": arms, "curves": curves, "declared": declared, "audit": None})
+    nasty = changed(results, {"arms": arms, "curves": curves, "declared": declared, "audit": None})
     written = write_report(nasty, tmp_path)
     figures = [path for path in written if path.parent.name == "figures"]
     assert figures

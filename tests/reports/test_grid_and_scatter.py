@@ -8,15 +8,16 @@ from collections import Counter
 
 import pytest
 
-from analysis.results.model import Results, SettingDifference
-from reports import render_html
+from analysis.document import Results
+from analysis.results.model import SettingDifference
 from reports.figures.heatmap import heat_of, shade
 from reports.figures.scatter import MOST_MARKS, kl_of, lengths_of, scatter, shape
+from reports.page import render_html
 from reports.render.cells import Missing, Table
 from reports.sections.comparisons import other_arms_of, ranks_of
 from reports.sections.power_and_next_step import next_of
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 
 def cells(picture: str) -> list[tuple[str, str]]:
@@ -77,7 +78,7 @@ def test_three_axes_make_small_multiples(whole: Results) -> None:
     ][:-1]
     comparisons = [whole.comparisons[0].model_copy(update={"differences": differences})]
     axes = {**whole.axes, "loss": ["dpo", "ipo"]}
-    found = heat_of(whole.model_copy(update={"runs": third, "axes": axes, "comparisons": comparisons}))
+    found = heat_of(changed(whole, {"runs": third, "axes": axes, "comparisons": comparisons}))
     assert found is not None
     assert [each.title for each in found.maps] == ["loss dpo", "loss ipo"]
     assert [len(cells(each.picture)) for each in found.maps] == [6, 5]
@@ -101,7 +102,7 @@ def test_cells_without_a_pair_say_so(whole: Results) -> None:
         setting=first.differences[0].setting, values=first.differences[0].values, n=0, mean=None, sd=None
     )
     comparisons = [first.model_copy(update={"differences": [gone, *first.differences[1:]]})]
-    found = heat_of(whole.model_copy(update={"comparisons": comparisons}))
+    found = heat_of(changed(whole, {"comparisons": comparisons}))
     assert found is not None
     assert cells(found.maps[0].picture)[0] == ("empty", "no pair")
 
@@ -134,7 +135,9 @@ def test_marks_lie_where_the_axes_say(whole: Results) -> None:
     """The mean position of an arm's marks against its mean value, by the axis' ticks (linear)."""
     found = scatter(whole, "win_rate", "length_controlled_win_rate", "x")
     assert found is not None
-    ticks = re.findall(r'<text x="([\d.]+)" y="330" class="tick"[^>]*>([\d.]+)<', found.picture)
+    ticks = re.findall(
+        r'<text x="([\d.]+)" y="\d+" class="tick" text-anchor="middle">([\d.]+)<', found.picture
+    )
     (x0, v0), (x1, v1) = [(float(x), float(v)) for x, v in (ticks[0], ticks[-1])]
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"[^>]*class="mark arm-0', found.picture)][
         :-1
@@ -152,7 +155,7 @@ def test_many_runs_are_drawn_as_means() -> None:
     found = scatter(many, "win_rate", "length_controlled_win_rate", "x")
     assert found is not None
     assert len(re.findall('class="mark', found.picture)) == 2 * 24 + 2
-    assert found.notes == ["959 runs: each mark is the mean of an arm's runs at one setting."]
+    assert found.notes == ["959 runs: each mark is the mean of one arm's runs at one setting."]
 
 
 def test_other_arms_are_beside_the_first(whole: Results) -> None:
@@ -180,7 +183,7 @@ def test_arms_by_average_rank(whole: Results) -> None:
     assert f"(Nemenyi): {ranks.critical_difference:.2f}" in Page(render_html(whole)).text
     assert ranks_of(make_results()) is None
     none = ranks.model_copy(update={"ranks": {}, "p_value": None, "reason": "too few"})
-    said = ranks_of(whole.model_copy(update={"average_ranks": none}))
+    said = ranks_of(changed(whole, {"average_ranks": none}))
     assert isinstance(said, Missing)
     assert "too few" in said.reason
 
@@ -209,6 +212,6 @@ def test_older_results_have_no_next_step() -> None:
     """Neither steps nor a reason: no section; a reason alone is said in one line."""
     made = make_results()
     assert next_of(made) is None
-    found = next_of(made.model_copy(update={"next_steps_reason": "needs 2 seeds"}))
+    found = next_of(changed(made, {"next_steps_reason": "needs 2 seeds"}))
     assert isinstance(found, Missing)
-    assert "needs 2 seeds" in render_html(made.model_copy(update={"next_steps_reason": "needs 2 seeds"}))
+    assert "needs 2 seeds" in render_html(changed(made, {"next_steps_reason": "needs 2 seeds"}))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from analysis.results.model import Failure, Judgement, Results
-from reports import render_html
+from analysis.document import Results
+from analysis.results.model import Failure, Judgement
+from reports.page import render_html
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 EVIL = "<img src=x onerror=alert(1)> & \u202e[red]"
 
@@ -46,7 +47,7 @@ def row(lines: list[str], heading: str, columns: int) -> list[str]:
 
 def with_judgements(*judgements: dict[str, Any]) -> Results:
     results = make_results()
-    return results.model_copy(update={"judgements": [judgement(results, **each) for each in judgements]})
+    return changed(results, {"judgements": [judgement(results, **each) for each in judgements]})
 
 
 AGAIN = {

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import analyse
-from analysis.results.model import Results
-from reports import write_report
+from analysis.document import Results
+from reports.files import write_report
 from reports.render.cells import Column, Missing, NoWrap, Table
 from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph
+from tests.analysis.analysis_examples import analyse
 from tests.reports.outside_tools import needed
 from tests.reports.sample_results import make_results
 from tests.reports.test_report_hostile import changed
@@ -57,7 +57,7 @@ def analysed() -> Results:
         seeds=made.seeds,
         arms=list(made.arms),
     )
-    return made.model_copy(update={"comparisons": list(found.comparisons), "cells": list(found.cells)})
+    return changed(made, {"comparisons": list(found.comparisons), "cells": list(found.cells)})
 
 
 def test_the_document_compiles_and_shows_every_number(analysed: Results, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_hostile_results_compile(tmp_path: Path) -> None:
         and nasty.evaluation
         and nasty.evaluation.model_copy(update={"model": "y" * 1_000_000})
     )
-    nasty = nasty.model_copy(update={"verdict": f"{nasty.verdict} {'x' * 1_000_000}", "evaluation": made})
+    nasty = changed(nasty, {"verdict": f"{nasty.verdict} {'x' * 1_000_000}", "evaluation": made})
     write_report(nasty, tmp_path)
     assert sum(path.stat().st_size for path in (tmp_path / "tables").glob("*.tex")) < 2_000_000
     text = compiled(tmp_path / "tables")

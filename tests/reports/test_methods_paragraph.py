@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.results.model import ArmComparison, PromptPart, Results
+from analysis.document import Results
+from analysis.results.model import ArmComparison, PromptPart
 from reports.sections.methods_paragraph import methods_paragraph, methods_sentences
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 from tests.reports.whole_sample import make_whole
 
 
@@ -66,7 +67,7 @@ def test_what_differs_is_said(results: Results, change: dict[str, object], said:
 def test_undeclared_analysis_is_exploratory(results: Results) -> None:
     """Checks that a comparison which is not confirmatory is never called declared."""
     first = results.comparisons[0].model_copy(update={"confirmatory": False})
-    text = methods_paragraph(results.model_copy(update={"comparisons": [first, *results.comparisons[1:]]}))
+    text = methods_paragraph(changed(results, {"comparisons": [first, *results.comparisons[1:]]}))
     assert "it was not declared before the results" in text
     assert "Declared before any result" not in text
 
@@ -122,8 +123,8 @@ def _with_generalization(results: Results, **changes: object) -> Results:
     assert first.inference.generalization is not None
     generalization = first.inference.generalization.model_copy(update=changes)
     around = first.inference.model_copy(update={"generalization": generalization})
-    changed = first.model_copy(update={"inference": around})
-    return results.model_copy(update={"comparisons": [changed, *results.comparisons[1:]]})
+    other = first.model_copy(update={"inference": around})
+    return changed(results, {"comparisons": [other, *results.comparisons[1:]]})
 
 
 def test_the_generalization_test_is_described(whole: Results) -> None:
@@ -183,7 +184,7 @@ def test_prompt_level_best_and_ranks(whole: Results) -> None:
         absent = [] if part == "best_of_grid" else None
         assert said not in methods_paragraph(whole.model_copy(update={part: absent}))
     assert "the length control fitted anew in each" in text
-    raw = whole.model_copy(update={"prompt_level": level.model_copy(update={"metric": "win_rate"})})
+    raw = changed(whole, {"prompt_level": level.model_copy(update={"metric": "win_rate"})})
     assert "the length control fitted anew" not in methods_paragraph(raw)
 
 
@@ -193,8 +194,6 @@ def test_best_without_correction_is_said(whole: Results) -> None:
     bests = first.bests.model_copy(
         update={"corrected": None, "reason": "there are no judgements of single prompts"}
     )
-    text = methods_paragraph(
-        whole.model_copy(update={"best_of_grid": [first.model_copy(update={"bests": bests})]})
-    )
+    text = methods_paragraph(changed(whole, {"best_of_grid": [first.model_copy(update={"bests": bests})]}))
     assert "too good for its having been chosen: there are no judgements of single prompts" in text
     assert "scored on the others" not in text

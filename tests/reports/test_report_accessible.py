@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from analysis.results.model import Results
-from reports import render_html
-from reports.page import render_audit
-from reports.two_files.page import render_comparison
+from analysis.document import Results
+from reports.page import render_audit, render_html
+from reports.two_files import render_comparison
 from tests.reports.compared_examples import make_compared, make_pairs
 from tests.reports.sample_results import make_results
 

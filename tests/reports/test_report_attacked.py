@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from analysis.results.model import Results
-from reports import write_report
+from analysis.document import Results
+from reports.files import write_report
 from tests.reports.test_report_hostile import changed
 
 MARKUP = (

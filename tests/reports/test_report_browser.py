@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from analysis.results.model import Results
-from reports import render_html
-from reports.two_files.page import render_comparison
+from analysis.document import Results
+from reports.page import render_html
+from reports.two_files import render_comparison
 from tests.reports.compared_examples import make_compared, make_pairs, score
 from tests.reports.page_text import Page
+from tests.reports.sample_results import changed
 
 # Chromium itself calls home at times, whatever the page; the page cannot ask for these.
 BROWSER_HOSTS = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
@@ -89,7 +90,7 @@ def test_browser_shows_the_page_and_asks_for_nothing(
     """Checks the page as Chromium renders it against its verdict, and its requests against the page alone."""
     assert callable(serve)
     sample = results.samples[0].model_copy(update={"output": LEAKS, "instruction": LEAKS})
-    hostile = results.model_copy(update={"samples": [sample], "sweep": LEAKS})
+    hostile = changed(results, {"samples": [sample], "sweep": LEAKS})
     proxy = serve(render_html(hostile))
     page = Page(dump(chromium, proxy, tmp_path))
     assert results.verdict in page.text

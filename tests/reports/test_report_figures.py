@@ -7,13 +7,15 @@ import re
 
 import pytest
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures import svg
 from reports.figures.curves import curve_figures
 from reports.figures.forest import differences_figure
+from reports.figures.panel import LETTER, WIDTH, Panel
 from reports.figures.scale import LARGEST, Scale, drawable, fit, tick_label
 from reports.render.formats import metric_named
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_gradient_ratio_has_its_reference(results: Results) -> None:
     """Checks that only the gradient ratio has the reference line at 1, which is said in words."""
     with_line = [figure for figure in curve_figures(results) if 'class="reference"' in str(figure.picture)]
     assert [figure.title for figure in with_line] == ["Gradient ratio (log scale)"]
-    assert "dotted line: 1, balanced" in with_line[0].notes[0]
+    assert "Dotted line: 1, balanced" in with_line[0].notes[0]
 
 
 def _only(results: Results, name: str, *logged: list[float | None]) -> Results:
@@ -133,7 +135,7 @@ def _only(results: Results, name: str, *logged: list[float | None]) -> Results:
         Curve(arm="dpo", setting="s", seed=seed, name=name, steps=list(range(len(values))), values=values)
         for seed, values in enumerate(logged)
     ]
-    return results.model_copy(update={"curves": curves})
+    return changed(results, {"curves": curves})
 
 
 def test_values_that_cannot_be_drawn_are_counted(results: Results) -> None:
@@ -158,7 +160,7 @@ def test_a_diverged_run_does_not_flatten_the_rest(results: Results) -> None:
     """Checks that one extreme value lies beyond the axis, which is said."""
     calm = [[0.5 + 0.01 * step for step in range(20)] for _ in range(5)]
     figure = curve_figures(_only(results, "loss", *calm, [0.5] * 19 + [1e6]))[0]
-    assert "Extreme values lie beyond the axis." in figure.notes
+    assert "Extreme values lie outside the axis." in figure.notes
 
 
 def test_long_runs_are_thinned_and_it_is_said(results: Results) -> None:
@@ -166,3 +168,36 @@ def test_long_runs_are_thinned_and_it_is_said(results: Results) -> None:
     figure = curve_figures(_only(results, "loss", [1 / (1 + step) for step in range(10_000)]))[0]
     assert len(str(figure.picture)) < 120_000
     assert any(note.startswith("One logged step in ") for note in figure.notes)
+
+
+def test_a_legend_of_many_arms_stays_in_the_picture() -> None:
+    """Six arms with long names: every name ends within the width, rows do not overlap, the chart begins below them."""
+    panel = Panel([(f"arm {number} with a very long name", number) for number in range(6)])
+    html = "".join(panel.legend)
+    places = [
+        (float(x), float(y), len(words))
+        for x, y, words in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="legend">([^<]+)<', html)
+    ]
+    assert len(places) == 6
+    assert all(x + LETTER * letters <= WIDTH for x, _, letters in places)
+    rows = sorted({y for _, y, _ in places})
+    assert len(rows) == 3
+    assert max(rows) < panel.top
+    assert len(set(places)) == 6
+    assert panel.notes == []
+    assert "7 arms share 6 styles" in Panel([(f"arm {number}", number % 6) for number in range(7)]).notes[0]
+    short = Panel([("dpo", 0), ("adadpo", 1)])
+    assert (panel.top - short.top, panel.floor - panel.top) == (40, short.floor - short.top)
+
+
+def test_a_side_without_room_has_no_words(results: Results) -> None:
+    """A long name on a side that ends near zero would be cut: the words are drawn where they fit alone."""
+    found, name = results.comparisons[0], "a candidate with a long name"
+    declared = results.declared.model_copy(update={"candidate": name})
+    named = results.model_copy(update={"declared": declared})
+    metric = metric_named(results, found.metric)
+    assert "a candidate with a long… better →" in differences_figure(named, found, metric)
+    far = [each.model_copy(update={"mean": -1000.0, "values": []}) for each in found.differences]
+    html = differences_figure(named, found.model_copy(update={"differences": far, "estimate": None}), metric)
+    assert "better →" not in html
+    assert "← dpo better" in html

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from adadpo.errors import FailureError, ReportError
-from analysis.results.model import Results
-from reports import load_results, render_html, write_report
+from analysis.document import Results
+from reports.files import load_results, write_report
+from reports.page import render_html
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
@@ -29,8 +30,8 @@ def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
         (b"[" * 100_000, "not usable JSON"),
         (b"[]", "no schema_version"),
         (b"{}", "no schema_version"),
-        (b'{"schema_version": 99}', "schema_version is 99, this report reads 1"),
-        (b'{"schema_version": 1, "sweep": 3}', "sweep: Input should be a valid string"),
+        (b'{"schema_version": 99}', "schema_version is 99, this version reads 2"),
+        (b'{"schema_version": 2, "sweep": 3}', "sweep: Input should be a valid string"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -70,7 +71,7 @@ def test_failed_write_leaves_the_old_report(results: Results, tmp_path: Path) ->
 def test_results_json_of_other_writers(results: Results, tmp_path: Path) -> None:
     """Checks that NaN, which Python's json writes, is read and shown as undefined."""
     content = json.loads(results.model_dump_json())
-    content["cells"][0]["mean"] = float("nan")
+    next(each for each in content["blocks"] if each["kind"] == "cells")["value"][0]["mean"] = float("nan")
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     assert "not a finite number" in render_html(load_results(path))

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from analysis.results.model import Results, Sample
-from reports import load_results, render_html, write_report
+from analysis.document import Results
+from analysis.results.model import Sample
+from reports.files import load_results, write_report
+from reports.page import render_html
 from reports.render.text import clean
 from tests.reports.page_text import Page
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 ATTACK = (
     "\"'><script>alert(1)</script><img src=http://evil.test/x onerror=alert(1)></style></svg>"
     "<!-- ]]> {{ 7 * 7 }} {% raw %} onload=alert(1) javascript:alert(1) &lt;b&gt;"
 )
-LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts"}
+LITERALS = {"state", "stage", "promised", "alternative", "zero_method", "verdict_kind", "counts", "kind"}
 # Tests of ours, whose words are ours
 LITERALS |= {"inference", "next_steps", "power"}
 TAGS = """
@@ -41,6 +43,10 @@ def rewritten(value: Any, change: Callable[[str], str], key: str = "") -> Any:
         return change(value)
     if isinstance(value, list):
         return [rewritten(each, change) for each in value]
+    if isinstance(value, dict) and value.get("kind") in LITERALS:
+        return value
+    if isinstance(value, dict) and value.get("kind") == "verdict":
+        return value | {"sentence": change(value["sentence"])}
     if isinstance(value, dict):
         open_keys = (
             key in {"axes", "arms", "provenance", "metrics", "hyperparameters", "decoding"} or key == "arm"
@@ -52,14 +58,14 @@ def rewritten(value: Any, change: Callable[[str], str], key: str = "") -> Any:
     return value
 
 
-def changed(results: Results, change: Callable[[str], str]) -> Results:
+def attacked_by(results: Results, change: Callable[[str], str]) -> Results:
     return Results.model_validate(rewritten(results.model_dump(), change))
 
 
 def test_markup_in_any_string_changes_no_tag(results: Results) -> None:
     """Checks the tags and attributes of a page full of attacks against those of a harmless one."""
-    attacked = Page(render_html(changed(results, lambda text: text + ATTACK)))
-    harmless = Page(render_html(changed(results, lambda text: text + "m" * len(ATTACK))))
+    attacked = Page(render_html(attacked_by(results, lambda text: text + ATTACK)))
+    harmless = Page(render_html(attacked_by(results, lambda text: text + "m" * len(ATTACK))))
     assert "<script>alert(1)</script>" in attacked.text
     assert "{{ 7 * 7 }}" in attacked.text
     shape = [[(tag, list(attributes)) for tag, attributes in page.tags] for page in (attacked, harmless)]
@@ -70,7 +76,7 @@ def test_markup_in_any_string_changes_no_tag(results: Results) -> None:
 
 def test_attack_alone_as_every_string(results: Results) -> None:
     """Checks a page where all names are one and the same attack: no unknown tag, no handler attribute."""
-    page = Page(render_html(changed(results, lambda text: ATTACK)))
+    page = Page(render_html(attacked_by(results, lambda text: ATTACK)))
     assert {tag for tag, _ in page.tags} <= set(TAGS.split())
     assert {name for _, attributes in page.tags for name in attributes} <= set(ATTRIBUTES.split())
 
@@ -80,7 +86,7 @@ def test_attack_alone_as_every_string(results: Results) -> None:
 )
 def test_invisible_characters_are_shown(results: Results, tmp_path: Path, text: str) -> None:
     """Checks that characters that break or reorder text reach neither page nor CSV, but as code points."""
-    nasty = changed(results, lambda whole: whole + text + "end")
+    nasty = attacked_by(results, lambda whole: whole + text + "end")
     page, *exports = write_report(nasty, tmp_path)
     html = page.read_bytes().decode("utf-8")
     marker = next(char for char in text if char != " " and clean(char) != char)
@@ -111,14 +117,14 @@ def test_megabyte_strings_are_cut_visibly(results: Results) -> None:
     sample = Sample(
         arm="adadpo", setting="s", seed=0, instruction=long, baseline_output=long, output=long, preference=2
     )
-    html = render_html(results.model_copy(update={"samples": [sample], "verdict": long, "audit": None}))
+    html = render_html(changed(results, {"samples": [sample], "verdict": long, "audit": None}))
     assert "Cut: the first 1,500 of 1,000,000 characters are shown." in html
     assert len(html) < 130_000
-    everywhere = changed(make_results(2, (0,), 3), lambda text: text + " " + long)
+    everywhere = attacked_by(make_results(2, (0,), 3), lambda text: text + " " + long)
     assert len(render_html(everywhere)) < 3_000_000
 
 
 def test_many_samples_are_limited_and_counted(results: Results) -> None:
     """Checks the note under the samples against how many were left out."""
-    html = render_html(results.model_copy(update={"samples": results.samples * 50}))
+    html = render_html(changed(results, {"samples": results.samples * 50}))
     assert "276 more samples in results.json." in html

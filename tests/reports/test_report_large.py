@@ -7,14 +7,15 @@ from itertools import pairwise
 
 import pytest
 
-from analysis.results.model import Curve, Results
+from analysis.document import Results
+from analysis.results.model import Curve
 from reports.figures.curves import MOST_LINES, curve_figures
 from reports.figures.forest import MOST as MOST_SETTINGS
 from reports.figures.forest import primary_figure
 from reports.render.cells import Column, Table, beginning
 from reports.sections.run_table import MOST as MOST_RUNS
 from reports.sections.run_table import MOST_CELLS, Runs, cells_of, runs_of
-from tests.reports.sample_results import make_results
+from tests.reports.sample_results import changed, make_results
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_forest_plot_shows_even_ranks(base: Results) -> None:
         for value in values
     ]
     comparisons = [first.model_copy(update={"differences": differences})]
-    found = primary_figure(base.model_copy(update={"comparisons": comparisons}))
+    found = primary_figure(changed(base, {"comparisons": comparisons}))
     assert found is not None
     rows = [int(name) for name in re.findall(r'class="row">s(\d+)<', found.picture)]
     assert len(rows) == MOST_SETTINGS
@@ -66,7 +67,7 @@ def test_a_crowd_of_curves_is_a_band(base: Results) -> None:
         for seed in range(201)
     ]
     assert len(curves) > MOST_LINES
-    [figure] = curve_figures(base.model_copy(update={"curves": curves}))
+    [figure] = curve_figures(changed(base, {"curves": curves}))
     picture = str(figure.picture)
     assert 'class="run' not in picture
     [dpo, _] = re.findall(r'<path d="([^"]+)" class="between arm-\d"/>', picture)

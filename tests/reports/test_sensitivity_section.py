@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import compare
-from analysis.results.model import PromptPart, Results
-from reports import render_html
+from analysis.document import Results
+from analysis.results.model import PromptPart
 from reports.figures.variance import variance_of
+from reports.page import render_html
 from reports.render.cells import Missing
 from reports.render.formats import p_value
 from reports.sections.sensitivity import sensitivity_of
-from tests.reports.sample_results import make_results
+from tests.analysis.analysis_examples import compare
+from tests.reports.sample_results import changed, make_results
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def results() -> Results:
         seeds=made.seeds,
         arms=list(made.arms),
     )
-    return made.model_copy(update={"comparisons": comparisons})
+    return changed(made, {"comparisons": comparisons})
 
 
 def row(results: Results, start: str) -> list[Any]:
@@ -71,13 +72,13 @@ def test_what_the_prompts_add(results: Results) -> None:
     with_prompts = first.model_copy(
         update={"inference": first.inference.model_copy(update={"generalization": generalization})}
     )
-    made = results.model_copy(update={"comparisons": [with_prompts, *rest]})
+    made = changed(results, {"comparisons": [with_prompts, *rest]})
     assert row(made, "Settings, seeds and prompts as samples")[3].endswith(" × 805")
     found = variance_of(made)
     assert found is not None
     assert not isinstance(found, Missing)
-    [fact] = [fact for fact in found.facts if fact.term == "Standard error by 805 prompts"]
-    assert (fact.value, "0.900 with" in fact.note) == ("0.800", True)
+    [fact] = [fact for fact in found.facts if fact.term == "Standard error from 805 prompts"]
+    assert (fact.value, "0.900 including" in fact.note) == ("0.800", True)
 
 
 def test_the_page_says_what_the_pooled_test_is_worth(results: Results) -> None:
@@ -102,7 +103,7 @@ def test_undefined_is_a_dash_with_its_reason(results: Results) -> None:
         seeds=results.seeds[:1],
         arms=list(results.arms),
     )
-    alone = results.model_copy(update={"runs": one, "comparisons": comparisons, "seeds": results.seeds[:1]})
+    alone = changed(results, {"runs": one, "comparisons": comparisons, "seeds": results.seeds[:1]})
     assert isinstance(row(alone, "Crossed")[2], Missing)
     found = variance_of(alone)
     assert isinstance(found, Missing)
@@ -140,7 +141,7 @@ def test_a_component_below_zero_is_explained(results: Results, component: str) -
     crossed = primary.inference.crossed.model_copy(update={"components": parts})
     inference = primary.inference.model_copy(update={"crossed": crossed})
     comparisons = [primary.model_copy(update={"inference": inference}), *results.comparisons[1:]]
-    found = variance_of(results.model_copy(update={"comparisons": comparisons}))
+    found = variance_of(changed(results, {"comparisons": comparisons}))
     assert found is not None
     assert not isinstance(found, Missing)
     line = found.table.rows[["setting", "seed"].index(component)]
@@ -153,7 +154,7 @@ def test_a_component_below_zero_is_explained(results: Results, component: str) -
 def test_results_without_it_have_no_section(results: Results) -> None:
     """Files older than the inference around the test still render."""
     bare = [each.model_copy(update={"inference": None}) for each in results.comparisons]
-    old = results.model_copy(update={"comparisons": bare})
+    old = changed(results, {"comparisons": bare})
     assert sensitivity_of(old) is None
     assert variance_of(old) is None
     assert "Sensitivity" not in render_html(old)

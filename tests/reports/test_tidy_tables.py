@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from analysis import analyse
-from analysis.results.model import Results
+from analysis.document import Results
 from reports.render.csv import CSV_TABLES
-from tests.reports.sample_results import make_results
+from tests.analysis.analysis_examples import analyse
+from tests.reports.sample_results import changed, make_results
 
 
 def read(results: Results, name: str) -> list[dict[str, str]]:
@@ -33,8 +33,8 @@ def analysed() -> Results:
         seeds=made.seeds,
         arms=list(made.arms),
     )
-    return made.model_copy(
-        update={"comparisons": list(found.comparisons), "cells": list(found.cells), "other_arms": []}
+    return changed(
+        made, {"comparisons": list(found.comparisons), "cells": list(found.cells), "other_arms": []}
     )
 
 

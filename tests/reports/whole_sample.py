@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis import analyse
-from analysis.results.model import Judgement, LcComparison, Metric, Results, RunRow
-from tests.reports.sample_results import make_results
+from analysis.document import Results
+from analysis.results.model import Judgement, LcComparison, Metric, RunRow
+from tests.analysis.analysis_examples import analyse
+from tests.reports.sample_results import changed, make_results
 
 # What a sweep calls them.
 _NAMES = {"kl_divergence": "kl", "average_length": "mean_length"}
@@ -29,8 +30,9 @@ def make_whole(n_settings: int = 6, seeds: tuple[int, ...] = (0, 1), steps: int 
         prompts=made.evaluation.n_prompts if made.evaluation else None,
     )
     assert found.other_arms
-    return made.model_copy(
-        update={
+    return changed(
+        made,
+        {
             "metrics": metrics,
             "runs": runs,
             "arms": arms,
@@ -45,7 +47,7 @@ def make_whole(n_settings: int = 6, seeds: tuple[int, ...] = (0, 1), steps: int 
             "power": found.power,
             "judgements": [_judgement(found, declared) for declared in (True, False)],
             "lc_sensitivity": list(_formulas(found)),
-        }
+        },
     )
 
 

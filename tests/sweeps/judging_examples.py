@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adadpo.files import cache_folder
-from analysis.results.model import Results
-from reports import load_results
+from analysis.document import Results
+from reports.files import load_results
 from tests.sweeps.sweep_examples import TWO, opened, write_sweep
 
 KEY = "sk-secret-0123456789abcdef"  # what the server's fixture puts into the environment

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from adadpo.files import cache_folder
-from analysis import length_controlled_win_rate
 from analysis.alpaca_eval import assets as alpaca_eval_assets
 from analysis.alpaca_eval.assets import BASELINE, CALIBRATION, FILES, PROMPTS, REVISION, asset_folder
 from analysis.alpaca_eval.calibration import read_calibration
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
 from tests.sweeps.judging_examples import api, evaluations, read, results
 from tests.sweeps.sweep_examples import CONFIGS, TWO, adadpo, opened, write_sweep
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from analysis.results.model import Audit
-from reports import load_results
+from reports.files import load_results
 from sweeps.state.opening import record
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
 

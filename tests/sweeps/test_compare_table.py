@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from scipy.stats import wilcoxon
 
-from reports import load_results, render_html
+from reports.files import load_results
+from reports.page import render_html
+from tests.sweeps.results_content import by_kind
 from tests.sweeps.sweep_examples import adadpo
 
 BETAS, SEEDS = ("0.01", "0.05", "0.1", "0.2", "0.5", "1"), ("0", "1", "2")
@@ -52,8 +54,7 @@ ASK = ("--arm", "new", "--baseline", "old", "--metric", "score")
 def compared(path: Path, *words: str | Path) -> dict[str, Any]:
     answer = adadpo("compare", path, *(words or ASK), "--json")
     assert answer.code == 0, answer.err
-    found: dict[str, Any] = answer.json
-    return found
+    return by_kind(answer.json)
 
 
 def refused(*words: str | Path) -> str:

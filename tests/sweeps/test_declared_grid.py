@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.state.opening import extend_seeds, record
 from tests.sweeps.sweep_examples import SMALL, adadpo, opened, write_sweep
 

@@ -1,4 +1,4 @@
-"""What method.md section 6 asks of every run, followed from the run's files to the trial and the report."""
+"""The diagnostics of every run (KL, margins, lengths), followed from the run's files to the trial and the report."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_history_trial_and_report_hold_the_diagnostics(family: tuple[Path, Path]
     """One number on its way: the history's evaluation line, metrics.json, the row, the trial, results.json."""
     import optuna
 
-    from reports import load_results
+    from reports.files import load_results
     from sweeps.search.study_storage import open_storage
 
     sweep = opened(*family)

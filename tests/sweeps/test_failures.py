@@ -14,7 +14,7 @@ import pytest
 
 from adadpo.errors import FailureError
 from adadpo.models.load import prepare_model, resolve_model
-from reports import load_results
+from reports.files import load_results
 from sweeps.execution.stages import execute
 from tests.sweeps.sweep_examples import (
     LAST_FILES,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.execution import stages
 from sweeps.state.opening import record
 from sweeps.state.run_table import OTHER_WEIGHTS

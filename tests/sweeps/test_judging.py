@@ -74,7 +74,7 @@ def test_a_judged_launch(two_runs: Path, server: Any, tmp_path: Path, own_cache:
     study = optuna.load_study(study_name="two", storage=open_storage(trials)).get_trials()
     for number, folder in enumerate(folders):
         scores, rows = read(folder / "scores.json"), annotations[str(number)]
-        # statistics.md, section 4: WR = 100 mean(preference - 1)
+        # AlpacaEval's definition: WR = 100 mean(preference - 1)
         assert scores["win_rate"] == pytest.approx(100 * np.mean([row["preference"] - 1 for row in rows]))
         run = next(run for run in found.runs if run.run_id == folder.parents[2].name)
         trial = next(trial for trial in study if trial.user_attrs["run_id"] == run.run_id)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.state.opening import extend_seeds
 from sweeps.store.host import PACKAGES
 from sweeps.store.layout import STAGES
@@ -38,7 +38,7 @@ HEX = r"[0-9a-f]{16}"
 
 
 def test_every_run_has_every_file(finished: Path, small: Path) -> None:
-    """The store's layout against design.md ("Identity") and the head of store.py."""
+    """The store's layout against the head of sweeps/store/layout.py."""
     sweep = opened(small, finished)
     assert len(sweep.job.runs) == 8  # 2 arms x 2 betas x 2 seeds
     assert Counter(sweep.states().values()) == {"done": 8}
@@ -95,7 +95,7 @@ def test_a_second_launch_finds_nothing_to_do(store: Path, small: Path) -> None:
 
 
 def test_provenance_holds_what_the_design_lists(finished: Path, small: Path) -> None:
-    """design.md, "Identity": versions, commit and diff, host, device, wall time, command, model and data hashes."""
+    """A run can be traced: versions, commit and diff, host, device, wall time, command, model and data hashes."""
     sweep = opened(small, finished)
     run = sweep.job.runs[0]
     folder = sweep.store.run(run.run_id)

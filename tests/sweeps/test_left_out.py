@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from adadpo.data.pairs import read_rows
-from reports import load_results
+from reports.files import load_results
 from sweeps.data import builtin_instructions_path
 from tests.sweeps.sweep_examples import TWO, adadpo, write_sweep
 

@@ -14,6 +14,7 @@ import pytest
 from sweeps.operations import on_finish
 from sweeps.store.layout import read_json
 from tests.cluster.slurm_cluster import Cluster
+from tests.sweeps.results_content import by_kind
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, contents, opened, spec_errors, start, write_sweep
 from tests.sweeps.test_failures import failing
 
@@ -46,7 +47,7 @@ def test_a_finished_sweep_is_told_once(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
     assert Path(found["REPORT"]).exists()
-    verdict = read_json(store / "sweeps" / "two" / "results.json")["verdict"]
+    verdict = by_kind(read_json(store / "sweeps" / "two" / "results.json"))["verdict"]
     assert found["MESSAGE"] == f"two done: 2 done of 2 runs. {verdict}"
     assert adadpo("launch", file, "--store", store).code == 0
     assert len(told(tmp_path)) == 1

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.cli import runs as cli_runs
 from sweeps.cli.runs import allow_again
 from sweeps.failures.attempts import note_attempt

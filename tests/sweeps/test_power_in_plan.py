@@ -52,7 +52,7 @@ def test_a_finished_sweep_is_reported_without_the_flag(store: Path, small: Path)
 
 
 def test_power_of_stated_sds(tmp_path: Path) -> None:
-    """shared/statistics.md, section 3: 9 settings x 3 seeds have .74 for 1 point at SDs 1.4 and .5."""
+    """Against a simulation written separately: 9 settings x 3 seeds have .74 for 1 point at SDs 1.4 and .5."""
     file = write_sweep(tmp_path / "nine.yaml", STATED)
     plan = adadpo("plan", file, "--store", tmp_path, "--json").json
     assert plan["testable"]

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from adadpo.errors import FailureError
-from analysis import bootstrap_difference, bootstrap_estimate
-from analysis.prompts.bootstrap import PromptBootstrap
+from analysis.prompts.bootstrap import PromptBootstrap, bootstrap_difference, bootstrap_estimate
 from analysis.results.model import GeneralizationTest
 from sweeps.evaluation.judge_and_score import REPLICATES, length_controlled
 from sweeps.evaluation.replicates import replicates_file

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results.model import Results
-from reports import load_results
+from analysis.document import Results
+from reports.files import load_results
 from tests.sweeps.judging_examples import write_annotations
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, write_sweep
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import joint_difficulty, length_controlled_win_rate
+from analysis.alpaca_eval.difficulty import joint_difficulty
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
 from analysis.prompts.bootstrap import bootstrap_estimate, prompt_bootstrap
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED
 from sweeps.state.judgements import other_evaluations

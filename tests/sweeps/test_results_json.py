@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.operations import report as build_results
 
 

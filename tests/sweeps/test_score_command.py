@@ -14,14 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import (
-    bootstrap_difference,
-    bootstrap_estimate,
-    length_controlled_win_rate,
-    read_calibration,
-    win_rate,
-)
-from analysis.prompts.bootstrap import prompt_bootstrap
+from analysis.alpaca_eval.calibration import read_calibration
+from analysis.alpaca_eval.length_control import length_controlled_win_rate
+from analysis.alpaca_eval.win_rates import win_rate
+from analysis.prompts.bootstrap import bootstrap_difference, bootstrap_estimate, prompt_bootstrap
 from tests.sweeps.sweep_examples import adadpo
 
 N = 40
@@ -379,7 +375,7 @@ def test_a_quarantined_file_decides_nothing(write: Write) -> None:
     """A constant output wins every prompt: the sentence says that it does not count."""
     constant = write("a.json", annotations("null", output_2="}}}", preference=1.99))
     answer = adadpo("compare", constant, write("b.json", annotations()), "--bootstrap", "100")
-    assert answer.out.startswith("Quarantined, so this comparison must not count.")
+    assert answer.out.startswith("Quarantined: this comparison does not count.")
     assert "scores higher" not in answer.out
 
 

@@ -26,6 +26,7 @@ from sweeps.state.sweep import Sweep
 from sweeps.store.layout import read_json
 from tests.sweeps import search_writer
 from tests.sweeps.made_up_results import fail, make_up
+from tests.sweeps.results_content import by_kind
 from tests.sweeps.search_examples import hill, opened_search, run_all, search_text
 from tests.sweeps.sweep_examples import adadpo
 
@@ -340,7 +341,7 @@ def test_a_search_end_to_end(tmp_path: Path, executor: str) -> None:
     file.write_text(text.replace("primary: length_controlled_win_rate", "primary: reward_margin"))
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 0, answer.err
-    results = read_json(store / "sweeps" / "searched" / "results.json")
+    results = by_kind(read_json(store / "sweeps" / "searched" / "results.json"))
     assert results["counts"] == {"done": 2 * trials}
     assert results["search"] | {"seed": 0} == {
         "sampler": "tpe", "pruner": "none", "seed": 0, "trials": trials, "asked": trials, "complete": trials,

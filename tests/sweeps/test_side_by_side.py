@@ -224,7 +224,7 @@ def test_too_little_memory_for_two(tmp_path: Path, slurm: Cluster, calm: dict[st
     assert answer.code == 0, answer.out + output(store)
     assert re.search(r"1 instead of 2 runs at a time on each machine: a run takes 0\.\d GiB", output(store))
     for module in ("sweeps.dispatch.worker", "sweeps.operations.finish_job"):  # runs, report
-        assert output(store).count(f"in the image: {sys.executable} -u -m {module}") == 1
+        assert output(store).count(f"in the image: {sys.executable} -P -u -m {module}") == 1
     assert same(store, calm, runs=2)
     assert not overlap(store)
 

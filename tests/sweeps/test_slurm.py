@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from submitit import SlurmExecutor
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.dispatch.slurm import slurm_executor
 from sweeps.dispatch.submission import queue_of
 from sweeps.dispatch.worker import gives_up, progress_marks

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reports import load_results
+from reports.files import load_results
 from sweeps.dispatch.submission import queue_of
 from sweeps.store.layout import STAGES, read_json
 from tests.cluster.slurm_cluster import Cluster

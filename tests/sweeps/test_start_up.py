@@ -95,7 +95,7 @@ def test_interrupted_while_it_starts(seconds: float) -> None:
 def test_the_program_starts_there() -> None:
     """pyproject.toml names the entry that the test above interrupts; where SIGINT is ignored (nohup), it stays so."""
     project = tomllib.loads((CONFIGS.parents[1] / "pyproject.toml").read_text())["project"]
-    assert project["scripts"]["adadpo"] == "sweeps.cli.entry:main"
+    assert project["scripts"]["adadpo"] == "_adadpo_start:main"
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.argv = ['adadpo', '--help']\n"
         "from sweeps.cli.entry import main\ntry:\n    main()\nfinally:\n"

@@ -189,7 +189,7 @@ def test_retrying_keeps_finished_training(tmp_path: Path) -> None:
 
 
 def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """design.md: `--store`, else ADADPO_STORE, else ./runs."""
+    """README.md: `--store`, else ADADPO_STORE, else ./runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ADADPO_STORE", raising=False)
     assert open_store(None).root == tmp_path / "runs"

@@ -95,7 +95,7 @@ def test_mirroring_again_adds_nothing(sweep: Sweep) -> None:
 
 
 def test_a_deleted_study_is_rebuilt_equal(sweep: Sweep) -> None:
-    """design.md: the study can be deleted and rebuilt from the files."""
+    """The study can be deleted and rebuilt from the files."""
     mirror(sweep)
     before = [content(trial) for trial in trials(sweep)]
     with storage_of(sweep) as storage:

@@ -387,7 +387,7 @@ def test_aliases_and_merges_are_read(tmp_path: Path) -> None:
     [([0, 1, 2], [0, 1, 2]), ("0..2", [0, 1, 2]), (" 3 .. 3 ", [3]), (7, [7]), ([4294967295], [4294967295])],
 )
 def test_forms_of_seeds(seeds: Any, expected: list[int]) -> None:
-    """design.md: a list, a range, and a single one."""
+    """A list, a range, and a single one."""
     assert parse_seeds(seeds) == expected
 
 
@@ -447,7 +447,7 @@ def test_a_hyperparameter_of_another_loss(tmp_path: Path, name: str, loss: str) 
 
 @pytest.mark.parametrize("loss", EVERY_LOSS)
 def test_options_of_balance(tmp_path: Path, loss: str) -> None:
-    """Against method.md section 3: nothing to balance without a balance, none for baselines, no reference for some."""
+    """Against docs/methods.md: nothing to balance without a balance, none for baselines, no reference for some."""
     for option in (
         "clip: 5",
         "clip: null",
@@ -525,7 +525,7 @@ ABLATION = (
 
 
 def test_an_ablation_of_the_balance(tmp_path: Path) -> None:
-    """Against the four stages of method.md section 5, for three losses at two settings: 24 different runs."""
+    """Against the four stages of docs/audit.md, for three losses at two settings: 24 different runs."""
     text = method_sweep(ABLATION, "{loss: [dpo, ipo, simpo], learning_rate: [1e-5, 2e-5]}")
     found = methods_of(tmp_path, text)
     assert len(found) == 24

@@ -10,12 +10,12 @@ from typing import Literal
 from adadpo.files import atomic_write
 from analysis.prompts.paired import SAME, Difference, FileComparison, Outcome, PromptPair, Score, flipped
 from analysis.results.values import State
+from reports.figures.forest import files_figure
 from reports.page import environment
 from reports.render.cells import ArmName, Column, Fact, Missing, Shown, Table, Tag
 from reports.render.formats import decimal, exact_p, level, number, p_value
 from reports.render.text import plural, shorten
 from reports.sections.flips import flips_of
-from reports.two_files.figure import differences_figure
 
 # What a comparison of two annotation files shows, in one sentence and one word.
 
@@ -31,7 +31,7 @@ class Finding:
 
 
 def finding(compared: FileComparison) -> Finding:
-    """Say what the headline metric shows; never "no difference" from a large p."""
+    """What the headline metric shows; a large p is never "no difference"."""
     found = compared.headline
     a, b = name_of(compared.a, "A"), name_of(compared.b, "B")
     if stopped := [
@@ -39,10 +39,10 @@ def finding(compared: FileComparison) -> Finding:
         for name, score in ((a, compared.a), (b, compared.b))
         for reason in score.integrity.reasons
     ]:
-        return Finding(f"Quarantined, so this comparison must not count. {'; '.join(stopped)}.", "untestable")
+        return Finding(f"Quarantined: this comparison does not count. {'; '.join(stopped)}.", "untestable")
     if found.estimate is None or found.p_value is None:
         return Finding(
-            f"Not testable on {found.label}: {found.reason or 'no reason is known'}.", "untestable"
+            f"Not testable on {found.label}: {found.reason or 'no reason was recorded'}.", "untestable"
         )
     evidence = (
         f"{points(found)} ({level(found.confidence)} interval {span(found)}), paired prompt bootstrap over "
@@ -52,7 +52,7 @@ def finding(compared: FileComparison) -> Finding:
         word, kind = ("higher", "better") if found.estimate > 0 else ("lower", "worse")
         sentence = f"{a} scores {word} than {b} on {found.label}: {evidence}."
         return Finding(sentence, "better" if kind == "better" else "worse")
-    sentence = f"These prompts do not decide whether {a} or {b} scores higher on {found.label}: {evidence}."
+    sentence = f"Undecided. {a} minus {b} on {found.label}: {evidence}."
     return Finding(sentence, "inconclusive")
 
 
@@ -108,7 +108,7 @@ def render_comparison(compared: FileComparison, pairs: Sequence[PromptPair]) -> 
             setting=_setting(compared),
             left_out=_left_out(compared),
             rates=_rates(compared, names),
-            figure=differences_figure(compared),
+            figure=files_figure(compared),
             flags=_flags(compared, names),
             counts=_counts(compared),
             outcomes=_outcomes(compared),
@@ -140,11 +140,15 @@ def _numbers(compared: FileComparison) -> list[Fact]:
     for each in compared.differences:
         value = number(each.estimate, 1, signed=True, reason=each.reason or "not defined")
         if not counts:  # the table below has it, beside the flags
-            value = Missing("a quarantined file decides nothing")
+            value = Missing("a quarantined file does not count")
         shown: Shown = value if isinstance(value, Missing) else (value, " points")
         facts.append(Fact(f"Difference in {each.label}", shown, f"{_p(each)}, A minus B"))
     facts.append(
-        Fact("Prompts", f"{compared.counts.n:,}", "the unit: each one judged for both against one baseline")
+        Fact(
+            "Prompts",
+            f"{compared.counts.n:,}",
+            "the unit: each prompt was judged for both against one baseline",
+        )
     )
     to_a, to_b = compared.counts.flips_to_a, compared.counts.flips_to_b
     return [*facts, Fact("Flipped", f"{to_a} : {to_b}", "A wins where B loses, and the reverse")]
@@ -161,7 +165,7 @@ def _left_out(compared: FileComparison) -> list[str]:
     said = []
     if compared.only_a or compared.only_b:
         said.append(
-            f"Compared over the prompts of both files, as asked: {plural(compared.only_a, 'prompt')} only in A and "
+            f"Compared on the prompts in both files, as requested: {plural(compared.only_a, 'prompt')} only in A and "
             f"{compared.only_b:,} only in B are left out."
         )
     if compared.unjudged:
@@ -216,7 +220,7 @@ def _rates(compared: FileComparison, names: tuple[ArmName, ArmName]) -> Table:
     method = compared.a.lc_method
     calibration = f", calibration {compared.a.calibration[:12]}" if compared.a.calibration else ""
     return Table(
-        "Over the same prompts; differences in points", columns, rows, f"LC method: {method}{calibration}."
+        "On the same prompts; differences in points", columns, rows, f"LC method: {method}{calibration}."
     )
 
 
@@ -235,7 +239,9 @@ def _flags(compared: FileComparison, names: tuple[ArmName, ArmName]) -> Table:
         for flag in score.integrity.flags
     ]
     return Table(
-        "What the gate found in the whole files", [Column("File"), Column("Severity"), Column("What")], rows
+        "What the integrity gate found in the whole files",
+        [Column("File"), Column("Severity"), Column("What")],
+        rows,
     )
 
 
@@ -255,7 +261,7 @@ def _counts(compared: FileComparison) -> list[Fact]:
 
 
 def _tie() -> str:
-    return f"tied: preferences closer than {100 * SAME:g} point of win probability"
+    return f"tied: win probabilities within {100 * SAME:g} points"
 
 
 def _outcomes(compared: FileComparison) -> Table:
@@ -274,18 +280,18 @@ def _notes(compared: FileComparison) -> list[Fact]:
         Fact(
             "Unit",
             "The prompt. Both files hold the same prompts, the same baseline’s answers and the same judge, so their "
-            "preferences are paired. p and interval speak of prompts like these and of these two sets of answers: not "
-            "of another training run, another sampling of the answers or another judge.",
+            "preferences are paired. p and interval generalise to similar prompts, with these two sets of answers: not "
+            "to another training run, other samples of the answers or another judge.",
         ),
         Fact(
             "Interval and p",
             f"Paired prompt bootstrap ({draws}): whole prompts are drawn with replacement, the same ones for A and B, "
-            "and the length-controlled win rate is fitted anew in every draw.",
+            "and the length-controlled win rate is fitted again in each draw.",
         ),
         Fact(
             "Win rate and length-controlled win rate",
             "WR is the mean preference for the model over the baseline, in percent. LC is what a regression predicts "
-            "at equal lengths. They are different figures: one is never shown for the other, and LC values of "
+            "at equal lengths. They are different measures: neither stands in for the other, and LC values of "
             "different methods or calibrations are never compared.",
         ),
         Fact(

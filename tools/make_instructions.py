@@ -1,6 +1,6 @@
 """Makes `train.jsonl`, `heldout.jsonl`, `evaluation.json` and `README.md` of this folder from `topics.txt`.
 
-    python -m sweeps.data.make_instructions [--samples FILE]
+    python -m tools.make_instructions [--samples FILE]
 
 Every training and held-out instruction gets SAMPLES answers of the embedded model; the verifier scores them;
 the best and the worst make a pair. About 10 minutes on one core. Running it again on the same machine gives
@@ -23,6 +23,8 @@ from typing import Any
 
 from analysis.judges.verifier import Constraint, holds, in_words, is_degenerate, is_on_topic, score
 from sweeps.data import BUILTIN_INSTRUCTIONS, Split, builtin_instructions_path
+
+DATA = Path(__file__).parents[1] / "sweeps" / "data"
 
 MODEL = "smollm2-135m-instruct"
 SEED = 0
@@ -78,7 +80,7 @@ class Instruction:
 
 def instructions() -> dict[Split, list[Instruction]]:
     """All instructions by split: the same every time, with topics that no two splits share."""
-    lines = Path(__file__).with_name("topics.txt").read_text("utf-8").splitlines()
+    lines = (DATA / "topics.txt").read_text("utf-8").splitlines()
     topics = [tuple(part.strip() for part in line.split("|")) for line in lines if line and line[0] != "#"]
     rng = random.Random(SEED)
     rng.shuffle(topics)
@@ -227,7 +229,7 @@ def main() -> None:
         [_evaluation_row(one) for one in made["evaluation"]], ensure_ascii=False, indent=1
     )
     _write(builtin_instructions_path("evaluation"), evaluation + "\n")
-    _write(Path(__file__).with_name("README.md"), readme(made, answers, pairs))
+    _write(DATA / "README.md", readme(made, answers, pairs))
 
 
 def readme(
@@ -245,7 +247,7 @@ def readme(
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows = len(pairs.get(split, all_of_it))
         files.append(f"| `{path.name}` | {rows} | {len(all_of_it)} | {TOPICS[split]} | {digest} |")
-    template = Template(Path(__file__).with_name("README.template.md").read_text("utf-8"))
+    template = Template((DATA / "README.template.md").read_text("utf-8"))
     return template.substitute(
         files="\n".join(files),
         system=SYSTEM["content"],

@@ -7,13 +7,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.results.model import AverageRanks as AverageRanks
-from analysis.results.model import Metric
-from analysis.results.table import Index, value_of
+from analysis.results.model import Block
+from analysis.results.table import value_of
+from analysis.results.values import Frozen
+from analysis.study import Study
+
+
+class AverageRanks(Frozen):
+    """Three arms or more ranked at every setting; exploratory, whatever was declared."""
+
+    ranks: dict[str, float]
+    """Arm -> average rank, 1 the best; empty beside a reason."""
+    settings: int
+    """At which every arm has a value."""
+    left_out: int
+    """Settings at which one has none."""
+    statistic: float | None
+    """Friedman's chi-square, corrected for ties."""
+    p_value: float | None
+    f_statistic: float | None
+    """Iman and Davenport's; None too where it is infinite."""
+    f_p_value: float | None
+    """P-value of the F statistic."""
+    critical_difference: float | None
+    """Nemenyi's: average ranks closer than this are not told apart."""
+    alpha: float
+    reason: str | None
+    """Why there are none."""
+
+
+class AverageRanksBlock(Block[AverageRanks]):
+    """Exploratory; null for fewer than three arms."""
+
+    kind: Literal["average_ranks"] = "average_ranks"
+    what: str = "Average rank of every arm over settings, on the primary metric"
+
+
+BLOCK = AverageRanksBlock
 
 
 def average_ranks(
@@ -50,21 +85,14 @@ def average_ranks(
     left_out = len(table) - n
     if n < 2:
         return _none(alpha, n, left_out, f"needs 2 settings at which every arm has a value, has {n}")
-    better = -complete if higher_is_better else complete
-    ranks = (better[:, :, None] > better[:, None, :]).sum(axis=2) + 1.0
-    equal = (better[:, :, None] == better[:, None, :]).sum(axis=2)  # itself included
-    ranks += (equal - 1) / 2
-    means = ranks.mean(axis=0)
-    # Sum over groups of t ties of t^3 - t, each counted once for each of its t members.
-    ties = float((equal.astype(np.float64) ** 2 - 1).sum())
-    correction = 1 - ties / (n * (k**3 - k))
-    if correction <= 0:
-        return _none(alpha, n, left_out, "all arms have the same value at every setting")
-    statistic = 12 * n / (k * (k + 1)) * float(((means - (k + 1) / 2) ** 2).sum()) / correction
-
     from scipy.special import chdtrc, fdtrc  # slow to import
-    from scipy.stats import studentized_range
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
+    ranks = rankdata(-complete if higher_is_better else complete, axis=1)
+    if (complete == complete[:, :1]).all():
+        return _none(alpha, n, left_out, "all arms have the same value at every setting")
+    means = ranks.mean(axis=0)
+    statistic = float(friedmanchisquare(*ranks.T).statistic)
     rest = n * (k - 1) - statistic
     f = math.inf if rest <= 1e-12 * n * k else (n - 1) * statistic / rest
     quantile = float(studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
@@ -82,23 +110,16 @@ def average_ranks(
     )
 
 
-def rank_arms(
-    index: Index,
-    *,
-    metric: Metric,
-    arms: Sequence[str],
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    alpha: float,
-) -> AverageRanks | None:
-    """`average_ranks` of runs by (arm, setting, seed): of each arm's mean over the seeds that all arms have there.
+def make(study: Study) -> AverageRanksBlock | None:
+    """`average_ranks` of each arm's mean over the seeds that all arms have at a setting.
 
     None for fewer than 3 arms, or a metric of which neither direction is better.
     """
+    metric, arms, index, seeds = study.primary, study.table.arms, study.table.index, study.table.seeds
     if len(arms) < 3 or metric.higher_is_better is None:
         return None
     rows = []
-    for setting in settings:
+    for setting in study.table.settings:
         values = np.array(
             [
                 [_number(value_of(index.get((arm, setting, seed)), metric.name)) for arm in arms]
@@ -107,7 +128,9 @@ def rank_arms(
         )
         complete = values[~np.isnan(values).any(axis=1)]
         rows.append(complete.mean(axis=0) if len(complete) else np.full(len(arms), np.nan))
-    return average_ranks(rows, arms, higher_is_better=metric.higher_is_better, alpha=alpha)
+    return AverageRanksBlock(
+        value=average_ranks(rows, arms, higher_is_better=metric.higher_is_better, alpha=study.declared.alpha)
+    )
 
 
 def _number(value: float | None) -> float:

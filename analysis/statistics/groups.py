@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Literal
 
+from analysis.inference.crossed import setting_differences
 from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.multiplicity import benjamini_hochberg
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.results.model import Comparison, Declared, Metric, RunRow, SettingGroup
-from analysis.results.table import index_runs, pair_by_setting
-from analysis.results.values import SignedRank, Value
+from analysis.results.model import Block
+from analysis.results.values import Frozen, Interval, SignedRank, Value
+from analysis.study import Study
 
 
-def setting_groups(
-    comparison: Comparison,
-    runs: Iterable[RunRow],
-    *,
-    axes: Mapping[str, Sequence[Value]],
-    declared: Declared,
-    metric: Metric,
-    settings: Sequence[str],
-    seeds: Sequence[int],
-) -> list[SettingGroup]:
+class SettingGroup(Frozen):
+    """The settings that share one value of an axis; exploratory."""
+
+    axis: str
+    value: Value
+    settings: list[str]
+    n: int
+    """Settings with a complete pair."""
+    baseline: float | None
+    """Mean over these settings of the mean over seeds of complete pairs."""
+    candidate: float | None
+    mean: float | None
+    """Of the setting's differences."""
+    estimate: Interval | None
+    """Hodges-Lehmann."""
+    won: int
+    lost: int
+    test: SignedRank | None
+    adjusted: float | None
+    """Benjamini-Hochberg over the groups of the axis."""
+    reason: str | None
+    """Why there is no test, or why none could reach alpha."""
+
+
+class Groups(Block[list[SettingGroup]]):
+    """One entry for each value of each axis whose values are names."""
+
+    kind: Literal["groups"] = "groups"
+    what: str = "The comparison within each value of an axis that is not numeric, such as the loss"
+
+
+BLOCK = Groups
+
+
+def make(study: Study) -> Groups:
     """The primary comparison within each value of each axis whose values are names: which loss, which optimiser.
 
     Exploratory: two-sided tests over a group's own settings, adjusted by Benjamini-Hochberg over the groups of the
     axis. An axis of numbers makes no groups, nor one with a single value.
-
-    Args:
-        comparison: the primary one.
-        runs: the tidy table; their `hyperparameters` say which settings share a value.
-        axes: grid axis -> its values, in order.
-        declared: arms, alpha, decimals.
-        metric: the primary.
-        settings: planned.
-        seeds: planned.
     """
-    index = index_runs(runs)
-    at = {run.setting: run.hyperparameters for run in index.values()}
-    pairs = pair_by_setting(
-        index,
-        metric=metric.name,
-        baseline=declared.baseline,
-        candidate=declared.candidate,
-        settings=settings,
-        seeds=seeds,
-    )
-    differences = {each.setting: each for each in comparison.differences}
-    found = []
+    declared, metric, settings, axes = study.declared, study.primary, study.table.settings, study.axes
+    at = {run.setting: run.hyperparameters for run in study.table.index.values()}
+    pairs = study.pairs(metric.name)
+    differences = {each.setting: each for each in setting_differences(pairs)}
+    found: list[SettingGroup] = []
     for axis, values in axes.items():
         if len(values) < 2 or not any(isinstance(value, str) for value in values):
             continue
@@ -98,7 +108,7 @@ def setting_groups(
                 )
             )
         found += _adjusted(groups)
-    return found
+    return Groups(value=found)
 
 
 _NONE = object()  # an axis that a run does not have; None is a value

@@ -1,1 +1,0 @@
-"""The page about two annotation files, `adadpo compare A.json B.json`."""

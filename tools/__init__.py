@@ -1,0 +1,1 @@
+"""What helps to build the project; not part of the wheel."""
