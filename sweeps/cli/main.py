@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -198,9 +199,18 @@ def dashboard(
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
-for verb in (runs.status, runs.logs, runs.why, runs.cancel, runs.retry, stores.fsck, stores.gc):
-    app.command()(verb)
-for verb in (judge.judge, judge.assets, audit.audit, stores.export, score.score, score.compare):
+VERBS: tuple[Callable[..., None], ...] = (runs.status, runs.logs, runs.why, runs.cancel, runs.retry)
+VERBS += (
+    stores.fsck,
+    stores.gc,
+    judge.judge,
+    judge.assets,
+    audit.audit,
+    stores.export,
+    score.score,
+    score.compare,
+)
+for verb in VERBS:
     app.command()(verb)
 
 
