@@ -1,4 +1,7 @@
-"""Tensors that a whole sweep shares, computed once: files named by all they depend on, checked when they are read."""
+"""Tensors that a whole sweep shares, computed once: reference log-probabilities and the token ids of a data set.
+
+A file's name is a digest of everything that its content depends on; a checksum is verified at every read.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +29,22 @@ from adadpo.files import cache_folder, replacing
 from adadpo.stopping import raise_if_stopped, stop_requested
 
 LOG = logging.getLogger(__name__)
-Memory = dict[Path, dict[str, Tensor]]  # what a process knows of the files
+Memory = dict[Path, dict[str, Tensor]]  # the files that a process has read
 
 
 def cache_file(kind: str, key: Mapping[str, Any]) -> Path:
-    """Where tensors of a kind are that depend on `key` (JSON values)."""
+    """The file for tensors of a kind that depend on `key` (JSON values)."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     return cache_folder() / kind / f"{digest}.safetensors"
 
 
 def computed_once(file: Path, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The file's tensors; where there are none yet, the first process that asks computes them and the others wait.
+    """The file's tensors; if it does not exist, one process computes them and the others wait.
 
     Args:
         file: from `cache_file`.
-        what: is in it, for the log.
-        compute: gives the tensors.
+        what: the content's name in the log.
+        compute: returns the tensors.
 
     Raises:
         StoppedError: asked to stop (see `adadpo.stopping`) while another process computes.
@@ -54,7 +57,7 @@ def computed_once(file: Path, what: str, compute: Callable[[], dict[str, Tensor]
         if known is not None:
             return known
         if file.exists():
-            LOG.warning("%s: %s is damaged, they are computed again", what, file)
+            LOG.warning("%s: %s is damaged; computing again", what, file)
         LOG.info("%s: computing", what)
         start = time.monotonic()
         found = compute()
@@ -65,7 +68,7 @@ def computed_once(file: Path, what: str, compute: Callable[[], dict[str, Tensor]
 
 @contextmanager
 def _claimed(file: Path, what: str) -> Iterator[None]:
-    """The right to compute a file. The system frees it when its holder ends, however that was."""
+    """A lock on computing a file. The system releases it when its process ends, even by a kill."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file.with_suffix(".lock"))
     try:
@@ -115,8 +118,6 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
-
-# Token ids of a data set, made once for all runs, processes and sweeps that need them alike.
 
 TOKENS_VERSION = 1  # raise it when `tokenize_pairs` gives other ids
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")

@@ -8,12 +8,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adadpo.errors import FailureError
-
-if TYPE_CHECKING:
-    pass
 
 
 def atomic_write(path: Path, content: str | bytes | Iterable[str]) -> None:

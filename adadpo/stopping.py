@@ -1,4 +1,4 @@
-"""Being asked to stop, by preemption or a time limit, and leaving in a state that the next attempt continues from.
+"""Stopping on request (preemption, a time limit) in a state from which the next attempt continues.
 
 A signal handler calls `request_stop`, which only sets a flag. Training looks at it after every optimiser step: it
 saves a checkpoint and raises `StoppedError`; generation and judging raise it between two batches, which are kept on
@@ -21,31 +21,31 @@ from types import FrameType
 
 from adadpo.errors import StoppedError
 
-_asked = threading.Event()
+_requested = threading.Event()
 
 
 def request_stop(signal_number: int | None = None, frame: FrameType | None = None) -> None:
-    """Ask this process's work to stop; fit to be a signal handler."""
-    _asked.set()
+    """Request this process to stop; can be a signal handler."""
+    _requested.set()
 
 
 def stop_requested() -> bool:
     """Whether a stop was requested."""
-    return _asked.is_set()
+    return _requested.is_set()
 
 
 def forget_stop() -> None:
-    """Withdraw the request: the process goes on to something else."""
-    _asked.clear()
+    """Withdraw the request: the process continues with other work."""
+    _requested.clear()
 
 
 def raise_if_stopped() -> None:
-    """For work that may be left at once.
+    """For work that can be left at once.
 
     Raises:
         StoppedError: a stop was requested.
     """
-    if _asked.is_set():
+    if _requested.is_set():
         raise StoppedError("asked to stop")
 
 

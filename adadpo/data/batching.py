@@ -1,4 +1,8 @@
-"""The order of training pairs: at random, with pairs of like length in one optimiser step, so that little is padded."""
+"""How training pairs are put into optimiser steps and micro-batches.
+
+The order is random, with pairs of similar length in one step, so that little is padded. Every micro-batch is weighted
+so that the step's loss is the mean over its pairs.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ def pair_lengths(dataset: Any, max_length: int | None) -> list[int]:
 
 
 def order_by_length(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[int]:
-    """A random order of pairs in which each run of `batch_size` holds pairs of like length.
+    """A random order of pairs in which each run of `batch_size` holds pairs of similar length.
 
     Pairs are shuffled, sorted by length within windows of `WINDOW_STEPS` steps, cut into steps, and the steps shuffled.
     It depends on lengths, batch and generator alone, so that every arm sees the same pairs in the same steps.
@@ -73,9 +77,6 @@ class LengthSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         return iter(order_by_length(self.lengths, self.batch_size, rng))
-
-
-# What every micro-batch of an optimiser step weighs, so that the step's loss is the mean over its pairs.
 
 
 class Share(NamedTuple):

@@ -1,9 +1,8 @@
-"""The processes that train one run together: who this one is, and what they agree on.
+"""The processes that train one run together: this one's rank, and what all of them agree on.
 
 They find one another by torch's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as torchrun sets
-them; without a port, by a file in which the first one says on which it listens. Torch is imported where there are
-several.
-One that fails leaves a word for the others, and none waits for ever for one that is gone: see `_Watch`.
+them; without a port, by a file in which rank 0 publishes its port. Torch is imported only where there are several.
+A process that fails leaves a message for the others, and none waits for ever for a lost one: see `_Watch`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from adadpo.files import atomic_write
 Strategy = Literal["ddp", "fsdp", "zero3"]
 T = TypeVar("T")
 
-FAILURE = "adadpo/failure"  # key of the word that is left
+FAILURE = "adadpo/failure"  # key of the message that a failing process leaves
 WORD = "adadpo/word"  # key of a text that the file holds too: it identifies the right store
 WATCH_SECONDS = 1.0
 GRACE_SECONDS = 10.0  # for a process to end by the error that a lost peer causes in what it is doing
@@ -41,8 +40,8 @@ class Processes:
 
     Attributes:
         rank: of this process, from 0.
-        size: how many there are.
-        strategy: what each of them holds: the whole model (ddp), or a share of it.
+        size: the number of processes.
+        strategy: whether each holds the whole model (ddp) or a shard.
     """
 
     def __init__(self, group: Any = None, strategy: Strategy = "ddp", store: Any = None) -> None:
@@ -58,7 +57,7 @@ class Processes:
         return self.size > 1 and self.strategy != "ddp"
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether some process says yes: all get the same answer."""
+        """For each flag whether it is true in any process; all get the same answer."""
         if self.size == 1:
             return list(flags)
         import torch
@@ -86,7 +85,7 @@ class Processes:
         return held[0]
 
     def gathered(self, value: T) -> list[T]:
-        """Everybody's values, by rank."""
+        """All processes' values, by rank."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
@@ -101,13 +100,15 @@ class Processes:
         return mine if len(mine) == -(-len(items) // self.size) else [*mine, items[0]]
 
     def fail(self, message: str) -> None:
-        """Leave a word for the others before this process ends."""
+        """Leave a message for the others before this process ends."""
         if self._store is not None:
-            with suppress(RuntimeError):  # the first process, which keeps the words, is gone
-                self._store.compare_set(FAILURE, "", f"rank {self.rank}: {message}")  # the first word stays
+            with suppress(RuntimeError):  # rank 0, which keeps the messages, is gone
+                self._store.compare_set(
+                    FAILURE, "", f"rank {self.rank}: {message}"
+                )  # the first message stays
 
     def failure(self, patience: float = 2.0) -> str | None:
-        """The first word that was left; None when there is none within `patience` seconds."""
+        """The first message that was left; None when there is none within `patience` seconds."""
         deadline = time.monotonic() + patience
         while self._store is not None:
             if self._store.check([FAILURE]):
@@ -132,13 +133,13 @@ def joined(
 
     Args:
         strategy: how they share a model.
-        on_lost: called with the reason in a process that cannot end by itself before it is ended.
+        on_lost: called with the reason just before a process is ended that cannot end by itself.
         local_rank: the GPU of this process among those that it sees; None: it computes on the CPU.
         meeting: file that all see, of this start of the job alone, by which they agree on a free port; None: the port
             is MASTER_PORT.
 
     Raises:
-        PeerError: the others do not come.
+        PeerError: the other processes do not connect.
     """
     import torch
     import torch.distributed as dist
@@ -161,7 +162,7 @@ def joined(
         store = _connected(host, int(os.environ["MASTER_PORT"]), timedelta(minutes=1))
     except (RuntimeError, ValueError) as error:
         where = meeting or f"{host}:{os.environ['MASTER_PORT']}"
-        raise PeerError(f"the processes of the run do not find one another by {where}: {error}") from error
+        raise PeerError(f"the processes of the run cannot connect through {where}: {error}") from error
     finally:
         if meeting is not None and os.environ["RANK"] == "0":
             meeting.unlink(missing_ok=True)
@@ -184,7 +185,7 @@ def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
     """The store of the first process, when all are connected to it. Sets MASTER_PORT.
 
     Raises:
-        RuntimeError: not all come.
+        RuntimeError: not all processes connect.
     """
     import torch.distributed as dist
 
@@ -192,7 +193,7 @@ def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=MEET_TIMEOUT)
         word = uuid.uuid4().hex
         store.set(WORD, word)
-        _publish(meeting, {"port": store.port, "word": word})
+        atomic_write(meeting, json.dumps({"port": store.port, "word": word}))
     else:
         store = _found(meeting, host)
     os.environ["MASTER_PORT"] = str(store.port)
@@ -201,22 +202,18 @@ def _met(meeting: Path, host: str, rank: int, size: int) -> Any:
     return store
 
 
-def _publish(meeting: Path, content: dict[str, Any]) -> None:
-    atomic_write(meeting, json.dumps(content))
-
-
 def _found(meeting: Path, host: str) -> Any:
-    """A connection to who wrote the file; what an earlier process left there leads nowhere, or to another one."""
+    """A connection to the process that wrote the file; a file of an earlier start fails the check of its word."""
     deadline = time.monotonic() + MEET_TIMEOUT.total_seconds()
     while time.monotonic() < deadline:
         with suppress(OSError, ValueError, RuntimeError):
-            said = json.loads(meeting.read_text(encoding="utf-8"))
-            store = _connected(host, int(said["port"]), timedelta(seconds=5))
-            if store.check([WORD]) and store.get(WORD).decode() == said["word"]:
+            published = json.loads(meeting.read_text(encoding="utf-8"))
+            store = _connected(host, int(published["port"]), timedelta(seconds=5))
+            if store.check([WORD]) and store.get(WORD).decode() == published["word"]:
                 store.set_timeout(MEET_TIMEOUT)
                 return store
         time.sleep(0.2)
-    raise RuntimeError(f"the first one has not come within {MEET_TIMEOUT}")
+    raise RuntimeError(f"rank 0 did not connect within {MEET_TIMEOUT}")
 
 
 def _connected(host: str, port: int, patience: timedelta) -> Any:
@@ -240,14 +237,14 @@ def _connected(host: str, port: int, patience: timedelta) -> Any:
     thread.start()
     thread.join(patience.total_seconds() + 1)
     if not found:
-        raise RuntimeError(f"what listens on {host}:{port} is another program")
+        raise RuntimeError(f"another program listens on {host}:{port}")
     if isinstance(found[0], RuntimeError):
         raise found[0]
     return found[0]
 
 
 class _Watch(threading.Thread):
-    """Ends this process when another one failed: it may be waiting for it in the depths of a library."""
+    """Ends this process when another one failed: it may be waiting for that one inside a library."""
 
     def __init__(self, processes: Processes, store: Any, on_lost: Callable[[str], None]) -> None:
         super().__init__(name="watch", daemon=True)

@@ -86,7 +86,7 @@ def cached_pair_logps(
 ) -> dict[str, Tensor]:
     """`pair_logps` of the reference model, from memory or the cache when the same were computed before.
 
-    Processes that ask at the same time compute once, see `tensor_cache.computed_once`. Of those that train a run
+    Processes that ask at the same time compute once, see `caches.computed_once`. Of those that train a run
     together the first one looks, locks and writes; all compute.
 
     Args:

@@ -2,7 +2,7 @@
 
 transformers writes a checkpoint file by file and takes the newest unchecked. Here the last file of a checkpoint is a
 manifest with size and SHA-256 of every other one, the step, and the run it belongs to. Before resuming, the newest
-checkpoint that agrees with its manifest is taken, and what does not agree is deleted.
+checkpoint that agrees with its manifest is taken; newer ones that do not agree are deleted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HASHES_AT_ONCE = 4  # files; hashing is as fast as one core, a disk often faster
 
 
 def seal(folder: Path, step: int, belongs_to: str) -> None:
-    """Put a checkpoint on the disk and say that it is whole; the manifest is its last file.
+    """Flush a checkpoint to the disk and mark it as complete: the manifest is its last file.
 
     Args:
         folder: with every file written.
         step: optimiser steps done.
-        belongs_to: what must agree when it is resumed from.
+        belongs_to: identifies the run and its settings; must be equal when training resumes.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     for path in files:
@@ -39,6 +39,7 @@ def seal(folder: Path, step: int, belongs_to: str) -> None:
             zip((str(path.relative_to(folder)) for path in files), pool.map(_entry, files), strict=True)
         )
     content = json.dumps({"step": step, "belongs_to": belongs_to, "files": entries}, indent=1)
+    # Not atomic_write: a full disk must stay an OSError, which `checkpoints.saving` recognises.
     part = folder / f".{MANIFEST}.part"
     with part.open("w", encoding="utf-8") as stream:
         stream.write(content)
@@ -53,11 +54,11 @@ def checkpoint_problem(folder: Path, belongs_to: str) -> str | None:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         step, owner, files = manifest["step"], manifest["belongs_to"], dict(manifest["files"])
     except FileNotFoundError:
-        return "it was not written to its end"
+        return "it is incomplete"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its manifest cannot be read ({error!r})"
     if owner != belongs_to:
-        return "it is another run's, or of other settings"
+        return "it belongs to another run or other settings"
     if folder.name != f"checkpoint-{step}":
         return f"it is of step {step}"
     missing = [name for name in files if not (folder / name).is_file()]
@@ -85,7 +86,7 @@ def newest_first(folder: Path) -> list[Path]:
 def resume_point(folder: Path, belongs_to: str) -> Path | None:
     """The newest checkpoint that is whole and this run's; None: start from the beginning.
 
-    Whatever else is there is deleted, so that it neither counts among those kept nor mixes with what is written.
+    Newer unusable checkpoints are deleted, so that they neither count among those kept nor mix with new files.
     """
     found: Path | None = None
     for path in newest_first(folder):
@@ -94,7 +95,7 @@ def resume_point(folder: Path, belongs_to: str) -> Path | None:
         if (reason := checkpoint_problem(path, belongs_to)) is None:
             found = path
         else:
-            logging.getLogger(__name__).warning("%s is passed over: %s", path.name, reason)
+            logging.getLogger(__name__).warning("skipping %s: %s", path.name, reason)
             shutil.rmtree(path)
     return found
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adadpo.errors import AssetError
+from adadpo.files import atomic_write
 from analysis.results.model import Frozen
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 CALIBRATION = "df_gamed.csv"
 PROMPTS = "alpaca_eval.json"
 BASELINE = "alpaca_eval_gpt4_baseline.json"
-# Name -> what the sha256 must be. None: not known when this was written; what the first fetch saw is recorded beside
-# the file and must stay.
+# Name -> the expected sha256. None: not known when this was written; the first fetch records it next to the file, and
+# it must stay the same.
 FILES: dict[str, str | None] = {
     CALIBRATION: "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d",
     PROMPTS: None,
@@ -155,25 +155,17 @@ def _fetch(asset: Asset, endpoint: str | None) -> None:
     path = Path(asset.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as folder:
-        fetched = _download(asset, Path(folder), endpoint)
-        found = hashlib.sha256(fetched.read_bytes()).hexdigest()
-        if asset.expected_sha256 not in (None, found):
-            raise AssetError(
-                f"{asset.name}: what the hub sent has sha256 {found}, expected {asset.expected_sha256}; "
-                "it was not kept"
-            )
-        if FILES[asset.name] is None:
-            # Before the file itself: stopped in between, the file is missing, never present without a record.
-            record = Path(folder) / "record"
-            record.write_text(found + "\n", encoding="ascii")
-            _move(record, _record_of(path))
-        _move(fetched, path)
-
-
-def _move(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-    source.replace(target)
+        content = _download(asset, Path(folder), endpoint).read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if asset.expected_sha256 not in (None, sha256):
+        raise AssetError(
+            f"{asset.name}: the hub sent a file with sha256 {sha256}, expected {asset.expected_sha256}; "
+            "it was not kept"
+        )
+    if FILES[asset.name] is None:
+        # Before the file itself: stopped in between, the file is missing, never present without a record.
+        atomic_write(_record_of(path), sha256 + "\n")
+    atomic_write(path, content)
 
 
 def _download(asset: Asset, folder: Path, endpoint: str | None) -> Path:

@@ -189,12 +189,12 @@ def _one_pass(
     annotator = Annotator(
         annotators_config=annotators.file, seed=SEED, caching_path=None, is_avoid_reannotations=False
     )
-    found = {row["instruction"]: row for row in annotator(rows, chunksize=None)}
+    annotated = {row["instruction"]: row for row in annotator(rows, chunksize=None)}
     switched: Sequence[bool] = [False] * len(rows)
     for processor in next(iter(annotator.annotators.values())).processors:
         if type(processor).__name__ == "RandomSwitchTwoColumnsProcessor":
             switched = processor.preprocess(pd.DataFrame(rows))["is_switched_outputs"].tolist()
-    return [found[row["instruction"]] for row in rows], [not flag for flag in switched]
+    return [annotated[row["instruction"]] for row in rows], [not flag for flag in switched]
 
 
 def _parsed(parse: Callable[[Any], Sequence[Any]], unreadable: list[str], completion: Any) -> list[Any]:

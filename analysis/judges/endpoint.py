@@ -168,16 +168,16 @@ class Endpoint:
 
         if isinstance(error, openai.APIStatusError):
             status, code = error.status_code, getattr(error, "code", None)
-            said = self._redact(f"HTTP {status}: {_first_line(error.message)}")
+            reason = self._redact(f"HTTP {status}: {_first_line(error.message)}")
             if status in (401, 403, 404) or code == "insufficient_quota":
-                return _Fault(said, False, hits_all=True)
+                return _Fault(reason, False, hits_all=True)
             if status not in _RETRIED and status < 500:
-                return _Fault(said, False)
+                return _Fault(reason, False)
             return _Fault(f"HTTP {status}", True, retry_after=_retry_after(error.response.headers))
         if isinstance(error, openai.APITimeoutError):
             return _Fault("timeout", True, charge_unknown=True)
         if isinstance(error, openai.APIConnectionError):
-            # Refused before anything was sent: nothing can have been charged.
+            # Refused before anything was sent: not charged. Compared by name, as the client chooses its HTTP library.
             unsent = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
             return _Fault("no connection" if unsent else "connection lost", True, charge_unknown=not unsent)
         if isinstance(error, openai.OpenAIError | ValueError | TypeError | AttributeError):
@@ -240,5 +240,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _first_line(text: str) -> str:
-    said = re.sub(r"^Error code: \d+ - ", "", text.strip())  # the client's own prefix
-    return (said.splitlines() or ["no reason given"])[0][:200]
+    line = re.sub(r"^Error code: \d+ - ", "", text.strip())  # the client's own prefix
+    return (line.splitlines() or ["no reason given"])[0][:200]

@@ -124,8 +124,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda f: os.truncate(f / "optimizer.pt", 1000), "optimizer.pt is damaged"),
     "zero length": (lambda f: os.truncate(f / "rng_state.pth", 0), "rng_state.pth is damaged"),
     "a missing file": (lambda f: (f / "scheduler.pt").unlink(), "scheduler.pt is missing"),
-    "half-written": (lambda f: (f / MANIFEST).unlink(), "not written to its end"),
-    "an empty folder": (lambda f: [shutil.rmtree(f), f.mkdir()], "not written to its end"),  # type: ignore[func-returns-value]
+    "half-written": (lambda f: (f / MANIFEST).unlink(), "it is incomplete"),
+    "an empty folder": (lambda f: [shutil.rmtree(f), f.mkdir()], "it is incomplete"),  # type: ignore[func-returns-value]
     "a torn manifest": (lambda f: os.truncate(f / MANIFEST, 40), "manifest cannot be read"),
     "no manifest at all": (lambda f: (f / MANIFEST).write_text("[1]"), "manifest cannot be read"),
     "the wrong step": (lambda f: f.rename(f.with_name("checkpoint-5")), "it is of step 4"),

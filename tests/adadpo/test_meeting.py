@@ -79,6 +79,6 @@ def test_a_port_that_another_program_took(taken: int) -> None:
     """MASTER_PORT as somebody chose it: both say so and end."""
     found = said([begin(rank, MASTER_PORT=str(taken)) for rank in range(2)])
     for words in found:
-        assert words.startswith(
-            "PeerError: the processes of the run do not find one another by 127.0.0.1:"
-        ), found
+        assert words.startswith("PeerError: the processes of the run cannot connect through 127.0.0.1:"), (
+            found
+        )

@@ -156,7 +156,7 @@ def test_changed_file_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
 def test_wrong_content(hub: Hub, tmp_path: Path) -> None:
     """Another file than the pinned one, or than the recorded one, against the error; nothing of it is kept."""
     hub.files[CALIBRATION] = b"something else"
-    with pytest.raises(AssetError, match=r"df_gamed.csv: what the hub sent has sha256 \w{64}, expected"):
+    with pytest.raises(AssetError, match=r"df_gamed.csv: the hub sent a file with sha256 \w{64}, expected"):
         fetch_assets(tmp_path, [CALIBRATION], endpoint=hub.address)
     assert left_in(tmp_path) == []
     fetch_assets(tmp_path, [PROMPTS], endpoint=hub.address)

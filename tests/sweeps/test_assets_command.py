@@ -159,7 +159,7 @@ def test_another_file_than_the_official_one(hub: Any) -> None:
     """The real pin against the stand-in's calibration: one message, code 1, not kept."""
     answer = adadpo("assets", "--json", CALIBRATION)
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err.startswith(f"adadpo: {CALIBRATION}: what the hub sent has sha256 ")
+    assert answer.err.startswith(f"adadpo: {CALIBRATION}: the hub sent a file with sha256 ")
     assert "expected 97aeec3f1c7d" in answer.err
     assert "it was not kept" in answer.err
     assert len(answer.err.strip().splitlines()) == 1
