@@ -143,9 +143,7 @@ class Spending:
 
     def _says(self, highest: float) -> str:
         spent = self.spent()
-        unknown = (
-            f" (${spent.open:.4f} of it at most, for requests without a known end)" if spent.open else ""
-        )
+        unknown = f" (at most ${spent.open:.4f} for requests without a known end)" if spent.open else ""
         return (
             f"the judge stopped at its cost cap: ${spent.charged + spent.open:.4f} spent of max_cost ${self.cap:g}"
             f"{unknown}, and the next request may cost up to ${highest:.4f}. Every answer paid for is kept: raise "

@@ -102,7 +102,7 @@ def _table(results: Results) -> Table:
 
 
 def _role(each: Judgement) -> Tag:
-    return Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "beside the declared one")
+    return Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "additional")
 
 
 def _counting(each: Judgement) -> str:
@@ -159,7 +159,7 @@ def _failures(results: Results) -> Table:
     ]
     columns = [Column("Judge"), Column("Run"), Column("Arm"), Column("Setting"), Column("Seed", numeric=True)]
     columns += [Column("State"), Column("Reason")]
-    return Table("Runs without a result of a judge beside the declared one", columns, rows)
+    return Table("Runs without a result of an additional judge", columns, rows)
 
 
 def _notes(results: Results) -> Table:

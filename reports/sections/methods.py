@@ -45,7 +45,7 @@ def notes_of(results: Results) -> list[Fact]:
         Fact(
             "What the units share",
             f"All runs share the evaluation prompts, the judge and, across settings, the seeds ({shared}). "
-            "So p speaks of these prompts, this judge and settings like these. It does not speak of other "
+            "So p holds for these prompts, this judge and similar settings. It does not cover other "
             "prompts or seeds: luck in those moves all settings together.",
         ),
         Fact(
@@ -65,7 +65,7 @@ def notes_of(results: Results) -> list[Fact]:
         Fact(
             "Confirmatory and exploratory",
             "Only the primary comparison is confirmatory, and only while it is as declared before results "
-            "existed. All else is exploratory: it suggests what to test next and settles nothing.",
+            "existed. The rest is exploratory: it suggests what to test next and settles nothing.",
         ),
     ]
 

@@ -48,7 +48,7 @@ OF_TABLES = (
     *("alternative", "alpha", "rope", "decimals", "lower_is_better"),
 )
 OF_FILES = ("common_prompts", "calibration", "prompts", "method", "align", "bootstrap", "seed")
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap draws.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
 
 
@@ -119,7 +119,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="COL[,COL]",
-            help="Columns that make a setting. Default: 'setting', else all that are nothing else.",
+            help="Columns that make a setting. Default: 'setting', or every column without another role.",
             rich_help_panel=TABLES,
         ),
     ] = None,

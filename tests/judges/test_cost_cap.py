@@ -127,7 +127,7 @@ class TestLedger:
 
     def test_what_a_killed_process_left_open_stays_counted(self, tmp_path: Path) -> None:
         Spending(tmp_path / "ledger.json", 1.0).reserve(0.6)
-        with pytest.raises(JudgeError, match=r"\$0\.6000 of it at most, for requests without a known end"):
+        with pytest.raises(JudgeError, match=r"at most \$0\.6000 for requests without a known end"):
             Spending(tmp_path / "ledger.json", 1.0).reserve(0.5)
 
     def test_a_damaged_ledger_is_not_zero(self, tmp_path: Path) -> None:

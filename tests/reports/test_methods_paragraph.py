@@ -183,9 +183,9 @@ def test_prompt_level_best_and_ranks(whole: Results) -> None:
         assert said in text
         absent = [] if part == "best_of_grid" else None
         assert said not in methods_paragraph(whole.model_copy(update={part: absent}))
-    assert "the length control fitted anew in each" in text
+    assert "the length control refitted in each" in text
     raw = changed(whole, {"prompt_level": level.model_copy(update={"metric": "win_rate"})})
-    assert "the length control fitted anew" not in methods_paragraph(raw)
+    assert "the length control refitted" not in methods_paragraph(raw)
 
 
 def test_best_without_correction_is_said(whole: Results) -> None:
