@@ -2,14 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# A file's tests share a worker, and so do all tests of Slurm.
+PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
 
-.PHONY: quickstart test lint install docs deepspeed
+.PHONY: quickstart test test-fast lint install docs deepspeed
 
 quickstart: install ## train DPO and AdaDPO on the embedded model, end with a report
 	$(BIN)/adadpo launch sweeps/configs/quickstart.yaml
 
 test: lint ## every check
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST)
+
+test-fast: install ## what needs no trained model, Slurm, browser or LaTeX
+	$(BIN)/pytest $(PARALLEL) -m "not (train or cluster or browser or latex or slow)" $(PYTEST)
 
 lint: install
 	$(BIN)/ruff format --check .

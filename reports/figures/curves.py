@@ -106,7 +106,7 @@ def _figure(results: Results, name: str, identity: str) -> Figure:
     names = ", ".join(shorten(arm, 40) for arm in arms)
     description = f"{title} over training steps; {plural(len(curves), 'run')} of {names}."
     picture = panel.picture(identity, title, description, [*content, lines])
-    notes = _notes(name, curves, values, kept, 1 if crowded else stride)
+    notes = _notes(name, curves, values, kept, 1 if crowded else stride) + panel.notes
     if crowded:
         notes.insert(0, f"Band: {LOW:.0%} to {HIGH:.0%} quantile of the arm's runs at each step.")
     return Figure(title, picture, notes)

@@ -175,7 +175,9 @@ def _training(title: str, identity: str, lines: dict[str, Line], style: Callable
     frame = [*panel.frame(x, y, "training step"), panel.level(1.0, y, "reference")]
     names = ", ".join(shorten(arm, 40) for arm in lines)
     description = f"{title}: median ratio with quartiles over training steps, for {names}."
-    return Figure(title, panel.picture(identity, title, description, [*frame, *bands, *medians, *marks]), [])
+    return Figure(
+        title, panel.picture(identity, title, description, [*frame, *bands, *medians, *marks]), panel.notes
+    )
 
 
 def logged_figure(results: Results, audit: Audit) -> Figure | None:
@@ -196,4 +198,4 @@ def logged_figure(results: Results, audit: Audit) -> Figure | None:
         "From the training log: the mean log ratio of each batch. No snapshots were kept during training; "
         "set train.snapshot_steps to keep some."
     )
-    return replace(drawn, notes=[note])
+    return replace(drawn, notes=[note, *drawn.notes])

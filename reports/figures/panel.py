@@ -10,6 +10,7 @@ from markupsafe import Markup
 from reports.figures import svg
 from reports.figures.scale import Scale, fit, tick_label
 from reports.render.cells import Missing
+from reports.render.formats import ARM_STYLES
 from reports.render.text import shorten
 
 WIDTH, LEFT, RIGHT, BOTTOM = 520.0, 58.0, 14.0, 46.0
@@ -53,6 +54,11 @@ class Panel:
             key_width: how wide that mark is.
         """
         self.legend: list[Markup] = []
+        self.notes = []
+        if len(arms) > ARM_STYLES:
+            self.notes.append(
+                f"{len(arms)} arms share {ARM_STYLES} styles; point at a mark or a thin line for its arm."
+            )
         x, y = LEFT, 16.0
         for arm, style in arms:
             words = shorten(arm, 22)

@@ -98,7 +98,7 @@ def scatter(
         "The table of runs gives the numbers."
     )
     title = f"{y_metric.label} against {_in_sentence(x_metric.label)}"
-    return Figure(title, panel.picture(identity, title, description, marks), notes)
+    return Figure(title, panel.picture(identity, title, description, marks), notes + panel.notes)
 
 
 def _in_sentence(label: str) -> str:

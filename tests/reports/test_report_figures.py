@@ -184,6 +184,8 @@ def test_a_legend_of_many_arms_stays_in_the_picture() -> None:
     assert len(rows) == 3
     assert max(rows) < panel.top
     assert len(set(places)) == 6
+    assert panel.notes == []
+    assert "7 arms share 6 styles" in Panel([(f"arm {number}", number % 6) for number in range(7)]).notes[0]
     short = Panel([("dpo", 0), ("adadpo", 1)])
     assert (panel.top - short.top, panel.floor - panel.top) == (40, short.floor - short.top)
 
