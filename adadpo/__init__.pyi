@@ -189,6 +189,8 @@ from reports.page import (
     render_html as render_html,
 )
 
+_HOME: dict[str, str]
+
 __all__ = [
     "AdaDPOConfig",
     "AdaDPOError",

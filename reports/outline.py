@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from analysis.document import Results
 from reports.figures import curves, scatter, variance
@@ -27,6 +28,8 @@ from reports.sections import power_and_next_step as next_steps
 from reports.sections import run_table as cells
 from reports.sections import run_table as runs
 from reports.sections import verdict as declaration
+
+TEMPLATES = Path(__file__).parent / "templates" / "sections"
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,19 @@ PARTS = (
 
 
 def sections_of(results: Results, parts: Sequence[Part] = PARTS) -> list[Section]:
-    """The sections that these results have."""
+    """The sections that these results have; a block whose template has the name of its kind is one, after the tests."""
     made = [(part, part.make(results)) for part in parts]
     if results.evaluation is None:  # a table of runs: what it cannot have needs no section that says so
         made = [(part, content) for part, content in made if not isinstance(content, Missing)]
-    return [
+    sections = [
         Section(part.name, part.title, content, content.reason if isinstance(content, Missing) else "")
         for part, content in made
         if content is not None
     ]
+    of_blocks = [
+        Section(block.kind, block.what, block, f"Undefined: {block.reason}." if block.reason else "")
+        for block in results.blocks
+        if block.kind not in {part.name for part in PARTS} and (TEMPLATES / f"{block.kind}.html").is_file()
+    ]
+    after = next((n for n, each in enumerate(sections) if each.name == "variance"), len(sections) - 1) + 1
+    return [*sections[:after], *of_blocks, *sections[after:]]

@@ -25,8 +25,7 @@ def test_every_name_is_there_and_has_a_type() -> None:
         for alias in node.names
     }
     lazy = {
-        name: (home.partition(":")[0], home.partition(":")[2] or name)
-        for name, home in vars(adadpo)["_HOME"].items()
+        name: (home.partition(":")[0], home.partition(":")[2] or name) for name, home in adadpo._HOME.items()
     }
     assert lazy == typed
     assert sorted(adadpo.__all__) == sorted(lazy)

@@ -39,7 +39,7 @@ class PrimaryTest:
     heading: str
     wilcoxon: list[Fact]
     effect: list[Fact]
-    supplementary: list[Fact]  # of the same differences; empty in older results
+    beside: list[Fact]  # of the same differences; empty in older results
     notes: list[str]
     missing: int  # pairs
     missing_pairs: list[str]  # the first of them
@@ -57,7 +57,7 @@ def primary_test(results: Results) -> PrimaryTest | Missing:
         heading=titled(metric),
         wilcoxon=wilcoxon,
         effect=_effect(found, metric, results),
-        supplementary=_beside(found.inference, metric) if found.inference else [],
+        beside=_beside(found.inference, metric) if found.inference else [],
         notes=_notes(found, results),
         missing=len(found.missing_pairs),
         missing_pairs=found.missing_pairs[:MOST_MISSING],
@@ -125,7 +125,7 @@ def _beside(inference: Inference, metric: Metric) -> list[Fact]:
     shared = "; ".join(inference.unit.shared)
     facts = [
         Fact("Unit", plural(inference.unit.n, inference.unit.name), f"shared by all: {shared}"),
-        Fact("Generalises to", inference.unit.population),
+        Fact("Generalizes to", inference.unit.population),
     ]
     if inference.improvement is not None:
         share = inference.improvement
@@ -237,8 +237,8 @@ def ranks_of(results: Results) -> Table | Missing | None:
         f"Exploratory. Rank 1 is the best arm at a setting, over {plural(found.settings, 'setting')}"
         f"{f' ({found.left_out} left out: an arm has no value there)' if found.left_out else ''}. Friedman "
         f"{p_value(found.p_value, found.alpha)}{f_test}. Critical difference at {found.alpha:g} (Nemenyi): "
-        f"{found.critical_difference:.2f}; arms whose ranks differ by less are not distinguished. Settings share their "
-        "seeds and prompts, which no rank shows."
+        f"{found.critical_difference:.2f}; arms whose ranks differ by less are not "
+        "distinguishable. Settings share seeds and prompts, which ranks do not show."
     )
     columns = [Column("Arm"), Column("Average rank", numeric=True)]
     columns += [Column("Behind the best", numeric=True), Column("Beyond the critical difference")]

@@ -260,7 +260,7 @@ def _generalization(results: Results, found: Comparison) -> list[str]:
         if generalization.prompt is None
         else f"settings, seeds and the {plural(generalization.prompt.prompts, 'prompt')}"
     )
-    needed = f"A verdict also needs a test of the mean difference for which {sampled} are samples"
+    needed = f"A verdict also requires a test of the mean difference that treats {sampled} as samples"
     if generalization.p_value is None:
         why = short_name(generalization.reason or "no reason was recorded")
         return [f"{needed}; there is none here ({why}), so nothing counts as established."]
@@ -346,7 +346,7 @@ def _beside(found: Comparison) -> list[str]:
     if around is not None and around.unit.shared:
         shared = " and ".join(short_name(each) for each in around.unit.shared)
         sentences.append(
-            f"All settings share {shared}, so p generalises to {short_name(around.unit.population)}."
+            f"All settings share {shared}, so p generalizes to {short_name(around.unit.population)}."
         )
     return sentences
 

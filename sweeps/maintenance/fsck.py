@@ -440,7 +440,7 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             said = f"is not what the files of {len(wrong)} runs say, such as {wrong[0]}"
             yield Finding(snapshot_path(sweep, sweep.eval_id), said, "move")
     results = folder / "results.json"
-    if results.exists() and not json_flaw(results, dict):
+    if results.exists() and not json_flaw(results, dict) and not _is_older(read_json(results)):
         from adadpo.errors import ReportError
         from reports.files import load_results
 
@@ -463,6 +463,14 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         return
     if content["digest"] != digest(content["compare"]):
         yield Finding(declared, "does not match its digest: it was changed after launch", "none")
+
+
+def _is_older(results: dict[str, Any]) -> bool:
+    """Written by an earlier version: no damage, the next report writes it in today's form."""
+    from analysis.document import SCHEMA_VERSION
+
+    version = results.get("schema_version")
+    return isinstance(version, int) and version < SCHEMA_VERSION
 
 
 def _unusable(path: Path) -> str | None:

@@ -22,7 +22,7 @@ from sweeps.store.ids import canonical_json
 from sweeps.store.job import Fixed, Identities, Job
 from sweeps.store.layout import Store, parse_json
 
-VERSION = 1  # of the file; raise it when an older adadpo would misread it
+VERSION = 1  # of the file; raise it with every change of what it holds
 
 
 class Origin(Fixed):
