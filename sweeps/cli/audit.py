@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from adadpo.errors import FailureError, UserError, suggest
+from adadpo.errors import UserError, suggest
 from sweeps.cli.shared import JsonOption, StoreOption, print_json, progress, say
 from sweeps.store.layout import Store, open_store
 
@@ -124,7 +123,7 @@ def _of_sweep(target: str, words: list[str], store: Store, options: Options) -> 
     write_audit(found, sweep.folder / FILE)
     places = [sweep.folder / FILE]
     if (sweep.folder / "declared.json").exists():  # else nothing was launched: there is no report yet
-        places.append(_page(lambda: write_results(sweep)[1]))
+        places.append(write_results(sweep)[1])
     return found, places
 
 
@@ -149,13 +148,4 @@ def _of_model(
     except UserError as error:
         raise UserError(f"{error}{_known(store)}") from error
     write_audit(found, path)
-    return found, [path, _page(lambda: write_audit_page(found, path.with_suffix(".html")))]
-
-
-def _page(write: Callable[[], Path]) -> Path:
-    from adadpo.errors import ReportError
-
-    try:
-        return write()
-    except ReportError as error:
-        raise FailureError(str(error)) from error
+    return found, [path, write_audit_page(found, path.with_suffix(".html"))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adadpo.errors import FailureError, UserError
+from adadpo.errors import UserError
 from sweeps.cli.shared import (
     JsonOption,
     RunsArgument,
@@ -70,14 +70,11 @@ def assets(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch AlpacaEval's prompts, baseline and calibration from the hub into the cache, each checked by sha256."""
-    from adadpo.errors import AssetError
     from adadpo.files import cache_folder
     from analysis.alpaca_eval.assets import fetch_assets, list_assets
 
     try:
         found = (fetch_assets if fetch else list_assets)(cache_folder(), names or None)
-    except AssetError as error:
-        raise FailureError(str(error)) from error
     except ValueError as error:  # an unknown name
         raise UserError(str(error)) from error
     if as_json:

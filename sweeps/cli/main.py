@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from adadpo.errors import FailureError, SweepError, UserError
+from adadpo.errors import AdaDPOError, UserError
 from analysis.results.values import State
 from sweeps.cli import audit, judge, runs, score
 from sweeps.cli import store as stores
@@ -215,7 +215,7 @@ for verb in VERBS:
 
 
 def main() -> None:
-    """Run a command; errors that a user can mend are one message, without a traceback."""
+    """Run a command; an error of the project is one message, without a traceback."""
     # A polite kill leaves as Ctrl-C does: leases released, nothing half-written.
     signal.signal(signal.SIGTERM, interrupt)
     wait_briefly()  # workers inherit it
@@ -223,7 +223,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 50)
     try:
         app(standalone_mode=True)
-    except SweepError as error:
+    except AdaDPOError as error:
         err.print(f"adadpo: {error}", markup=False, highlight=False)
         sys.exit(error.exit_code)
     except SystemExit as leaving:  # typer turns Ctrl-C into 130 without a word
@@ -233,10 +233,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        failure = FailureError(
-            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        )
-        err.print(f"adadpo: {failure}", markup=False, highlight=False)
+        place = f": {error.filename}" if error.filename else ""
+        err.print(f"adadpo: {error.strerror or error}{place}", markup=False, highlight=False)
         sys.exit(1)
 
 

@@ -53,19 +53,19 @@ def print_json(value: Any) -> None:
 
 
 def open_launched(target: str, store: Path | None) -> Sweep:
-    """A sweep as it was launched; a file that was changed since is told of."""
+    """A sweep as it was launched; says so where its file was changed since."""
     from sweeps.state.opening import open_sweep
 
     opened = open_sweep(target, open_store(store))
     file = Path(target).expanduser()
     if file.is_file() and file.read_text(encoding="utf-8") != opened.origin.text:
-        said = f"{target} changed since launch: this is the sweep as launched; adadpo launch {target} takes the change"
+        said = f"{target} changed since launch; shown as launched. adadpo launch {target} applies the change"
         err.print(said, markup=False, highlight=False)
     return opened
 
 
 def resolve(target: str, store: Path | None) -> Sweep:
-    """A sweep by its file as it is now, for a launch; what is no longer as it was launched is told of."""
+    """A sweep by its file as it is now, for a launch; says what changed since the last one."""
     from sweeps.state.opening import drift, resolve_sweep
 
     resolved = resolve_sweep(target, open_store(store))

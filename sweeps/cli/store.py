@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from adadpo.errors import FailureError, UserError
+from adadpo.errors import UserError
 from sweeps.cli.shared import JsonOption, RunsArgument, StoreOption, open_launched, print_json, say
 from sweeps.store.layout import open_store
 
@@ -188,7 +188,6 @@ def export(
     store: StoreOption = None,
 ) -> None:
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
-    from adadpo.errors import ReportError
     from adadpo.files import atomic_write
     from reports.files import load_results, write_report
 
@@ -201,14 +200,8 @@ def export(
     folder = output.expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {output} is a file; name a folder")
-    try:
-        results = load_results(source)
-    except ReportError as error:
-        raise UserError(str(error)) from error
-    try:
-        if source.resolve() != (folder / "results.json").resolve():
-            atomic_write(folder / "results.json", source.read_bytes())
-        files = write_report(results, folder)
-    except ReportError as error:
-        raise FailureError(str(error)) from error
+    results = load_results(source)
+    if source.resolve() != (folder / "results.json").resolve():
+        atomic_write(folder / "results.json", source.read_bytes())
+    files = write_report(results, folder)
     typer.echo(f"{results.sweep}: {len(files) + 1} files in {folder}")

@@ -107,7 +107,7 @@ def _planned_again(path: Path, root: Path, aside: Path) -> str:
     sweep = rebuild(Store(root), path.parent.name)
     move_aside(path, root, aside)
     record(sweep)
-    return f"restored from {sweep.origin.path}, which gives the launched runs"
+    return f"rebuilt from {sweep.origin.path}, which gives the launched runs"
 
 
 def _moved_alone(finding: Finding, root: Path, aside: Path) -> str:
@@ -283,7 +283,7 @@ def _opened(
                 try:
                     said = _planned_again(path, store.root, aside)
                 except SweepError as error:
-                    problem += f"; it cannot be restored: {error}"
+                    problem += f"; it cannot be rebuilt: {error}"
             found.findings.append(Finding(path, problem, "plan"))
             if said is not None:
                 found.repaired[path] = said

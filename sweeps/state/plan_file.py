@@ -63,7 +63,7 @@ def read_plan(store: Store, name: str) -> Plan | None:
         UserError: it is damaged, of another sweep or of a newer version.
     """
     path = plan_path(store, name)
-    again = f"adadpo fsck {name} --repair restores it from the sweep file"
+    again = f"adadpo fsck {name} --repair rebuilds it from the sweep file"
     try:
         whole = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -114,7 +114,7 @@ def _with_seed(run: PlannedRun, run_id: str, seed: int) -> PlannedRun:
 
 
 class Identities(Fixed):
-    """What decides the ids of a sweep's runs besides its file: content, not names."""
+    """What decides the ids of a sweep's runs in addition to its file: content, not names."""
 
     model: str
     train: str
