@@ -31,6 +31,7 @@ TIERS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's tier follows from the fixtures it asks for; parallel workers get whole files, one of them Slurm."""
     for item in items:
