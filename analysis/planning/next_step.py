@@ -203,7 +203,7 @@ def advise(
                 seeds=crossed.seeds,
                 prompts=prompts if part is None else part.prompts,
             ),
-            Costs(unit="hours of one run at a time", pair=pair),
+            Costs(unit="sequential run-hours", pair=pair),
             alpha=declared.alpha,
             alternative=declared.alternative,
         ),

@@ -960,15 +960,15 @@ def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | No
     their_seeds = "the seed" if seeds == 1 else f"the {seeds} seeds"
     their_settings = "the setting" if settings == 1 else f"the {settings} settings"
     n, shared, population = {
-        "setting": (settings, [their_seeds, of_prompts], "settings like these, with these seeds"),
-        "setting and seed": (settings * seeds, [of_prompts], "settings and seeds like these"),
+        "setting": (settings, [their_seeds, of_prompts], "similar settings, same seeds"),
+        "setting and seed": (settings * seeds, [of_prompts], "similar settings and seeds"),
         "pair": (
             settings * seeds,
             [their_settings, their_seeds, of_prompts],
             "none: pairs of one setting, or of one seed, are not independent",
         ),
-        "seed": (seeds, [their_settings, of_prompts], "seeds like these, at these settings"),
-        "prompt": (prompts or 0, ["the trained models", "the judge"], "prompts like these, for these models"),
+        "seed": (seeds, [their_settings, of_prompts], "similar seeds, same settings"),
+        "prompt": (prompts or 0, ["the trained models", "the judge"], "similar prompts, same models"),
     }[name]
     return Unit(name=name, n=n, shared=shared, population=population, independent=name != "pair")
 

@@ -27,7 +27,7 @@ from reports.render.text import plural, shorten
 
 _CORRECTED = (
     "Corrected: prompts are drawn again and again, each time the setting is chosen on those drawn and scored on the "
-    "others, so the value is that of choosing. "
+    "others, so the estimate accounts for selection. "
 )
 
 

@@ -125,7 +125,7 @@ def _beside(inference: Inference, metric: Metric) -> list[Fact]:
     shared = "; ".join(inference.unit.shared)
     facts = [
         Fact("Unit", plural(inference.unit.n, inference.unit.name), f"shared by all: {shared}"),
-        Fact("Speaks of", inference.unit.population),
+        Fact("Generalizes to", inference.unit.population),
     ]
     if inference.improvement is not None:
         share = inference.improvement
@@ -237,8 +237,8 @@ def ranks_of(results: Results) -> Table | Missing | None:
         f"Exploratory. Rank 1 is the best arm at a setting, over {plural(found.settings, 'setting')}"
         f"{f' ({found.left_out} left out: an arm has no value there)' if found.left_out else ''}. Friedman "
         f"{p_value(found.p_value, found.alpha)}{f_test}. Critical difference at {found.alpha:g} (Nemenyi): "
-        f"{found.critical_difference:.2f}; arms whose ranks differ by less are not told apart. Settings share their "
-        "seeds and prompts, which no rank shows."
+        f"{found.critical_difference:.2f}; arms whose ranks differ by less are not "
+        "distinguishable. Settings share seeds and prompts, which ranks do not show."
     )
     columns = [Column("Arm"), Column("Average rank", numeric=True)]
     columns += [Column("Behind the best", numeric=True), Column("Beyond the critical difference")]

@@ -102,7 +102,7 @@ def _table(results: Results) -> Table:
 
 
 def _role(each: Judgement) -> Tag:
-    return Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "beside the declared one")
+    return Tag("confirmatory", "declared") if each.declared else Tag("exploratory", "not declared")
 
 
 def _counting(each: Judgement) -> str:
@@ -159,7 +159,7 @@ def _failures(results: Results) -> Table:
     ]
     columns = [Column("Judge"), Column("Run"), Column("Arm"), Column("Setting"), Column("Seed", numeric=True)]
     columns += [Column("State"), Column("Reason")]
-    return Table("Runs without a result of a judge beside the declared one", columns, rows)
+    return Table("Runs without a result of another judge", columns, rows)
 
 
 def _notes(results: Results) -> Table:
@@ -209,9 +209,9 @@ def flipped_of(results: Results) -> Flipped | Missing | None:
     )
     return Flipped(
         lead=f"Of {plural(found.prompts, 'prompt')} judged in {plural(found.pairs, 'pair')} of runs, "
-        f"{found.n_to_candidate:,} went more often from lost to won with {candidate} in place of {baseline}, and "
-        f"{found.n_to_baseline:,} the other way round. Won and lost: against the answer of "
-        f"{shorten(reference_name(results), 60)}. Shown are the most consistent, so some of them are luck.",
+        f"{candidate} more often won {found.n_to_candidate:,} that {baseline} lost, and {baseline} more often won "
+        f"{found.n_to_baseline:,} that {candidate} lost, against the answer of "
+        f"{shorten(reference_name(results), 60)}. The most consistent ones are shown, so some of them are luck.",
         directions=[
             _direction(
                 f"{candidate} wins, {baseline} loses", found.to_candidate, found.n_to_candidate, results

@@ -45,8 +45,8 @@ def notes_of(results: Results) -> list[Fact]:
         Fact(
             "What the units share",
             f"All runs share the evaluation prompts, the judge and, across settings, the seeds ({shared}). "
-            "So p speaks of these prompts, this judge and settings like these. It does not speak of other "
-            "prompts or seeds: luck in those moves all settings together.",
+            "So p generalizes to similar settings with the same prompts, seeds and judge. It says nothing about other "
+            "prompts or seeds: their luck moves all settings together.",
         ),
         Fact(
             "The test",

@@ -260,7 +260,7 @@ def _generalization(results: Results, found: Comparison) -> list[str]:
         if generalization.prompt is None
         else f"settings, seeds and the {plural(generalization.prompt.prompts, 'prompt')}"
     )
-    needed = f"A verdict needs besides a test of the mean difference for which {sampled} are samples"
+    needed = f"A verdict also requires a test of the mean difference that treats {sampled} as samples"
     if generalization.p_value is None:
         why = short_name(generalization.reason or "no reason was recorded")
         return [f"{needed}; there is none here ({why}), so nothing counts as established."]
@@ -342,10 +342,12 @@ def _beside(found: Comparison) -> list[str]:
             tests.append(
                 f"the test's false-positive rate over {patterns} {check.flips:,} sign patterns of these differences"
             )
-    sentences = [f"Beside it stand {'; '.join(tests)}."] if tests else []
+    sentences = [f"Supplementary statistics: {'; '.join(tests)}."] if tests else []
     if around is not None and around.unit.shared:
         shared = " and ".join(short_name(each) for each in around.unit.shared)
-        sentences.append(f"All settings share {shared}, so p speaks of {short_name(around.unit.population)}.")
+        sentences.append(
+            f"All settings share {shared}, so p generalizes to {short_name(around.unit.population)}."
+        )
     return sentences
 
 
@@ -354,7 +356,7 @@ def _prompt_level(results: Results) -> list[str]:
     if found is None or all(each.low is None for each in found.settings):
         return []
     metric = metric_named(results, found.metric)
-    refitted = ", the length control fitted anew in each" if found.metric in _REFITTED else ""
+    refitted = ", the length control refitted in each" if found.metric in _REFITTED else ""
     return [
         f"The differences of {short_name(metric.label)} at single settings have {level(found.confidence)} percentile "
         f"intervals from a paired bootstrap over the {plural(found.prompts, 'prompt')} "

@@ -114,7 +114,7 @@ def _power(found: list[Power], metric: Metric) -> Table:
         f"SDs measured here: run {decimal(first.run_sd, metric.decimals + 1)}, "
         f"setting {decimal(first.setting_sd, metric.decimals + 1)}, "
         f"seed {decimal(first.seed_sd, metric.decimals + 1)}. "
-        "It is about the next sweep of this size. It is no excuse and no evidence for this one."
+        "It describes the next sweep of this size. It says nothing about this sweep's result."
     )
     title = f"A new sweep of {plural(first.settings, 'setting')} × {plural(first.seeds, 'seed')}: how often it rejects"
     return Table(

@@ -173,6 +173,6 @@ def _formulas(results: Results) -> Table:
         f"{lc.label} by other formulas (lc_method), {lc.unit}",
         [Column("Formula"), *(Column(title, numeric=True) for title in titles)],
         rows,
-        "Means over runs that count. Values of unlike formulas are never pooled: each row compares within itself. "
+        "Means over runs that count. Values of unlike formulas are never pooled: compare within a row only. "
         "length_controlled_v1 was made for AlpacaEval's prompts, judge and baseline.",
     )

@@ -120,7 +120,7 @@ def _search(results: Results) -> str:
         f"{search.asked} of {plural(search.trials, 'declared setting')}), not declared one by one. It looks at the "
         "mean of the compared arms alone, so every arm has the same settings and the same tuning budget, and where "
         "the arms do not differ the sign of each difference stays a fair coin: the exact test over settings keeps "
-        "its level. The estimate speaks of the settings that the search prefers, and the value of the best setting "
+        "its level. The estimate describes the settings that the search prefers, and the value of the best setting "
         "is inflated by having been selected: both are exploratory."
     )
     if search.pruned or search.pruner != "none":

@@ -52,7 +52,7 @@ def test_unit_and_what_it_shares() -> None:
     """The unit of the headline test against the sweep: 7 settings that share 2 seeds."""
     unit = around(DIFFERENCES).unit
     assert (unit.name, unit.n, unit.shared[0]) == ("setting", 7, "the 2 seeds")
-    assert unit.population == "settings like these, with these seeds"
+    assert unit.population == "similar settings, same seeds"
 
 
 def test_direction() -> None:

@@ -36,7 +36,7 @@ def test_units() -> None:
     """What each test's unit counts, shares and speaks of, as written in the test."""
     over_settings = unit_of_test("setting", settings=9, seeds=3)
     assert (over_settings.n, over_settings.shared) == (9, ["the 3 seeds", "the prompts and the judge"])
-    assert "with these seeds" in over_settings.population
+    assert "same seeds" in over_settings.population
     crossed = unit_of_test("setting and seed", settings=9, seeds=3)
     assert (crossed.n, crossed.shared) == (27, ["the prompts and the judge"])
     assert unit_of_test("seed", settings=1, seeds=3).shared[0] == "the setting"

@@ -71,7 +71,7 @@ def test_which_is_which() -> None:
     lines = section(with_judgements({}, AGAIN | {"means": means, "counts": counts, "comparison": None}))
     assert [line for line in row(lines, "Judgement", 4) if line.isalpha() or " " in line] == [
         "declared",
-        "beside the declared one",
+        "not declared",
     ]
     assert row(lines, "Folder in a run's eval/*", 2) == ["def0", "123f"]
     assert row(lines, "LC method", 2) == ["no_difficulty", "joint_difficulty"]
@@ -114,7 +114,7 @@ def test_why_a_judge_says_nothing() -> None:
     }
     text = " ".join(section(with_judgements({}, AGAIN | none)))
     assert "–: all length differences are 3 characters" in text
-    assert "Runs without a result of a judge beside the declared one: 1" in text
+    assert "Runs without a result of another judge: 1" in text
     assert "quarantined: 2 are empty" in text
 
 

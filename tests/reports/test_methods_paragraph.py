@@ -130,12 +130,12 @@ def _with_generalization(results: Results, **changes: object) -> Results:
 def test_the_generalization_test_is_described(whole: Results) -> None:
     """Checks what the second test samples, with and without draws of prompts, and what both together decide."""
     without = methods_paragraph(whole)
-    assert "a test of the mean difference for which settings and seeds are samples: its interval" in without
+    assert "a test of the mean difference that treats settings and seeds as samples: its interval" in without
     assert "It takes the prompts as they are (no prompt-level data were given)." in without
     assert "at most α, in one direction, and as practically equivalent only where" in without
     part = PromptPart(prompts=805, shared=0.1, total=0.2, draws=2000)
     drawn = methods_paragraph(_with_generalization(whole, prompt=part, prompts=805, prompt_reason=None))
-    assert "for which settings, seeds and the 805 prompts are samples" in drawn
+    assert "that treats settings, seeds and the 805 prompts as samples" in drawn
     assert "The prompts' part is from 2,000 draws of them, the same for every run." in drawn
     assert "takes the prompts as they are" not in drawn
     assert "adjusted over the same comparisons" in methods_paragraph(
@@ -183,9 +183,9 @@ def test_prompt_level_best_and_ranks(whole: Results) -> None:
         assert said in text
         absent = [] if part == "best_of_grid" else None
         assert said not in methods_paragraph(whole.model_copy(update={part: absent}))
-    assert "the length control fitted anew in each" in text
+    assert "the length control refitted in each" in text
     raw = changed(whole, {"prompt_level": level.model_copy(update={"metric": "win_rate"})})
-    assert "the length control fitted anew" not in methods_paragraph(raw)
+    assert "the length control refitted" not in methods_paragraph(raw)
 
 
 def test_best_without_correction_is_said(whole: Results) -> None:

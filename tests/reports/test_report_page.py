@@ -50,12 +50,8 @@ def sections(html: str) -> dict[str, str]:
     return {page.lines[0]: "\n".join(page.lines[1:]) for page in pages}
 
 
-def test_public_names() -> None:
-    """Checks the package's public names against the list that the conductor imports."""
-
-
 def test_visible_text_is_the_golden_one(results: Results) -> None:
-    """Checks all words and numbers of the page against the golden file (UPDATE_GOLDEN=1 writes it anew)."""
+    """Checks all words and numbers of the page against the golden file (UPDATE_GOLDEN=1 writes it again)."""
     golden = HERE / "golden_report.txt"
     text = Page(render_html(results)).text + "\n"
     if os.environ.get("UPDATE_GOLDEN"):

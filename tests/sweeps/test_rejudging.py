@@ -70,7 +70,7 @@ def test_two_judgements_side_by_side(rubric: Path, two: Path, server: Any, own_c
     for arm in ("dpo", "adadpo"):
         rows = [row for row in run_rows(opened(two, rubric), evaluation) if row.arm == arm]
         assert other.means[arm]["win_rate"] == rows[0].metrics["win_rate"]
-    for text in ("beside the declared one", "declared", "alpaca_eval weighted_alpaca_eval_gpt4_turbo"):
+    for text in ("not declared", "declared", "alpaca_eval weighted_alpaca_eval_gpt4_turbo"):
         assert text in page(rubric)
     assert files_with(KEY, rubric, own_cache) == []
 
