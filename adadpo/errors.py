@@ -1,34 +1,36 @@
 """Every error of the project, in one tree; what a caller can handle differently has a class of its own.
 
 AdaDPOError
-├── SweepError                 a command or a worker cannot go on
-│   ├── UserError              what the user wrote or asked for cannot be done; exit code 2
-│   └── FailureError           the work could not be done; exit code 1
-│       └── ProcessGroupError  the processes of a job cannot go on together; another start of the job can
-├── StoppedError               asked to stop, and did, between two steps: no failure of the run
-├── DivergedError              a loss or gradient is not a finite number: an outcome of the run
+├── SweepError                 a command or a worker cannot continue
+│   ├── UserError              the user asked for something that cannot be done; exit code 2
+│   └── FailureError           the work failed: disk, network, too many equal failures; exit code 1
+│       └── ProcessGroupError  the processes of a job lost each other; restarting the job can help
+├── StoppedError               the process was asked to stop and stopped; the run did not fail
+├── DivergedError              a loss or gradient is not a finite number: a result of the run
 ├── PeerError                  another process of the run failed
-│   └── PeerGoneError          ... and left no message: killed, or its machine is down
-├── ModelError                 a model that cannot be named, found, fetched or read
-├── DataError                  preference data that cannot be used
-│   └── RowError               ... one row of them
-├── JudgeError                 answers that cannot be judged, or a judge that cannot go on
-├── QuestionError              one pair that a judge cannot be asked about
-├── ConstraintError            a verifiable constraint that is not one
-├── RequestError               one request to a judge's endpoint
-│   ├── UnusableAnswerError    ... answered without what was asked for
-│   ├── FailedRequestError     ... not answered, and trying again would not help
-│   │   └── UnavailableError   ... not answered after every attempt; later it may be
-│   └── JudgingStoppedError    ... given up, because another request ended the judging
-├── AnnotationError            AlpacaEval annotations that cannot be used
-│   └── UnlikeError            annotations that must not be compared
-│       └── UnlikePromptsError ... of different prompts: the common ones can be compared
-├── CalibrationError           a calibration of length control that cannot be used
-├── AssetError                 a file of AlpacaEval that cannot be fetched, or is another file
-├── TableError                 a table of runs with duplicate, unknown or missing keys
-└── ReportError                results that cannot be read, or a report that cannot be written
+│   └── PeerGoneError          ... and left no message: it was killed, or its machine is down
+├── ModelError                 a model cannot be named, found, fetched or read
+├── DataError                  preference data cannot be used
+│   └── RowError               ... because of one row
+├── JudgeError                 answers cannot be judged, or a judge cannot continue
+├── QuestionError              one pair cannot be sent to the judge; the other pairs can
+├── ConstraintError            a verifiable constraint is not valid
+├── RequestError               one request to a judge's endpoint gave no answer
+│   ├── UnusableAnswerError    ... its answer lacks what the request asked for
+│   ├── FailedRequestError     ... and a retry would not help
+│   │   └── UnavailableError   ... after every attempt; a later one may succeed
+│   └── JudgingStoppedError    ... because another request ended the judging
+├── AnnotationError            AlpacaEval annotations cannot be used
+│   └── UnlikeError            two files of annotations must not be compared
+│       └── UnlikePromptsError ... because their prompts differ; the common prompts can be compared
+├── CalibrationError           a calibration of length control cannot be used
+├── AssetError                 a file of AlpacaEval cannot be fetched, or has the wrong content
+├── TableError                 a table of runs has duplicate, unknown or missing keys
+└── ReportError                a report cannot be written
+    └── ResultsError           a results file cannot be read
 
-A message names the value, the choices and the place. The command line prints it without a traceback.
+A message names what happened, the value and what to do. The command line prints it without a traceback and ends with
+the class's `exit_code`.
 """
 
 from __future__ import annotations
@@ -38,31 +40,31 @@ from collections.abc import Iterable
 
 
 class AdaDPOError(Exception):
-    """A message for the user; `exit_code` is the exit code of a command that ends with it."""
+    """A message for the user; `exit_code` is that of a command which ends with this error."""
 
     exit_code = 1
 
 
 class SweepError(AdaDPOError):
-    """A command or a worker cannot go on."""
+    """A command or a worker cannot continue."""
 
 
 class UserError(SweepError):
-    """What the user wrote or asked for cannot be done."""
+    """The user asked for something that cannot be done."""
 
     exit_code = 2
 
 
 class FailureError(SweepError):
-    """The work could not be done: disk, network, too many runs with the same failure."""
+    """The work failed: disk, network, too many runs with the same failure."""
 
 
 class ProcessGroupError(FailureError):
-    """The processes of a job cannot go on together: one of them is gone, or is at another point."""
+    """The processes of a job lost each other: one is gone, or works at another point."""
 
 
 class StoppedError(AdaDPOError):
-    """The process was asked to stop, and stopped between two steps or batches; no failure of the run."""
+    """The process was asked to stop and stopped between two steps or batches; the run did not fail."""
 
 
 class DivergedError(AdaDPOError, RuntimeError):
@@ -74,47 +76,47 @@ class DivergedError(AdaDPOError, RuntimeError):
 
 
 class PeerError(AdaDPOError, RuntimeError):
-    """Another process of the run failed, so that this one cannot go on; the message is that one's."""
+    """Another process of the run failed, so this one cannot continue; the message is the other's."""
 
 
 class PeerGoneError(PeerError):
-    """Another process of the run is gone and left no message: it was killed, or its machine is down."""
+    """Another process of the run ended without a message: it was killed, or its machine is down."""
 
 
 class ModelError(AdaDPOError, ValueError):
-    """A model that cannot be named, found, fetched or read; the message says which and what would help."""
+    """A model cannot be named, found, fetched or read."""
 
     exit_code = 2
 
 
 class DataError(AdaDPOError, ValueError):
-    """Preference data that cannot be used."""
+    """Preference data cannot be used."""
 
     exit_code = 2
 
 
 class RowError(DataError):
-    """One row that cannot be used; the message says why."""
+    """One row of the data cannot be used."""
 
 
 class JudgeError(AdaDPOError, ValueError):
-    """Answers that cannot be judged, or a judge that cannot go on; the message says what would help."""
+    """Answers cannot be judged, or the judge cannot continue."""
 
 
 class QuestionError(AdaDPOError, ValueError):
-    """A pair that a judge cannot be asked about; the others can."""
+    """One pair cannot be sent to the judge; the other pairs can."""
 
 
 class ConstraintError(AdaDPOError, ValueError):
-    """A constraint that is not one; the message names the value and the choices."""
+    """A verifiable constraint is not valid."""
 
 
 class RequestError(AdaDPOError):
-    """One request to a judge's endpoint that brought no answer."""
+    """One request to a judge's endpoint gave no answer."""
 
 
 class UnusableAnswerError(RequestError):
-    """An answer without what was asked for; `usage` is what it cost."""
+    """The answer lacks what the request asked for; `usage` is its tokens, None where unknown."""
 
     def __init__(self, reason: str, usage: dict[str, int] | None = None) -> None:
         super().__init__(reason)
@@ -122,11 +124,11 @@ class UnusableAnswerError(RequestError):
 
 
 class FailedRequestError(RequestError):
-    """No answer, and trying again could not bring one; other questions may do better."""
+    """No answer, and a retry would not help; other requests may succeed."""
 
 
 class UnavailableError(FailedRequestError):
-    """No answer after every attempt; later there may be one."""
+    """No answer after every attempt; a later one may succeed."""
 
 
 class JudgingStoppedError(RequestError):
@@ -134,37 +136,43 @@ class JudgingStoppedError(RequestError):
 
 
 class AnnotationError(AdaDPOError, ValueError):
-    """Annotations that cannot be used; the message names the record and the value."""
+    """AlpacaEval annotations cannot be used."""
 
     exit_code = 2
 
 
 class UnlikeError(AnnotationError):
-    """Annotations that must not be compared; the message names what differs."""
+    """Two files of annotations must not be compared; the message names what differs."""
 
 
 class UnlikePromptsError(UnlikeError):
-    """Annotations of different prompt sets: the common prompts could be compared."""
+    """The annotations are of different prompts; the common prompts can be compared."""
 
 
 class CalibrationError(AdaDPOError, ValueError):
-    """A calibration that cannot be used, or annotations of prompts that it does not know."""
+    """A calibration of length control cannot be used, or does not know a prompt."""
 
     exit_code = 2
 
 
 class AssetError(AdaDPOError, RuntimeError):
-    """A file of AlpacaEval that cannot be fetched or is not what it should be; the message says what to do."""
+    """A file of AlpacaEval cannot be fetched, or has the wrong content."""
 
 
 class TableError(AdaDPOError, ValueError):
-    """A table of runs that cannot be joined: duplicate, unknown or missing keys."""
+    """A table of runs has duplicate, unknown or missing keys."""
 
     exit_code = 2
 
 
 class ReportError(AdaDPOError):
-    """Results that cannot be read, or a report that cannot be written; the message names the file."""
+    """A report cannot be written."""
+
+
+class ResultsError(ReportError):
+    """A results file cannot be read."""
+
+    exit_code = 2
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ def request_stop(signal_number: int | None = None, frame: FrameType | None = Non
 
 
 def stop_requested() -> bool:
-    """Whether somebody asked."""
+    """Whether a stop was requested."""
     return _asked.is_set()
 
 
@@ -43,7 +43,7 @@ def raise_if_stopped() -> None:
     """For work that may be left at once.
 
     Raises:
-        StoppedError: somebody asked.
+        StoppedError: a stop was requested.
     """
     if _asked.is_set():
         raise StoppedError("asked to stop")

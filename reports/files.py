@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adadpo.errors import ReportError
+from adadpo.errors import ResultsError
 from adadpo.files import atomic_write
 from analysis.document import SCHEMA_VERSION, Results
 from reports.exports import exports_of
@@ -19,36 +19,36 @@ def load_results(path: str | Path) -> Results:
     """Read and check a `results.json`.
 
     Raises:
-        ReportError: the file is missing, is not JSON, has another schema version or does not fit the schema.
+        ResultsError: the file is missing, is not JSON, has another schema version or does not fit the schema.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ReportError(f"{path}: no such file; the analysis writes it") from None
+        raise ResultsError(f"{path}: no such file; the analysis writes it") from None
     except UnicodeDecodeError as error:
-        raise ReportError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise ResultsError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         # Not pydantic's own JSON parser: it refuses the lone surrogates that a model's answer can hold.
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ReportError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+        raise ResultsError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except (RecursionError, ValueError) as error:
-        raise ReportError(f"{path}: not usable JSON: {error}") from None
+        raise ResultsError(f"{path}: not usable JSON: {error}") from None
     if not isinstance(content, dict) or "schema_version" not in content:
-        raise ReportError(f"{path}: not a results file: it has no schema_version")
+        raise ResultsError(f"{path}: not a results file: it has no schema_version")
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
-        raise ReportError(
+        raise ResultsError(
             f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; "
             "run `adadpo report` (of a table: `adadpo compare`) again"
         )
     try:
         return Results.model_validate(content)
     except ValidationError as error:
-        raise ReportError(f"{path}: does not fit the schema of results: {_first_problems(error)}") from None
+        raise ResultsError(f"{path}: does not fit the schema of results: {_first_problems(error)}") from None
 
 
 def _first_problems(error: ValidationError, limit: int = 5) -> str:

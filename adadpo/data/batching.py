@@ -64,7 +64,7 @@ class LengthSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """What the next order is made of, beside the seed."""
+        """What determines the next order, together with the seed."""
         self.epoch = epoch
 
     def __len__(self) -> int:

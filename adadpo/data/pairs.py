@@ -85,7 +85,7 @@ def load_pairs(source: DataSource, bad_rows: Literal["refuse", "skip"] = "refuse
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise DataError(
             f"{source.name}: {len(bad)} of {len(bad) + len(pairs)} rows cannot be used ({shown}{more}); "
-            "mend them or set data.bad_rows: skip"
+            "correct them or set data.bad_rows: skip"
         )
     if not pairs:
         raise DataError(f"{source.name}: no usable preference pair in {len(bad)} rows")

@@ -65,7 +65,7 @@ def generate(
             )
         return [cut_response(row, ends, tokenizer) for row in rows]
 
-    # Another version or precision rounds otherwise: half of the responses from each would be nobody's.
+    # Another version or precision rounds otherwise: mixed responses would belong to neither.
     made_by = [torch.__version__, transformers.__version__, str(model.dtype), model.device.type, ends]
     return in_batches(ids, decoding, answer, made_by, on_progress=on_progress, partial=partial)
 

@@ -31,7 +31,7 @@ BLOCK = 2**24
 # 2.2 (all weights of SmolLM2-135M) and 2.8 (its LoRA adapters): single responses use a machine less well than batches.
 GRADIENT_PASSES = 1.2
 MOST_GRADIENT_PAIRS = 64
-# What a response's gradient costs beside its tokens, in tokens of a forward pass, when every weight is trained: the
+# The cost of a response's gradient on top of its tokens, in tokens of a forward pass, with every weight trained: the
 # gradient is as large as the model, and is written and read whole. Measured on a CPU (SmolLM2-135M: 200), rounded up.
 WEIGHTS_IN_TOKENS = 256
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adadpo.gradient_audit.gradients import Measurement, ParameterGradients, Responses
-from adadpo.method.losses import FORMULAS, Formula, PreferenceLoss, Response, preference_loss
+from adadpo.method.losses import FORMULAS, Formula, PreferenceLoss, ResponseLogps, preference_loss
 from adadpo.method.registry import BALANCE_OPTIONS, LOSSES, Method
 
 Stage = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
@@ -147,16 +147,18 @@ def log_weight_ratio(
     return ratio
 
 
-def _log_slope(formula: Formula, side: Response) -> Tensor:
+def _log_slope(formula: Formula, side: ResponseLogps) -> Tensor:
     """Log |du/ds|."""
     logps = side.logps.detach().clone().requires_grad_()
-    moved = Response(logps, side.lengths, side.log_ratio.detach() + (logps - logps.detach()))
+    moved = ResponseLogps(logps, side.lengths, side.log_ratio.detach() + (logps - logps.detach()))
     (slope,) = torch.autograd.grad(formula.score(moved).sum(), logps)
     return slope.abs().log()
 
 
-def _response(side: Responses, reference: Tensor | None) -> Response:
-    return Response(side.logps, side.lengths, side.logps if reference is None else side.logps - reference)
+def _response(side: Responses, reference: Tensor | None) -> ResponseLogps:
+    return ResponseLogps(
+        side.logps, side.lengths, side.logps if reference is None else side.logps - reference
+    )
 
 
 def _loss(method: Method, policy: Measurement, reference: Measurement | None) -> PreferenceLoss:

@@ -35,7 +35,7 @@ class PreferenceLoss(NamedTuple):
     log_gradient_ratio: Tensor
 
 
-class Response(NamedTuple):
+class ResponseLogps(NamedTuple):
     """One side of a batch of pairs; every field has shape [pairs]."""
 
     logps: Tensor  # s, nats
@@ -51,12 +51,12 @@ class Response(NamedTuple):
 class Formula(NamedTuple):
     """One loss."""
 
-    score: Callable[[Response], Tensor]  # u / beta
-    loss: Callable[[Method, Tensor, Response, Response], Tensor]  # of the margin; [pairs]
+    score: Callable[[ResponseLogps], Tensor]  # u / beta
+    loss: Callable[[Method, Tensor, ResponseLogps, ResponseLogps], Tensor]  # of the margin; [pairs]
     # log |du/dp| as a function of log p, up to what both responses share
     log_sensitivity: Callable[[Tensor], Tensor] = torch.neg  # u linear in log p: 1 / p
     # log |dL/du_w| - log |dL/du_l|, 0 where the loss is a function of u_w - u_l alone
-    log_pull_ratio: Callable[[Method, Response, Response], Tensor] | None = None
+    log_pull_ratio: Callable[[Method, ResponseLogps, ResponseLogps], Tensor] | None = None
     averaged: bool = False  # the score is a mean over tokens: a token's own gradient has 1 / n in it
 
 
@@ -126,10 +126,10 @@ def preference_loss(
     )
 
 
-def _response(logps: Tensor, lengths: Tensor, reference: Tensor | None) -> Response:
+def _response(logps: Tensor, lengths: Tensor, reference: Tensor | None) -> ResponseLogps:
     # bfloat16 sums of hundreds of nats keep two digits: widen before anything is subtracted.
     logps = _widen(logps)
-    return Response(logps, lengths, logps if reference is None else logps - _widen(reference))
+    return ResponseLogps(logps, lengths, logps if reference is None else logps - _widen(reference))
 
 
 def _widen(values: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _widen(values: Tensor) -> Tensor:
     return wide
 
 
-def _balance(method: Method, formula: Formula, chosen: Response, rejected: Response) -> Balance:
+def _balance(method: Method, formula: Formula, chosen: ResponseLogps, rejected: ResponseLogps) -> Balance:
     """The coefficients that the method's `balance` asks for; 1 and 1 for "none"."""
     if method.balance == "none":
         one = torch.ones_like(chosen.logps)
@@ -175,69 +175,69 @@ def _odds_log_sensitivity(log_p: Tensor) -> Tensor:
     return -log_p - _log1mexp(log_p)
 
 
-def _dpop_penalty(method: Method, chosen: Response) -> Tensor:
+def _dpop_penalty(method: Method, chosen: ResponseLogps) -> Tensor:
     return method.dpop_lambda * torch.relu(-chosen.log_ratio)
 
 
-def _sppo_errors(method: Method, chosen: Response, rejected: Response) -> tuple[Tensor, Tensor]:
+def _sppo_errors(method: Method, chosen: ResponseLogps, rejected: ResponseLogps) -> tuple[Tensor, Tensor]:
     """Distances to the targets (P - 1/2) / beta for P = 1 and P = 0."""
     return chosen.log_ratio - 0.5 / method.beta, rejected.log_ratio + 0.5 / method.beta
 
 
-def _dpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _dpo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return -F.logsigmoid(method.beta * margin)
 
 
-def _rdpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _rdpo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     # The reward r - alpha n makes the longer response the better one by alpha n in the implicit reward.
     longer = (chosen.lengths - rejected.lengths).to(margin.dtype)  # int times float would be float32
     return -F.logsigmoid(method.beta * margin + method.rdpo_alpha * longer)
 
 
-def _ipo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _ipo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return (margin - 1 / (2 * method.beta)) ** 2
 
 
-def _cpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _cpo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return -F.logsigmoid(method.beta * margin) - method.cpo_alpha * chosen.mean_logp
 
 
-def _simpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _simpo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return -F.logsigmoid(method.beta * margin - method.simpo_gamma)
 
 
-def _orpo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _orpo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return -method.beta * F.logsigmoid(margin) - chosen.mean_logp
 
 
-def _dpop(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _dpop(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return -F.logsigmoid(method.beta * (margin - _dpop_penalty(method, chosen)))
 
 
-def _dpop_log_pull_ratio(method: Method, chosen: Response, rejected: Response) -> Tensor:
+def _dpop_log_pull_ratio(method: Method, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     return math.log1p(method.dpop_lambda) * (chosen.log_ratio < 0).to(chosen.log_ratio.dtype)
 
 
-def _sppo(method: Method, margin: Tensor, chosen: Response, rejected: Response) -> Tensor:
+def _sppo(method: Method, margin: Tensor, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     errors = _sppo_errors(method, chosen, rejected)
     return 0.5 * (errors[0] ** 2 + errors[1] ** 2)
 
 
-def _sppo_log_pull_ratio(method: Method, chosen: Response, rejected: Response) -> Tensor:
+def _sppo_log_pull_ratio(method: Method, chosen: ResponseLogps, rejected: ResponseLogps) -> Tensor:
     tiny = torch.finfo(chosen.logps.dtype).tiny  # a response that is on its target pulls not at all
     errors = [error.abs().clamp_min(tiny).log() for error in _sppo_errors(method, chosen, rejected)]
     return errors[0] - errors[1]
 
 
-def _log_ratio(response: Response) -> Tensor:
+def _log_ratio(response: ResponseLogps) -> Tensor:
     return response.log_ratio
 
 
-def _mean_log_ratio(response: Response) -> Tensor:
+def _mean_log_ratio(response: ResponseLogps) -> Tensor:
     return response.log_ratio / response.lengths.clamp(min=1)
 
 
-def _mean_log_odds(response: Response) -> Tensor:
+def _mean_log_odds(response: ResponseLogps) -> Tensor:
     return _log_odds(response.mean_logp)
 
 

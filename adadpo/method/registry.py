@@ -32,7 +32,7 @@ class Loss(NamedTuple):
     source: str
     beta: float  # the default of its main hyperparameter, which is always called beta, as in TRL
     default_from: str
-    hyperparameters: tuple[str, ...] = ()  # beside beta; their defaults are the fields' of `Method`
+    hyperparameters: tuple[str, ...] = ()  # in addition to beta; their defaults are the fields' of `Method`
     needs_reference: bool = True
     can_balance: bool = True
 
@@ -96,7 +96,7 @@ LOSSES: dict[LossName, Loss] = {
         can_balance=False,
     ),
 }
-# Cited by the AdaDPO paper, but their formulas could not be read in a primary source, and nobody guesses them.
+# The AdaDPO paper cites them; we could read no primary source of their formulas, so they are left out.
 NOT_IMPLEMENTED = {"balanced-dpo": "Balanced-DPO, arXiv 2502.20847", "sgdpo": "SGDPO, ACL Findings 2025"}
 
 # Hyperparameters that belong to some losses only.
@@ -126,7 +126,7 @@ class Method(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_beta(cls, given: Any) -> Any:
-        """Beta means something else in every loss, and so does a good value of it."""
+        """The default beta: its meaning and a good value differ from loss to loss."""
         if isinstance(given, dict) and "beta" not in given:
             loss = given.get("loss")
             if isinstance(loss, str) and loss in LOSSES:  # not every value of a file can be looked up

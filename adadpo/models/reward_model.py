@@ -17,7 +17,7 @@ _NO_LIMIT = 10**6  # tokenizers without a limit of their own declare an astronom
 
 
 @dataclass(frozen=True)
-class RewardModel:
+class RewardScorer:
     """A loaded reward model; calling it scores answers.
 
     Attributes:
@@ -105,7 +105,7 @@ class RewardModel:
 
 def load_reward_model(
     source: ModelSource, *, precision: str = "float32", batch_size: int = 16, max_length: int | None = None
-) -> RewardModel:
+) -> RewardScorer:
     """Load a reward model, on the GPU if there is one.
 
     Args:
@@ -140,4 +140,4 @@ def load_reward_model(
     limits = [max_length, tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
     known = [limit for limit in limits if limit is not None and limit < _NO_LIMIT]
     name = source.name if source.revision is None else f"{source.name}@{source.revision}"
-    return RewardModel(name, model.to(device()).eval(), tokenizer, min(known, default=_NO_LIMIT), batch_size)
+    return RewardScorer(name, model.to(device()).eval(), tokenizer, min(known, default=_NO_LIMIT), batch_size)

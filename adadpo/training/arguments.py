@@ -64,7 +64,7 @@ def _together(processes: Processes, settings: TrainSettings) -> dict[str, Any]:
     """How several processes share the run."""
     common = {
         "ddp_backend": None if torch.cuda.is_available() else "gloo",
-        # Every trained weight takes part in every pair. But DDP then sorts its buckets anew after its first step, which
+        # Every trained weight takes part in every pair. But DDP then re-sorts its buckets after its first step, which
         # adds up the gradients of more than two processes in another order: on a CPU, where an interrupted run ends in
         # the bytes of an undisturbed one, they stay as they are. (False, four processes killed in training: one of two
         # tries ended in other bytes; two processes, whose sums have one order, in the same.)

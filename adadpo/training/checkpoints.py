@@ -23,7 +23,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 @contextmanager
 def saving(folder: Path) -> Iterator[None]:
-    """Around the writing of a checkpoint: when it fails, nothing of it is left.
+    """Around the writing of a checkpoint: when it fails, the incomplete checkpoint is removed.
 
     Raises:
         OSError: the disk would not take it, whatever the libraries made of that error.

@@ -26,7 +26,7 @@ Strategy = Literal["ddp", "fsdp", "zero3"]
 T = TypeVar("T")
 
 FAILURE = "adadpo/failure"  # key of the word that is left
-WORD = "adadpo/word"  # key of what the first process wrote into the file too: whoever finds it is with the right one
+WORD = "adadpo/word"  # key of a text that the file holds too: it identifies the right store
 WATCH_SECONDS = 1.0
 GRACE_SECONDS = 10.0  # for a process to end by the error that a lost peer causes in what it is doing
 # Waiting for one another's gradients includes the time in which the first one writes a checkpoint.
@@ -223,7 +223,7 @@ def _connected(host: str, port: int, patience: timedelta) -> Any:
     """A connection to the first process's store.
 
     Raises:
-        RuntimeError: nobody is there, or another program, which took the port and answers nothing or something else.
+        RuntimeError: no process answers, or another program holds the port.
     """
     import torch.distributed as dist
 

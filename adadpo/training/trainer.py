@@ -125,7 +125,7 @@ class AdaDPOConfig(DPOConfig):
 class AdaDPOTrainer(DPOTrainer):
     """Drop-in for DPOTrainer: give it an AdaDPOConfig.
 
-    At every step it logs, beside DPOTrainer's reward metrics, the coefficients `balance/chosen` (c_w) and
+    At every step it logs, in addition to DPOTrainer's reward metrics, the coefficients `balance/chosen` (c_w) and
     `balance/rejected` (c_l), the share of pairs whose ratio was clipped `balance/clipped`, and
     `balance/log_gradient_ratio`: the mean over pairs of the log of the ratio of the two sides' gradients in a
     typical token's probability (see `PreferenceLoss`), 0 when balanced.
@@ -224,7 +224,7 @@ class AdaDPOTrainer(DPOTrainer):
         return mean * share.weight
 
     def _share(self, pairs: int) -> Share:
-        """What a batch counts for; all of it where the mean is TRL's, or nothing is trained."""
+        """The weight of a batch in the loss: 1 where the mean is TRL's, and in evaluation."""
         if self.args.mean_over == "micro_batch" or not self.model.training:
             return Share(pairs, 1.0)
         share = next(self._shares)

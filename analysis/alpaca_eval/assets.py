@@ -1,6 +1,6 @@
 """AlpacaEval's files on the hub, fetched once, verified, kept under their final name only when complete.
 
-The files' data are CC BY-NC 4.0: they are fetched by whoever uses them and are no part of this project.
+The files' data are CC BY-NC 4.0: the user fetches them; they are not part of this project.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def official_calibration(cache: Path) -> Calibration:
     Raises:
         AssetError: a file is missing or changed, or the prompts are not in the official order.
     """
-    # It imports numpy, which whoever asks for names alone does without.
+    # It imports numpy, which listing names does not need.
     from analysis.alpaca_eval.calibration import read_calibration
 
     assets = list_assets(cache, [CALIBRATION, PROMPTS])

@@ -1,4 +1,4 @@
-"""What a length-controlled win rate needs beside a run's own annotations: instruction difficulties and more.
+"""What a length-controlled win rate needs in addition to a run's annotations: instruction difficulties and more.
 
 A `Calibration` comes from AlpacaEval's file (`read_calibration`, see `alpaca_eval_assets` for the official one) or is
 fitted from a sweep's own annotations (`joint_difficulty`); it knows the formula that it belongs to.

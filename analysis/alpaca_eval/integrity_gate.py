@@ -108,7 +108,7 @@ def check_integrity(
         wr: raw win rate in percent; None when undefined.
         lc_method: the formula of `lc`.
         versions: of what made this evaluation, under the names of `expected.versions`.
-        thresholds: how much is too much. None: the defaults, whose reasons stand beside them.
+        thresholds: how much is too much. None: the defaults, whose reasons stand next to them.
 
     Returns:
         Flags in the order of severity, then of the checks. It serialises (`model_dump`) into a scores file.

@@ -24,7 +24,7 @@ MAX_LENGTH_EFFECT = 10.0
 
 
 class LengthControlled(Frozen):
-    """Length-controlled win rate in percent; None beside the reason when it is undefined."""
+    """Length-controlled win rate in percent; None with a reason when it is undefined."""
 
     length_controlled_win_rate: float | None
     lc_method: str  # unlike methods are never compared with one another

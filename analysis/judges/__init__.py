@@ -33,7 +33,7 @@ class Judgement:
 
 
 def no_progress(done: int, total: int) -> None:
-    """Nobody is told."""
+    """Report nothing."""
 
 
 class Judge(Protocol):

@@ -1,4 +1,4 @@
-"""What a judge can be: validated, immutable, no heavy imports. A key of an API is never part of it."""
+"""The judges' configurations: validated, immutable, no heavy imports. An API key is never part of one."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 DEFAULT_KEY = "OPENAI_API_KEY"
 
 
-class Section(BaseModel):
+class JudgeSection(BaseModel):
     """Immutable; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Rubric(Section):
+class Rubric(JudgeSection):
     """Counts the constraints that an answer meets; free, no network, no model."""
 
     kind: Literal["rubric"]
 
 
-class Prices(Section):
+class Prices(JudgeSection):
     """What an API charges, in dollars per million tokens."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
 
 
-class AlpacaEval(Section):
+class AlpacaEval(JudgeSection):
     """An annotators configuration of alpaca_eval, asked through any endpoint that speaks OpenAI's protocol."""
 
     kind: Literal["alpaca_eval"]
@@ -71,7 +71,7 @@ class AlpacaEval(Section):
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _someone_pays(self) -> AlpacaEval:
+    def _costs_are_capped(self) -> AlpacaEval:
         if self.base_url is None and self.max_cost is None:
             raise ValueError(
                 "max_cost (dollars) is needed where base_url is not given: OpenAI's API costs money"
@@ -79,7 +79,7 @@ class AlpacaEval(Section):
         return self
 
 
-class RewardModel(Section):
+class RewardModel(JudgeSection):
     """A sequence-classification model with one output; preference = 1 + sigmoid(difference of the scores)."""
 
     kind: Literal["reward_model"]
@@ -89,7 +89,7 @@ class RewardModel(Section):
     precision: Literal["bfloat16", "float32"] = "float32"
 
 
-class Import(Section):
+class Import(JudgeSection):
     """Annotations that alpaca_eval has already written."""
 
     kind: Literal["import"]
@@ -102,7 +102,7 @@ KINDS = ("rubric", "alpaca_eval", "reward_model", "import")
 _ADAPTER: TypeAdapter[Rubric | AlpacaEval | RewardModel | Import] = TypeAdapter(JudgeConfig)
 
 
-def judge_config(value: str | Mapping[str, Any] | Section) -> Rubric | AlpacaEval | RewardModel | Import:
+def judge_config(value: str | Mapping[str, Any] | JudgeSection) -> Rubric | AlpacaEval | RewardModel | Import:
     """The validated configuration; a bare name such as "rubric" stands for `{kind: rubric}`.
 
     Raises:

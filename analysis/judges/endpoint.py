@@ -25,7 +25,7 @@ from adadpo.errors import (
 )
 from analysis.judges.annotators import NEEDS_PACKAGE
 from analysis.judges.config import DEFAULT_KEY, AlpacaEval, Prices
-from analysis.judges.spending import Spending, highest_price, price
+from analysis.judges.costs import Ledger, highest_price, price
 
 _RETRIED = (408, 409, 429)
 _SHORTEST_SECRET = 8  # what is shorter is a placeholder such as EMPTY, and would blot out ordinary words
@@ -90,7 +90,7 @@ class Endpoint:
         self,
         request: Mapping[str, Any],
         *,
-        spending: Spending | None,
+        ledger: Ledger | None,
         prices: Prices | None,
         stop: threading.Event,
         seed: str,
@@ -99,7 +99,7 @@ class Endpoint:
 
         Args:
             request: from `questions.question`.
-            spending: the ledger, where prices are known.
+            ledger: the ledger, where prices are known.
             prices: dollars per million tokens.
             stop: ends the waiting between attempts.
             seed: of the waits' random part.
@@ -117,7 +117,7 @@ class Endpoint:
             if stop.is_set():
                 raise JudgingStoppedError
             highest = highest_price(request, prices) if prices is not None else 0.0
-            entry = spending.reserve(highest) if spending is not None and highest else None
+            entry = ledger.reserve(highest) if ledger is not None and highest else None
             charged: float | None = None  # unknown, should anything unforeseen happen
             try:
                 with self._counting:
@@ -132,12 +132,12 @@ class Endpoint:
                 fault = self._fault(error)
                 charged = None if fault.charge_unknown else 0.0
             finally:
-                if entry is not None and spending is not None:
-                    spending.settle(entry, charged)
+                if entry is not None and ledger is not None:
+                    ledger.settle(entry, charged)
             with self._counting:
                 self.faults[fault.reason] += 1
             if fault.hits_all:
-                raise JudgeError(f"the judge's endpoint refuses: {fault.reason}")
+                raise JudgeError(f"the judge's endpoint refused the request: {fault.reason}")
             if not fault.retry:
                 raise FailedRequestError(fault.reason)
             if attempt + 1 < self._attempts:

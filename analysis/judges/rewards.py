@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Scores answers; `adadpo.models.reward_model.RewardModel` is one."""
+    """Scores answers; `adadpo.models.reward_model.RewardScorer` is one."""
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adadpo.errors import FailureError, UnlikeError, UnlikePromptsError, UserError, suggest
+from adadpo.errors import UnlikeError, UnlikePromptsError, UserError, suggest
 from adadpo.files import atomic_write
 from analysis.alpaca_eval.length_control import LengthControlled
 from analysis.document import Results
@@ -184,8 +184,8 @@ def write_table_report(results: Results, folder: Path) -> Path:
 
     Raises:
         FailureError: a file cannot be written.
+        ReportError: a figure cannot be drawn.
     """
-    from adadpo.errors import ReportError
     from reports.files import write_report
 
     if folder.exists() and not folder.is_dir():
@@ -193,10 +193,7 @@ def write_table_report(results: Results, folder: Path) -> Path:
     atomic_write(
         folder / "results.json", json.dumps(results.model_dump(mode="python"), allow_nan=False) + "\n"
     )
-    try:
-        return write_report(results, folder)[0]
-    except ReportError as error:
-        raise FailureError(str(error)) from error
+    return write_report(results, folder)[0]
 
 
 def table_lines(results: Results, table: RunTable, page: Path | None) -> list[str]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from rich.console import Console
 
-from adadpo.errors import FailureError, UserError, suggest
+from adadpo.errors import UserError, suggest
+from sweeps.cli.shared import JsonOption, StoreOption, print_json, progress, say
 from sweeps.store.layout import Store, open_store
 
 if TYPE_CHECKING:
     from analysis.results.model import Audit
-    from sweeps.operations.gradient_audit import OnProgress, Options
+    from sweeps.operations.gradient_audit import Options
 
 
 def audit(
@@ -65,10 +62,8 @@ def audit(
         str | None, typer.Option(help="bfloat16 or float32. Default: the run's, for a model bfloat16.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of --pairs.")] = 0,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Plain data on standard output.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure by how much the gradients of chosen and rejected responses differ, at every stage of the balance."""
     from sweeps.operations.gradient_audit import Options, Precision
@@ -89,24 +84,23 @@ def audit(
             raise UserError(f"{target} is no sweep{_known(opened)}; runs ({' '.join(run)}) belong to a sweep")
         found, places = _of_model(target, opened, method or ["adadpo"], data, lora, output, options)
     if as_json:
-        print(json.dumps(found.model_dump(mode="json") | {"written": list(map(str, places))}, indent=1))
+        print_json(found.model_dump(mode="json") | {"written": list(map(str, places))})
         return
-    console = Console(soft_wrap=True, emoji=False)
     cost = (
         f"{found.pairs} pairs, {len(found.gradient_pairs)} of them with parameter gradients; "
         f"{found.cost.passes:.1f} evaluation passes by tokens for each policy, {found.cost.seconds:.0f} s in all"
     )
-    for line in [*found.findings, *found.missing, cost, *map(str, places)]:
-        console.print(line, markup=False, highlight=False)
+    say(*found.findings, *found.missing, cost, *map(str, places))
 
 
 def _is_sweep(target: str, store: Store) -> bool:
-    path = Path(target).expanduser()
+    from sweeps.state.opening import file_of
+
     try:
-        is_file = path.suffix in (".yaml", ".yml") or path.is_file()
-        return is_file or (store.sweep(target) / "spec.yaml").is_file()
-    except OSError:  # too long for a name of a file
+        file_of(target, store)
+    except UserError:
         return False
+    return True
 
 
 def _known(store: Store) -> str:
@@ -121,12 +115,12 @@ def _of_sweep(target: str, words: list[str], store: Store, options: Options) -> 
 
     sweep = open_sweep(target, store)
     store.require_writable()
-    with _progress() as show:
+    with progress("loading the model") as show:
         found = audit_sweep(sweep, words, options, show)
     write_audit(found, sweep.folder / FILE)
     places = [sweep.folder / FILE]
     if (sweep.folder / "declared.json").exists():  # else nothing was launched: there is no report yet
-        places.append(_page(lambda: write_results(sweep)[1]))
+        places.append(write_results(sweep)[1])
     return found, places
 
 
@@ -146,30 +140,9 @@ def _of_model(
     if path.suffix != ".json":
         raise UserError(f"--output {path}: give a name that ends in .json")
     try:
-        with _progress() as show:
+        with progress("loading the model") as show:
             found = audit_model(target, methods, data, lora, options, show)
     except UserError as error:
         raise UserError(f"{error}{_known(store)}") from error
     write_audit(found, path)
-    return found, [path, _page(lambda: write_audit_page(found, path.with_suffix(".html")))]
-
-
-def _page(write: Callable[[], Path]) -> Path:
-    from adadpo.errors import ReportError
-
-    try:
-        return write()
-    except ReportError as error:
-        raise FailureError(str(error)) from error
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    """A bar with the time left on a terminal, on standard error; nothing elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), TimeRemainingColumn())
-    console = Console(stderr=True, emoji=False)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("loading the model", total=1.0)
-        yield lambda said, share: bar.update(task, description=said, completed=share)
+    return found, [path, write_audit_page(found, path.with_suffix(".html"))]

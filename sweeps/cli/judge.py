@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from adadpo.errors import FailureError, UserError
-from sweeps.cli.runs import RunsArgument
-from sweeps.store.layout import open_store
+from adadpo.errors import UserError
+from sweeps.cli.shared import (
+    JsonOption,
+    RunsArgument,
+    StoreOption,
+    SweepArgument,
+    open_launched,
+    out,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Judging
 
 
 def judge(
-    sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
-    ],
+    sweep: SweepArgument,
     run: RunsArgument = None,
     judge: Annotated[
         str | None,
@@ -35,17 +39,13 @@ def judge(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="AlpacaEval's df_gamed.csv.")
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Judge a sweep's responses again, without training; both judgements stay, the report shows both."""
     from sweeps.operations.launch import write_everything
     from sweeps.operations.rejudge import judge_again, require_judged
-    from sweeps.state.opening import open_sweep
 
-    out = Console(soft_wrap=True, emoji=False)
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     if judge is None:
         given, folder = opened.spec.evaluate.judge.model_dump(), Path(opened.origin.folder)
     else:
@@ -67,28 +67,22 @@ def assets(
     fetch: Annotated[
         bool, typer.Option("--fetch/--list", help="Fetch what is missing, or only say what is there.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Plain data on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch AlpacaEval's prompts, baseline and calibration from the hub into the cache, each checked by sha256."""
-    from adadpo.errors import AssetError
     from adadpo.files import cache_folder
     from analysis.alpaca_eval.assets import fetch_assets, list_assets
 
     try:
         found = (fetch_assets if fetch else list_assets)(cache_folder(), names or None)
-    except AssetError as error:
-        raise FailureError(str(error)) from error
     except ValueError as error:  # an unknown name
         raise UserError(str(error)) from error
     if as_json:
-        print(json.dumps([asset.model_dump() for asset in found], indent=1))
+        print_json([asset.model_dump() for asset in found])
         return
-    out = Console(soft_wrap=True, emoji=False)
     for asset in found:
         digest = f"sha256 {asset.sha256}" if asset.sha256 else "not fetched"
-        out.print(
-            f"{asset.status:8} {asset.name}  {digest}\n         {asset.path}", markup=False, highlight=False
-        )
+        say(f"{asset.status:8} {asset.name}  {digest}\n         {asset.path}")
 
 
 def _given(text: str) -> tuple[Any, Path]:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from adadpo.errors import FailureError, SweepError, UserError
+from adadpo.errors import AdaDPOError, UserError
 from analysis.results.values import State
-from sweeps.cli import audit as cli_audit
-from sweeps.cli import judge as cli_judge
-from sweeps.cli import runs as cli_runs
-from sweeps.cli import score as cli_scores
-from sweeps.cli import store as cli_export
-from sweeps.cli import store as cli_store
-from sweeps.cli.runs import (
+from sweeps.cli import audit, judge, runs, score
+from sweeps.cli import store as stores
+from sweeps.cli.shared import (
     JsonOption,
     StoreOption,
     SweepArgument,
     UntestableOption,
+    err,
     open_launched,
-    say_drift,
+    out,
+    print_json,
+    resolve,
+    say,
 )
 from sweeps.execution.gpu_packing import wait_briefly
 from sweeps.store.layout import open_store
@@ -38,10 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-# emoji=False: sweep.yaml:100:7 is a place, and rich would print a picture for :100:
-out = Console(soft_wrap=True, emoji=False)
-err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,10 +65,7 @@ def init(
 
     if path.exists():
         raise UserError(f"{path} exists already; give another name")
-    atomic_write(
-        path,
-        Path(__file__).parents[1].joinpath("configs").joinpath("template.yaml").read_text(encoding="utf-8"),
-    )
+    atomic_write(path, (Path(__file__).parents[1] / "configs" / "template.yaml").read_text(encoding="utf-8"))
     say(f"wrote {path}; next: adadpo check {path}, then adadpo launch {path}")
 
 
@@ -145,10 +137,8 @@ def launch(
     """Run what is missing, then write the report. The same command continues after any interruption."""
     from sweeps.operations.launch import launch_sweep, show_dry_run
     from sweeps.operations.plan import require_testable
-    from sweeps.state.opening import resolve_sweep
 
-    opened = resolve_sweep(sweep, open_store(store))
-    say_drift(opened)
+    opened = resolve(sweep, store)
     if dry_run:
         say(show_dry_run(opened))
         return
@@ -168,10 +158,9 @@ def extend(
     """Add seeds to a sweep and run only those; the report widens."""
     from sweeps.operations.launch import launch_sweep
     from sweeps.operations.plan import require_testable
-    from sweeps.state.opening import extend_seeds, resolve_sweep
+    from sweeps.state.opening import extend_seeds
 
-    opened = resolve_sweep(sweep, open_store(store))
-    say_drift(opened)
+    opened = resolve(sweep, store)
     require_testable(opened, allow=allow_untestable)  # more seeds do not help there
     opened.store.require_writable()
     opened, new = extend_seeds(opened, seeds)
@@ -196,9 +185,8 @@ def dashboard(
     """Open the sweep's Optuna study in optuna-dashboard, on loopback."""
     from sweeps.search.study import mirror
     from sweeps.search.study_storage import open_storage
-    from sweeps.state.opening import open_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     try:
         from optuna_dashboard import run_server
     except ImportError as error:
@@ -211,30 +199,23 @@ def dashboard(
     run_server(open_storage(opened), host="127.0.0.1", port=port)
 
 
-for verb in (cli_runs.status, cli_runs.logs, cli_runs.why, cli_runs.cancel, cli_runs.retry):
+VERBS: tuple[Callable[..., None], ...] = (runs.status, runs.logs, runs.why, runs.cancel, runs.retry)
+VERBS += (
+    stores.fsck,
+    stores.gc,
+    judge.judge,
+    judge.assets,
+    audit.audit,
+    stores.export,
+    score.score,
+    score.compare,
+)
+for verb in VERBS:
     app.command()(verb)
-app.command()(cli_store.fsck)
-app.command()(cli_store.gc)
-app.command()(cli_judge.judge)
-app.command()(cli_judge.assets)
-app.command()(cli_audit.audit)
-app.command()(cli_export.export)
-app.command()(cli_scores.score)
-app.command()(cli_scores.compare)
-
-
-def say(text: str) -> None:
-    """Print as it is: text from users and files is never markup."""
-    out.print(text, markup=False, highlight=False)
-
-
-def print_json(value: Any) -> None:
-    """Plain data, for programs."""
-    print(json.dumps(value, indent=1))
 
 
 def main() -> None:
-    """Run a command; errors that a user can mend are one message, without a traceback."""
+    """Run a command; an error of the project is one message, without a traceback."""
     # A polite kill leaves as Ctrl-C does: leases released, nothing half-written.
     signal.signal(signal.SIGTERM, interrupt)
     wait_briefly()  # workers inherit it
@@ -242,7 +223,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 50)
     try:
         app(standalone_mode=True)
-    except SweepError as error:
+    except AdaDPOError as error:
         err.print(f"adadpo: {error}", markup=False, highlight=False)
         sys.exit(error.exit_code)
     except SystemExit as leaving:  # typer turns Ctrl-C into 130 without a word
@@ -252,10 +233,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        failure = FailureError(
-            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        )
-        err.print(f"adadpo: {failure}", markup=False, highlight=False)
+        place = f": {error.filename}" if error.filename else ""
+        err.print(f"adadpo: {error.strerror or error}{place}", markup=False, highlight=False)
         sys.exit(1)
 
 

@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from adadpo.errors import UserError
 from analysis.results.values import State
-from sweeps.store.layout import open_store
+from sweeps.cli.shared import (
+    JsonOption,
+    RunsArgument,
+    StoreOption,
+    SweepArgument,
+    UntestableOption,
+    open_launched,
+    out,
+    print_json,
+    resolve,
+    say,
+)
 
 if TYPE_CHECKING:
     from sweeps.state.sweep import Sweep
     from sweeps.store.job import PlannedRun
 
-SweepArgument = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a launched sweep.")
-]
-RunsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[RUN]...",
-        help="The beginning of a run's id, or words that must all hold: beta=0.01 '!lr=1e-6' arm=dpo,adadpo "
-        "seed=0..2 state:failed cause:oom. Default: all.",
-    ),
-]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
-UntestableOption = Annotated[
-    bool,
-    typer.Option("--allow-untestable", help="Also when no outcome could reach alpha: too few settings."),
-]
 WATCH_SECONDS = 2.0
-
-out = Console(soft_wrap=True, emoji=False)
-err = Console(stderr=True, soft_wrap=True, emoji=False)
-
-
-def open_launched(target: str, store: Path | None) -> Sweep:
-    """A sweep as it was launched; a file that was changed since is told of."""
-    from sweeps.state.opening import open_sweep
-
-    opened = open_sweep(target, open_store(store))
-    file = Path(target).expanduser()
-    if file.is_file() and file.read_text(encoding="utf-8") != opened.origin.text:
-        said = f"{target} changed since launch: this is the sweep as launched; adadpo launch {target} takes the change"
-        err.print(said, markup=False, highlight=False)
-    return opened
-
-
-def say_drift(resolved: Sweep) -> None:
-    """Say what of a resolved sweep is no longer as it was launched."""
-    from sweeps.state.opening import drift
-
-    for line in drift(resolved):
-        _say(line)
 
 
 def status(
@@ -80,7 +47,7 @@ def status(
     opened = open_launched(sweep, store)
     chosen = find_runs(opened, run) if run else None
     if as_json:
-        print(json.dumps(make_status(opened, chosen), indent=1))
+        print_json(make_status(opened, chosen))
         return
     console = Console(emoji=False, highlight=False)
     if not watch:
@@ -116,21 +83,21 @@ def logs(
     opened = open_launched(sweep, store)
     if follow:
         one = require_one(opened, run or ["state:running"], "logs -f")
-        _say(f"== {one.run_id} {label(one)}")
+        say(f"== {one.run_id} {label(one)}")
         try:
             for text in follow_log(opened, one):
                 print(text, end="", flush=True)
         except KeyboardInterrupt:
             return  # looking ends, the run goes on
-        _say(f"== {opened.state(one)}")
+        say(f"== {opened.state(one)}")
         return
     chosen = find_runs(opened, run) if run else opened.select(State.FAILED, State.DIVERGED)
     if not chosen:
-        _say("no run has failed; name one to see its log")
+        say("no run has failed; name one to see its log")
     for one in chosen:
         file = opened.store.run(one.run_id).log
-        _say(f"== {one.run_id} {label(one)}")
-        _say(file.read_text(encoding="utf-8", errors="replace") if file.exists() else "(not started)")
+        say(f"== {one.run_id} {label(one)}")
+        say(file.read_text(encoding="utf-8", errors="replace") if file.exists() else "(not started)")
 
 
 def why(
@@ -142,9 +109,9 @@ def why(
     opened = open_launched(sweep, store)
     found = explain(opened, require_one(opened, run or [], "why"))
     if as_json:
-        print(json.dumps(found, indent=1))
+        print_json(found)
     else:
-        _say("\n".join(why_lines(found)))
+        say("\n".join(why_lines(found)))
 
 
 def cancel(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
@@ -157,16 +124,16 @@ def cancel(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = 
     opened.store.require_writable()
     with out.status("waiting for workers to leave"):
         found = cancel_runs(opened, find_runs(opened, run or []))
-    _say(
+    say(
         f"{opened.spec.name}: {len(found.cancelled_ids)} runs cancelled; they stay so until: "
         + _again(opened)
     )
     if found.jobs:
-        _say(f"  Slurm jobs cancelled: {', '.join(found.jobs)}")
+        say(f"  Slurm jobs cancelled: {', '.join(found.jobs)}")
     for one in found.still_running:
-        _say(f"  still running, leaves at its next step: {one.run_id[:8]} {label(one)}")
+        say(f"  still running, leaves at its next step: {one.run_id[:8]} {label(one)}")
     for one in found.elsewhere:
-        _say(f"  goes on for another sweep that shares it: {one.run_id[:8]} {label(one)}")
+        say(f"  goes on for another sweep that shares it: {one.run_id[:8]} {label(one)}")
 
 
 def _again(opened: Sweep) -> str:
@@ -190,16 +157,14 @@ def retry(
     """
     from sweeps.operations.launch import launch_sweep
     from sweeps.operations.plan import require_testable
-    from sweeps.state.opening import open_sweep, resolve_sweep
 
-    opened = open_sweep(sweep, open_store(store))
+    opened = open_launched(sweep, store)
     words = [*(run or []), *([f"cause:{cause}"] if cause else []), *(["state:failed"] if failed else [])]
     chosen = _to_retry(opened, words, named=bool(run))
     if not chosen:
         raise UserError(f"nothing to retry in {opened.spec.name}: no such run has failed or diverged")
-    resolved = resolve_sweep(sweep, opened.store)  # from here on, it is a launch
+    resolved = resolve(sweep, store)  # from here on, it is a launch
     require_testable(resolved, allow=allow_untestable)
-    say_drift(resolved)
     for one in chosen:
         allow_again(opened, one)
     launch_sweep(resolved, out)
@@ -233,8 +198,3 @@ def allow_again(opened: Sweep, run: PlannedRun) -> None:
             folder.clear_failure()
             folder.lease.release()
     opened.control.allow(run.run_id)
-
-
-def _say(text: Any) -> None:
-    """Print as it is: text from users and files is never markup."""
-    out.print(text, markup=False, highlight=False)

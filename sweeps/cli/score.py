@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from adadpo.errors import UserError
+from sweeps.cli.shared import JsonOption, print_json, progress, say_all
 
 if TYPE_CHECKING:
     from sweeps.annotation_tools.comparing import Wanted
-    from sweeps.annotation_tools.scoring import Options, Progress
+    from sweeps.annotation_tools.scoring import Options
 
 CalibrationOption = Annotated[
     Path | None,
@@ -49,7 +46,6 @@ OF_TABLES = (
 )
 OF_FILES = ("common_prompts", "calibration", "prompts", "method", "align", "bootstrap", "seed")
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Plain data on standard output.")]
 
 
 def score(
@@ -74,13 +70,12 @@ def score(
     from sweeps.cli.score_tables import score_lines
 
     options = Options(calibration, prompts, method, align, bootstrap, seed, baseline, judge)
-    with _progress() as show:
+    with progress() as show:
         scores = score_files(find_files(paths), options, show)
     if as_json:
-        _print_json(_how(options) | {"files": [_plain(each) for each in scores]})
+        print_json(_how(options) | {"files": [_plain(each) for each in scores]})
         return
-    for line in score_lines(scores, options):
-        _console().print(line, markup=False, highlight=False)
+    say_all(score_lines(scores, options))
 
 
 def compare(
@@ -174,7 +169,7 @@ def compare(
     from sweeps.annotation_tools.scoring import Options
 
     options = Options(calibration, prompts, method, align, bootstrap, seed)
-    with _progress() as show:
+    with progress() as show:
         compared, paired = compare_files(
             _one_file(a), _one_file(b), options, common_prompts=common_prompts, on_progress=show
         )
@@ -186,12 +181,11 @@ def compare(
         from reports.two_files import finding
 
         said = vars(finding(compared)) | {"page": None if output is None else str(output)}
-        _print_json(_how(options) | said | compared.model_dump(mode="json"))
+        print_json(_how(options) | said | compared.model_dump(mode="json"))
         return
     from sweeps.cli.score_tables import comparison_lines
 
-    for line in comparison_lines(compared, paired, output):
-        _console().print(line, markup=False, highlight=False)
+    say_all(comparison_lines(compared, paired, output))
 
 
 def _compare_table(path: Path, wanted: Wanted, output: Path | None, as_json: bool) -> None:
@@ -200,10 +194,9 @@ def _compare_table(path: Path, wanted: Wanted, output: Path | None, as_json: boo
     results, table = compare_table(path, wanted)
     page = None if output is None else write_table_report(results, output)
     if as_json:
-        _print_json(plain(results, table, page))
+        print_json(plain(results, table, page))
         return
-    for line in table_lines(results, table, page):
-        _console().print(line, markup=False, highlight=False)
+    say_all(table_lines(results, table, page))
 
 
 def _refuse_others(context: typer.Context, is_table: bool) -> None:
@@ -234,29 +227,3 @@ def _how(options: Options) -> dict[str, Any]:
 def _plain(score: Any) -> dict[str, Any]:
     plain: dict[str, Any] = score.model_dump(mode="json")
     return plain | {"quarantined": score.integrity.quarantined}
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False))
-
-
-def _console() -> Console:
-    return Console(soft_wrap=True, emoji=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, on standard error; nothing elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), TimeElapsedColumn())
-    console = Console(stderr=True, emoji=False)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-
-        def show(said: str, share: float | None) -> None:
-            for old in bar.task_ids:
-                bar.remove_task(old)
-            # Without a total the bar moves and says only that work goes on.
-            bar.add_task(said, total=None if share is None else 100, completed=round(100 * (share or 0)))
-
-        yield show

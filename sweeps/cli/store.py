@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from sweeps.cli.runs import JsonOption, RunsArgument, StoreOption
+from adadpo.errors import UserError
+from sweeps.cli.shared import JsonOption, RunsArgument, StoreOption, open_launched, print_json, say
 from sweeps.store.layout import open_store
 
 if TYPE_CHECKING:
     from sweeps.maintenance.fsck import Verdict
     from sweeps.maintenance.gc_free import Collection
     from sweeps.maintenance.gc_scan import Kind
-from pathlib import Path
-
-from adadpo.errors import FailureError, UserError
 
 SHOWN_RUNS = 20
 
@@ -55,7 +53,7 @@ def fsck(
     for each in found.reports:
         write_everything(each, quiet)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
+        print_json(found.as_dict())
     else:
         _show(found, repair=repair)
     if found.remaining:
@@ -82,7 +80,7 @@ def _show(found: Verdict, *, repair: bool) -> None:
         lines.append(f"  {left} remain that only a person can mend")
     else:
         lines.append("  mended; what was moved aside is in the store's quarantine folder. Now: adadpo launch")
-    _print(lines)
+    say(*lines)
 
 
 def gc(
@@ -124,7 +122,7 @@ def gc(
         opened.require_writable()
         free(found, chosen)
     if as_json:
-        print(json.dumps(as_dict(found, chosen), indent=1))
+        print_json(as_dict(found, chosen))
     elif some:
         _show_freed(found, yes=yes)
     if found.failed:
@@ -156,26 +154,20 @@ def _show_garbage(found: Collection, chosen: list[Kind]) -> None:
     for reason, paths in reasons.items():
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         lines.append(f"  kept: {paths[0]}{more}: {reason}")
-    _print(lines)
+    say(*lines)
 
 
 def _show_freed(found: Collection, *, yes: bool) -> None:
     from rich.filesize import decimal
 
     if not yes:
-        _print(["nothing was freed; --yes frees it"])
+        say("nothing was freed; --yes frees it")
         return
     lines = [f"freed {decimal(sum(found.freed.values()))}"]
     lines += [
         f"  not freed: {path.relative_to(found.store.root)}: {why}" for path, why in found.failed.items()
     ]
-    _print(lines)
-
-
-def _print(lines: list[str]) -> None:
-    out = Console(soft_wrap=True, emoji=False, highlight=False)
-    for line in lines:
-        out.print(line, markup=False)
+    say(*lines)
 
 
 # `adadpo export`: the report and its twins in a folder of the user's choice.
@@ -191,33 +183,23 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to; made when it is not there.")
     ],
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Root of the store. Default: $ADADPO_STORE, else ./runs.")
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Write the report, its tables (CSV, LaTeX) and figures (SVG, PDF) into a folder, from results.json as it is."""
-    from adadpo.errors import ReportError
     from adadpo.files import atomic_write
     from reports.files import load_results, write_report
-    from sweeps.state.opening import open_sweep
 
     source = Path(sweep).expanduser()
     if source.suffix != ".json":
-        opened = open_sweep(sweep, open_store(store))
+        opened = open_launched(sweep, store)
         source = opened.folder / "results.json"
         if not source.is_file():
             raise UserError(f"{opened.spec.name} has no results yet: adadpo report {sweep} writes them")
     folder = output.expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {output} is a file; name a folder")
-    try:
-        results = load_results(source)
-    except ReportError as error:
-        raise UserError(str(error)) from error
-    try:
-        if source.resolve() != (folder / "results.json").resolve():
-            atomic_write(folder / "results.json", source.read_bytes())
-        files = write_report(results, folder)
-    except ReportError as error:
-        raise FailureError(str(error)) from error
+    results = load_results(source)
+    if source.resolve() != (folder / "results.json").resolve():
+        atomic_write(folder / "results.json", source.read_bytes())
+    files = write_report(results, folder)
     typer.echo(f"{results.sweep}: {len(files) + 1} files in {folder}")

@@ -107,7 +107,7 @@ def _planned_again(path: Path, root: Path, aside: Path) -> str:
     sweep = rebuild(Store(root), path.parent.name)
     move_aside(path, root, aside)
     record(sweep)
-    return f"made again from {sweep.origin.path}, which gives the launched runs"
+    return f"rebuilt from {sweep.origin.path}, which gives the launched runs"
 
 
 def _moved_alone(finding: Finding, root: Path, aside: Path) -> str:
@@ -283,7 +283,7 @@ def _opened(
                 try:
                     said = _planned_again(path, store.root, aside)
                 except SweepError as error:
-                    problem += f"; it cannot be made again: {error}"
+                    problem += f"; it cannot be rebuilt: {error}"
             found.findings.append(Finding(path, problem, "plan"))
             if said is not None:
                 found.mended[path] = said
@@ -440,7 +440,7 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
             said = f"is not what the files of {len(wrong)} runs say, such as {wrong[0]}"
             yield Finding(snapshot_path(sweep, sweep.eval_id), said, "move")
     results = folder / "results.json"
-    if results.exists() and not json_flaw(results, dict):
+    if results.exists() and not json_flaw(results, dict) and not _is_older(read_json(results)):
         from adadpo.errors import ReportError
         from reports.files import load_results
 
@@ -463,6 +463,14 @@ def check_sweep_files(sweep: Sweep) -> Iterator[Finding]:
         return
     if content["digest"] != digest(content["compare"]):
         yield Finding(declared, "does not match its digest: it was changed after launch", "none")
+
+
+def _is_older(results: dict[str, Any]) -> bool:
+    """Written by an earlier version: no damage, the next report writes it in today's form."""
+    from analysis.document import SCHEMA_VERSION
+
+    version = results.get("schema_version")
+    return isinstance(version, int) and version < SCHEMA_VERSION
 
 
 def _unusable(path: Path) -> str | None:

@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adadpo.errors import SweepError
-from sweeps.maintenance.gc_scan import Garbage, Item, Kind, find_garbage, first_link, remembering, run_garbage
+from adadpo.training.resume_points import checkpoint_problem
+from sweeps.maintenance.gc_scan import Garbage, Item, Kind, find_garbage, first_link, run_garbage
 from sweeps.maintenance.weights_needed import Plans, plans_of
 from sweeps.state.opening import open_sweep
 from sweeps.state.run_table import find_runs
@@ -65,7 +67,7 @@ def find_freeable(store: Store, name: str | None, words: Sequence[str]) -> Colle
 
 def free(found: Collection, kinds: Sequence[Kind]) -> None:
     """Free what was found of some kinds, where it still can be."""
-    verdicts: dict[tuple[Path, str], str | None] = {}
+    problem_of = cache(checkpoint_problem)
     groups: dict[str | None, list[Item]] = {}
     for item in found.garbage.items:
         if item.kind in kinds:
@@ -77,7 +79,7 @@ def free(found: Collection, kinds: Sequence[Kind]) -> None:
         folder = found.store.run(run_id)
         with folder.lease.looking():
             now = Garbage()
-            run_garbage(found.store.root, folder, found.plans, now, remembering(verdicts))
+            run_garbage(found.store.root, folder, found.plans, now, problem_of)
             still = {(item.kind, item.path) for item in now.items}
             mine = [item for item in items if (item.kind, item.path) in still]
             if any(item.path.name in WEIGHTS and item.kind == "weights" for item in mine):

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -71,10 +72,10 @@ def find_garbage(store: Store, plans: Plans, run_ids: Iterable[str] | None, name
     found, root = Garbage(), store.root
     everything = run_ids is None
     folders = [store.run(run_id) for run_id in (_run_ids(root) if run_ids is None else run_ids)]
-    verdicts: dict[tuple[Path, str], str | None] = {}
+    problem_of = cache(checkpoint_problem)  # it reads whole checkpoints
     for folder in folders:
         if folder.path.is_dir():
-            run_garbage(root, folder, plans, found, remembering(verdicts))
+            run_garbage(root, folder, plans, found, problem_of)
     elsewhere = [root / "sweeps", root / "baselines"] if everything else [root / "sweeps" / n for n in names]
     for place in elsewhere:
         for path in walk(place):
@@ -199,17 +200,6 @@ def in_work(folder: RunFolder) -> str | None:
     return (
         "its lease is damaged: see adadpo fsck" if holder == "none" and folder.lease.path.exists() else None
     )
-
-
-def remembering(verdicts: dict[tuple[Path, str], str | None]) -> CheckpointProblem:
-    """`checkpoint_problem`, which reads whole checkpoints, asked once for each."""
-
-    def known(path: Path, belongs_to: str) -> str | None:
-        if (path, belongs_to) not in verdicts:
-            verdicts[path, belongs_to] = checkpoint_problem(path, belongs_to)
-        return verdicts[path, belongs_to]
-
-    return known
 
 
 def first_link(root: Path, path: Path) -> Path | None:

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
-from adadpo.config import TrainSettings
+from adadpo.config import Lora, TrainSettings
 from adadpo.data.pairs import DataSource, load_pairs
-from adadpo.errors import UserError
-from adadpo.method.registry import Method
-from adadpo.models.load import ModelSource
+from adadpo.errors import DataError, FailureError, ModelError, UserError
+from adadpo.method.registry import Method, make_method
+from adadpo.models.load import ModelSource, resolve_model
 from analysis.audit import TOLERANCE, findings, make_stage, quartiles, rounded_values
 from analysis.results.model import Audit, AuditCost, AuditPoint, AuditStageName
+from sweeps.state.run_table import find_runs
+from sweeps.state.sweep import Sweep
 from sweeps.store.host import versions
+from sweeps.store.job import PlannedRun
+from sweeps.store.layout import RunFolder, read_json, write_json
 
 if TYPE_CHECKING:
     from adadpo.data.tokens import TokenPairs
     from adadpo.gradient_audit.gradients import Measurement, ParameterGradients
     from adadpo.models.policy import Base
-from collections.abc import Sequence
-
-from pydantic import ValidationError
-
-from adadpo.config import Lora
-from adadpo.errors import DataError, FailureError, ModelError
-from adadpo.method.registry import make_method
-from adadpo.models.load import resolve_model
-from sweeps.state.run_table import find_runs
-from sweeps.state.sweep import Sweep
-from sweeps.store.job import PlannedRun
-from sweeps.store.layout import RunFolder, read_json, write_json
 
 Precision = Literal["bfloat16", "float32"]
 OnProgress = Callable[[str, float], None]  # what is measured, the share of all work that is behind

@@ -238,7 +238,7 @@ def judging_cost(
     from adadpo.files import cache_folder
     from analysis.alpaca_eval.assets import BASELINE, PROMPTS, list_assets
     from analysis.judges.config import AlpacaEval, judge_config
-    from analysis.judges.estimate import estimate
+    from analysis.judges.costs import estimate
 
     evaluation = evaluation or sweep.job.evaluation
     config = None if evaluation.judge is None else judge_config(evaluation.judge)

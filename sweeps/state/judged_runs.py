@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.errors import FailureError
-from sweeps.evaluation.judge_and_score import calibration_of, quarantine_reasons
+from sweeps.evaluation.judge_and_score import (
+    BOOTSTRAP_SEED,
+    REPLICATES,
+    calibration_of,
+    length_controlled,
+    quarantine_reasons,
+)
 from sweeps.state.sweep import Sweep
 from sweeps.store.job import Evaluation
-from sweeps.store.layout import read_json
+from sweeps.store.layout import read_json, write_json
 
 if TYPE_CHECKING:
     from analysis.alpaca_eval.calibration import Calibration
     from analysis.alpaca_eval.length_control import LcData
-from collections.abc import Sequence
-from contextlib import suppress
-
-from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES, length_controlled
-from sweeps.store.layout import write_json
 
 Scores = Mapping[str, Mapping[str, Any]]
 

@@ -52,7 +52,7 @@ def launched_name(target: str, store: Store) -> str | None:
     Raises:
         UserError: it is neither a sweep nor a file that can be read.
     """
-    path, name = _file(target, store), None
+    path, name = file_of(target, store), None
     if path is None:
         return target
     if os.path.exists(path):  # noqa: PTH110 -- False where the name is too long
@@ -72,7 +72,7 @@ def resolve_sweep(target: str, store: Store) -> Sweep:
     Raises:
         UserError: the file or something it refers to has problems.
     """
-    path = _file(target, store)
+    path = file_of(target, store)
     if path is not None:
         file = load_yaml(path)
         spec = spec_of(file)
@@ -306,7 +306,7 @@ def _changed(plan: Plan, sweep: Sweep) -> Iterator[str]:
         yield f"judge {after.judge_name}: its files or the calibration's changed since launch"
 
 
-def _file(target: str, store: Store) -> Path | None:
+def file_of(target: str, store: Store) -> Path | None:
     """The file that a target means; None: it is the name of a launched sweep.
 
     Raises:

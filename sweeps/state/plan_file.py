@@ -22,7 +22,7 @@ from sweeps.store.ids import canonical_json
 from sweeps.store.job import Fixed, Identities, Job
 from sweeps.store.layout import Store, parse_json
 
-VERSION = 1  # of the file; raise it when an older adadpo would misread it
+VERSION = 1  # of the file; raise it with every change of what it holds
 
 
 class Origin(Fixed):
@@ -63,7 +63,7 @@ def read_plan(store: Store, name: str) -> Plan | None:
         UserError: it is damaged, of another sweep or of a newer version.
     """
     path = plan_path(store, name)
-    again = f"adadpo fsck {name} --repair makes it again from the sweep file"
+    again = f"adadpo fsck {name} --repair rebuilds it from the sweep file"
     try:
         whole = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -10,25 +10,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adadpo.errors import FailureError
 from adadpo.files import atomic_write
-from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
-from sweeps.evaluation.replicates import read_replicates, same_draws
-from sweeps.state.judged_runs import JudgedRuns, Scores, annotations_file, counting, judged_runs
-from sweeps.state.sweep import Sweep
-from sweeps.store.ids import digest, file_digest
-from sweeps.store.job import Evaluation
-
-if TYPE_CHECKING:
-    from analysis.prompts.bootstrap import PromptBootstrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from analysis.results.model import (
     BestOfGridBlock,
     Block,
@@ -39,7 +27,19 @@ from analysis.results.model import (
     RunRow,
 )
 from sweeps.config.metrics import METRICS
-from sweeps.state.judged_runs import annotations_of
+from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
+from sweeps.evaluation.replicates import read_replicates, same_draws
+from sweeps.state.judged_runs import (
+    JudgedRuns,
+    Scores,
+    annotations_file,
+    annotations_of,
+    counting,
+    judged_runs,
+)
+from sweeps.state.sweep import Sweep
+from sweeps.store.ids import digest, file_digest
+from sweeps.store.job import Evaluation
 
 if TYPE_CHECKING:
     from analysis.prompts.bootstrap import PromptBootstrap

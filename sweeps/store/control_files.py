@@ -28,7 +28,7 @@ class ControlFiles:
 
         Args:
             run_ids: its runs.
-            planned_from: the sweep file, its folder and the added seeds: a lost plan is made again from them.
+            planned_from: the sweep file, its folder and the added seeds: a lost plan is rebuilt from them.
         """
         (self.folder / "stopped.json").unlink(missing_ok=True)
         content = {"time": time.time(), "runs": list(run_ids), **planned_from}

@@ -107,8 +107,14 @@ class PlannedRun(Fixed):
         return self.config.seed
 
 
+def _with_seed(run: PlannedRun, run_id: str, seed: int) -> PlannedRun:
+    """Of a sweep of thousands: `model_copy` takes ten times as long."""
+    config = RunConfig.model_construct(**vars(run.config) | {"seed": seed})
+    return PlannedRun.model_construct(**vars(run) | {"run_id": run_id, "config": config})
+
+
 class Identities(Fixed):
-    """What decides the ids of a sweep's runs besides its file: content, not names."""
+    """What decides the ids of a sweep's runs in addition to its file: content, not names."""
 
     model: str
     train: str
@@ -155,14 +161,6 @@ class Job(Fixed):
             return value  # a list of runs; older versions wrote it, too
         try:
             first = [PlannedRun(run_id="", **each) for each in value["configurations"]]
-            return [
-                first[place].model_copy(
-                    update={
-                        "run_id": str(run_id),
-                        "config": first[place].config.model_copy(update={"seed": seed}),
-                    }
-                )
-                for run_id, place, seed in value["runs"]
-            ]
+            return [_with_seed(first[place], str(run_id), seed) for run_id, place, seed in value["runs"]]
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"not a list of runs: {error!r}") from error

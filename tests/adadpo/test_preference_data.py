@@ -130,7 +130,7 @@ class TestBadRows:
             load_pairs(source)
         assert str(caught.value) == (
             "my pairs: 2 of 3 rows cannot be used (row 2: column 'rejected' is missing (has: chosen); "
-            "row 3: expected an object, got int); mend them or set data.bad_rows: skip"
+            "row 3: expected an object, got int); correct them or set data.bad_rows: skip"
         )
 
     def test_many_are_summed_up(self, tmp_path: Path) -> None:

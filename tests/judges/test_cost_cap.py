@@ -12,8 +12,7 @@ import pytest
 
 from adadpo.errors import JudgeError
 from analysis.judges.config import Prices
-from analysis.judges.estimate import estimate
-from analysis.judges.spending import Spending, highest_price, price, prices_of
+from analysis.judges.costs import Ledger, estimate, highest_price, price, prices_of
 from tests.judges.api_examples import api_config, api_judge, judge_pairs, prompts_of
 from tests.judges.judge_client import JudgeServer
 
@@ -35,7 +34,7 @@ class TestCapOverHttp:
         with pytest.raises(JudgeError, match=r"cost cap: \$0\.0\d+ spent of max_cost \$0\.05.*up to \$0\.0"):
             judge_pairs(api_judge(server.url, tmp_path, max_cost=cap, concurrency=concurrency), PAIRS)
         spent = charged(server)
-        ledger = Spending(tmp_path / "judges" / "spending" / "judge.json", cap).spent()
+        ledger = Ledger(tmp_path / "judges" / "spending" / "judge.json", cap).spent()
         assert ledger.charged == pytest.approx(spent, abs=1e-12)
         assert ledger.open == 0
         assert cap - 0.02 < spent <= cap  # one request may cost 0.016 at most
@@ -95,9 +94,9 @@ class TestLedger:
     def test_many_processes_share_one_cap(self, tmp_path: Path) -> None:
         """Each tries 40 requests of 0.01 dollars under a common cap of 1 dollar."""
         code = (
-            "import sys; from pathlib import Path; from analysis.judges.spending import Spending\n"
+            "import sys; from pathlib import Path; from analysis.judges.costs import Ledger\n"
             "from analysis.judges import JudgeError\n"
-            "ledger = Spending(Path(sys.argv[1]), 1.0); done = 0\n"
+            "ledger = Ledger(Path(sys.argv[1]), 1.0); done = 0\n"
             "try:\n"
             "    for _ in range(40): ledger.settle(ledger.reserve(0.01), 0.01); done += 1\n"
             "except JudgeError: pass\n"
@@ -110,10 +109,10 @@ class TestLedger:
         ]
         done = sum(int(process.communicate(timeout=60)[0]) for process in running)
         assert 97 <= done <= 100  # a process near the cap does not wait for what others have open
-        assert Spending(file, 1.0).spent().charged == pytest.approx(done * 0.01)
+        assert Ledger(file, 1.0).spent().charged == pytest.approx(done * 0.01)
 
     def test_threads_wait_for_what_may_become_free(self, tmp_path: Path) -> None:
-        ledger = Spending(tmp_path / "ledger.json", 1.0)
+        ledger = Ledger(tmp_path / "ledger.json", 1.0)
         first = ledger.reserve(0.9)
         entries: list[str] = []
         waiting = threading.Thread(target=lambda: entries.append(ledger.reserve(0.5)), daemon=True)
@@ -126,14 +125,14 @@ class TestLedger:
         assert ledger.spent().charged == pytest.approx(0.1)
 
     def test_what_a_killed_process_left_open_stays_counted(self, tmp_path: Path) -> None:
-        Spending(tmp_path / "ledger.json", 1.0).reserve(0.6)
-        with pytest.raises(JudgeError, match=r"\$0\.6000 of it at most, for requests without a known end"):
-            Spending(tmp_path / "ledger.json", 1.0).reserve(0.5)
+        Ledger(tmp_path / "ledger.json", 1.0).reserve(0.6)
+        with pytest.raises(JudgeError, match=r"at most \$0\.6000 for requests without a known end"):
+            Ledger(tmp_path / "ledger.json", 1.0).reserve(0.5)
 
     def test_a_damaged_ledger_is_not_zero(self, tmp_path: Path) -> None:
         (tmp_path / "ledger.json").write_text("{")
         with pytest.raises(JudgeError, match="cannot be read"):
-            Spending(tmp_path / "ledger.json", 1.0).reserve(0.1)
+            Ledger(tmp_path / "ledger.json", 1.0).reserve(0.1)
 
 
 class TestPrices:
@@ -187,5 +186,5 @@ class TestEstimate:
     def test_without_a_price_it_says_so(self) -> None:
         found = estimate(api_config("http://a/v1", model="mine"), prompts_of(2), runs=1, answer_tokens=9)
         assert found.dollars is None
-        assert "no price is known for mine" in found.reason
+        assert "cost unknown: no price for mine; set judge.prices" in found.reason
         assert json.loads(json.dumps(found.as_dict()))["requests"] == 2

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from adadpo.errors import JudgeError
-from analysis.judges.answers import AnswerStore
-from analysis.judges.asking import Asking, Setup
+from analysis.judges.answers import AnswerStore, CachedCompletions, Setup
 from analysis.judges.endpoint import Waits
 from analysis.judges.factory import make_judge
 from tests.judges.api_examples import WAITS, answers_of, api_config, api_judge, prompts_of
@@ -134,13 +133,15 @@ class TestLastingFaults:
         self, fault: str, says: str, server: JudgeServer, tmp_path: Path
     ) -> None:
         server.told(faults={"number": [f"{fault}..."]})
-        with pytest.raises(JudgeError, match=f"the judge's endpoint refuses: .*{says}"):
+        with pytest.raises(JudgeError, match=f"the judge's endpoint refused the request: .*{says}"):
             judged(server.url, tmp_path, 30, concurrency=2)
         assert server.stats()["requests"] <= 4
 
     def test_the_same_failure_ten_times_ends_the_judging(self, server: JudgeServer, tmp_path: Path) -> None:
         server.told(faults={"number": ["400..."]})
-        with pytest.raises(JudgeError, match="10 questions failed alike and none was answered: HTTP 400"):
+        with pytest.raises(
+            JudgeError, match="10 requests failed with the same error and none succeeded: HTTP 400"
+        ):
             judged(server.url, tmp_path, 40, concurrency=2)
         assert server.stats()["requests"] < 20
 
@@ -190,16 +191,18 @@ class TestCache:
         prompt = '<|im_start|>user\n"output": """a""" "output": """bc"""\n<|im_end|>'
 
         def one(_: int) -> Any:
-            asking = Asking(setup, lambda text: [{"role": "user", "content": text}], lambda done: None)
+            completions = CachedCompletions(
+                setup, lambda text: [{"role": "user", "content": text}], lambda done: None
+            )
             try:
-                return asking([prompt], repeat=0, model_name="m", logprobs=True)["completions"]
+                return completions([prompt], repeat=0, model_name="m", logprobs=True)["completions"]
             finally:
-                asking.close()
+                completions.close()
 
         with ThreadPoolExecutor(4) as pool:
             assert len({str(found) for found in pool.map(one, range(4))}) == 1
         assert server.stats()["requests"] == 1
-        assert not list((tmp_path / "answers" / "asking").iterdir())
+        assert not list((tmp_path / "answers" / "locks").iterdir())
 
     def test_an_answer_is_whole_or_absent(self, tmp_path: Path) -> None:
         store = AnswerStore(tmp_path)

@@ -8,7 +8,7 @@ from statistics import fmean, pvariance
 import numpy as np
 import pytest
 
-from analysis.judges.orders import Pass, judge_noise, mean_preferences, position_bias
+from analysis.judges.alpaca import Pass, judge_noise, mean_preferences, position_bias
 
 # Three pairs in both orders; the candidate is shown first in the first order of pair 0 and 2.
 FIRST = Pass(0, [0.9, 0.4, 0.5], [True, False, True])

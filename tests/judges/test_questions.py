@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from adadpo.errors import JudgeError, QuestionError
-from analysis.judges.annotators import kwargs_of, read_annotators
+from analysis.judges.annotators import kwargs_of, parameters, question, read_annotators
+from analysis.judges.costs import estimate
 from analysis.judges.endpoint import _retry_after
-from analysis.judges.estimate import estimate
-from analysis.judges.questions import parameters, question
 from tests.judges.api_examples import api_config, api_judge, judge_pairs, prompts_of
 from tests.judges.judge_client import JudgeServer
 

@@ -23,9 +23,9 @@ from transformers import (
 from adadpo.errors import ModelError
 from adadpo.models.built_in import build_tiny
 from adadpo.models.load import resolve_model
-from adadpo.models.reward_model import RewardModel, load_reward_model
+from adadpo.models.reward_model import RewardScorer, load_reward_model
 from analysis.judges import Judge
-from analysis.judges.config import RewardModel as RewardModelConfig
+from analysis.judges.config import RewardModel
 from analysis.judges.factory import judge_identity, make_judge
 from analysis.judges.rewards import bradley_terry, reward_model_judge
 from tests.judges.contract import BAD, GOOD, PROMPTS, JudgeContract
@@ -55,24 +55,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "reward"
 
 
-def loaded(folder: Path, **how: Any) -> RewardModel:
+def loaded(folder: Path, **how: Any) -> RewardScorer:
     return load_reward_model(resolve_model(str(folder)), **how)
 
 
 @pytest.fixture(scope="module")
-def scorer(folder: Path) -> RewardModel:
+def scorer(folder: Path) -> RewardScorer:
     return loaded(folder)
 
 
 class TestRewardModelContract(JudgeContract):
     @pytest.fixture
     def judge(self, folder: Path, tmp_path: Path) -> Judge:
-        config = RewardModelConfig(kind="reward_model", model=str(folder))
+        config = RewardModel(kind="reward_model", model=str(folder))
         return make_judge(config, cache=tmp_path, load_reward_model=lambda given: loaded(Path(given.model)))
 
 
 class TestPreferences:
-    def test_bradley_terry_of_the_rewards(self, scorer: RewardModel) -> None:
+    def test_bradley_terry_of_the_rewards(self, scorer: RewardScorer) -> None:
         found = reward_model_judge(lambda: scorer)(PROMPTS, BAD, GOOD, baseline_name="b", candidate_name="c")
         # The output layer was solved for rewards of 1 and 2 (good) and -1 and 0 (bad).
         for row, (bad, good) in zip(found.annotations, [(-1.0, 1.0), (0.0, 2.0)], strict=True):
@@ -80,7 +80,7 @@ class TestPreferences:
             assert row["raw_completion"]["reward_2"] == pytest.approx(good, abs=1e-4)
             assert row["preference"] == pytest.approx(1 + 1 / (1 + math.exp(-2.0)), abs=1e-4)
 
-    def test_the_baseline_is_scored_once_for_all_runs(self, scorer: RewardModel) -> None:
+    def test_the_baseline_is_scored_once_for_all_runs(self, scorer: RewardScorer) -> None:
         calls: list[list[str]] = []
 
         class Counting:
@@ -113,7 +113,7 @@ class TestPreferences:
 
 
 class TestScoring:
-    def test_equals_transformers_one_text_at_a_time(self, folder: Path, scorer: RewardModel) -> None:
+    def test_equals_transformers_one_text_at_a_time(self, folder: Path, scorer: RewardScorer) -> None:
         """Batches of different lengths, padded, in the callers' order."""
         answers = [
             "Yes.",
@@ -136,7 +136,7 @@ class TestScoring:
         assert truncated == [False] * 5
         assert scorer(prompts, answers)[0] == scorer(prompts, answers)[0]
 
-    def test_a_model_without_pad_token_is_scored_row_by_row(self, folder: Path, scorer: RewardModel) -> None:
+    def test_a_model_without_pad_token_is_scored_row_by_row(self, folder: Path, scorer: RewardScorer) -> None:
         other = loaded(folder)
         other.model.config.pad_token_id = None
         assert other(MESSAGES, GOOD)[0] == pytest.approx(scorer(MESSAGES, GOOD)[0], abs=1e-5)
@@ -186,7 +186,7 @@ class TestRefusals:
             load_reward_model(resolve_model("no-org/no-model@v1"))
 
     def test_the_identity_is_the_content_of_the_folder(self, folder: Path) -> None:
-        config = RewardModelConfig(kind="reward_model", model=str(folder))
+        config = RewardModel(kind="reward_model", model=str(folder))
         found = judge_identity(config, lambda name: resolve_model(name).identity)
         assert found["model"].startswith("folder:sha256:")
         assert str(folder) not in str(found)

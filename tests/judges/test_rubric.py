@@ -58,7 +58,7 @@ class TestRubric:
             rubric([{"instruction": "Hi"}], ["a"], ["b"], baseline_name="b", candidate_name="c")
 
     def test_importing_judges_imports_nothing_heavy(self) -> None:
-        modules = "analysis.judges.factory, analysis.judges.rubric, analysis.judges.estimate"
+        modules = "analysis.judges.factory, analysis.judges.rubric, analysis.judges.costs"
         code = (
             f"import sys, {modules}; print({{'torch', 'numpy', 'alpaca_eval', 'openai'}} & set(sys.modules))"
         )

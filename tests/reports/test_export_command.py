@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import sweeps
-from adadpo.errors import UserError
+from adadpo.errors import ResultsError, UserError
 from analysis.document import Results
 from reports.files import load_results, write_report
 from sweeps.cli.main import app
@@ -67,6 +67,6 @@ def test_what_cannot_be_exported_is_said(results: Results, tmp_path: Path) -> No
     with pytest.raises(UserError, match="is a file"):
         export(SMOKE, "-o", tmp_path / "file", "--store", store)
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(UserError, match="not a results file"):
+    with pytest.raises(ResultsError, match="not a results file"):
         export(tmp_path / "other.json", "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()

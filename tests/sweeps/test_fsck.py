@@ -20,7 +20,7 @@ from sweeps.store.layout import Store, read_json
 from sweeps.store.lease import Lease, held
 from tests.sweeps.sweep_examples import adadpo, contents, opened
 
-# file -> the stage that is done again; None: made again from other files, or not needed
+# file -> the stage that is done again; None: rebuilt from other files, or not needed
 FILES = {
     "train/model/model.safetensors": "train",
     "train/metrics.json": "train",
@@ -399,7 +399,7 @@ def empty_object(path: Path) -> None:
 def test_a_damaged_plan(
     places: tuple[Path, dict[str, Path]], two: Path, damage: Callable[[Path], None], said: str
 ) -> None:
-    """One message with the file and what to do, code 2; made again from the sweep file, the old one kept aside."""
+    """One message with the file and what to do, code 2; rebuilt from the sweep file, the old one kept aside."""
     store, _ = places
     path = store / "sweeps" / "two" / "plan.json"
     whole = path.read_text()
@@ -415,7 +415,7 @@ def test_a_damaged_plan(
     assert said in problems["sweeps/two/plan.json"]
     code, _, mended = fsck(store, "two", "--repair")
     assert code == 0
-    assert "made again from" in str(mended["sweeps/two/plan.json"])
+    assert "rebuilt from" in str(mended["sweeps/two/plan.json"])
     again = json.loads(path.read_text())["plan"]
     expected = json.loads(whole)["plan"]
     for content in (again, expected):

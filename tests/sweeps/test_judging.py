@@ -257,7 +257,7 @@ def test_a_server_that_repeats_the_key(two_runs: Path, server: Any, tmp_path: Pa
     server.told(faults={"": ["401..."]})
     file, answer = judged_launch(two_runs, server, tmp_path)
     assert answer.code == 1
-    assert "the judge's endpoint refuses: HTTP 401: not like this: Bearer [key]" in answer.err
+    assert "the judge's endpoint refused the request: HTTP 401: not like this: Bearer [key]" in answer.err
     assert untouched(file, two_runs)
     server.told(faults={"": ["echo..."]})
     again = adadpo("launch", file, "--store", two_runs)

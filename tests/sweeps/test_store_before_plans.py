@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reports.files import load_results
 from sweeps.store.layout import Store, read_json
 from tests.sweeps.sweep_examples import adadpo, files_of
 
@@ -37,12 +38,12 @@ def test_it_is_read_as_before(old: Path) -> None:
     for target in ("old", old / "old.yaml"):
         found = adadpo("status", target, "--store", store, "--json").json
         assert {key: found[key] for key in expected} == expected
-    for words in (("report", "old"), ("why", "old", "arm=dpo", "seed=5"), ("fsck",), ("gc",)):
+    for words in (("fsck",), ("report", "old"), ("why", "old", "arm=dpo", "seed=5"), ("fsck",), ("gc",)):
         answer = adadpo(*words, "--store", store)
         assert answer.code == 0, (words, answer.out + answer.err)
     assert len(said["runs"]) == 4
     assert read_json(folder / "results.json")["runs"] == said["runs"]
-    assert len(read_json(folder / "results.json")["judgements"]) == len(said["judgements"]) == 2
+    assert len(load_results(folder / "results.json").judgements) == len(said["judgements"]) == 2
     assert not (folder / "plan.json").exists()
     assert results_of(store) == before
 

@@ -1,9 +1,9 @@
-"""What an API judge may cost: prices, and a ledger on disk that no request is sent past.
+"""What an API judge costs: prices, an estimate before judging, and a ledger on disk that enforces the cap.
 
-Before a request is sent its highest possible price is entered as open; its answer's usage replaces that by the
-real one. The sum of both never exceeds the cap, over all threads, processes and launches that share the ledger.
-A request whose end is unknown (a timeout, a broken connection, a killed process) may have been charged: it stays
-at its highest price.
+Before a request is sent, the ledger enters its highest possible price as open; the answer's usage then replaces that
+by the real price. The sum of both never exceeds the cap, over all threads, processes and launches that share the
+ledger. A request without a known end (a timeout, a broken connection, a killed process) may have been charged: it
+stays at its highest price.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from filelock import FileLock
 
 from adadpo.errors import JudgeError
 from adadpo.files import atomic_write
-from analysis.judges.answers import canonical
-from analysis.judges.config import Prices
+from analysis.judges.annotators import canonical_json, kwargs_of, parameters, read_annotators
+from analysis.judges.config import AlpacaEval, Import, Prices, RewardModel, Rubric
 
 # Dollars per million tokens, OpenAI's list for the models that alpaca_eval's configurations name. Anything else is
 # given in the judge's `prices`: a guess would make the cap a guess.
@@ -58,7 +59,7 @@ def price(prices: Prices, input_tokens: float, output_tokens: float) -> float:
 def highest_price(request: Mapping[str, Any], prices: Prices) -> float:
     """Dollars that one attempt cannot exceed: a token has at least one byte, an answer at most its limit."""
     asked = {key: request[key] for key in ("messages", "prompt", "tools", "functions") if key in request}
-    tokens = len(canonical(asked).encode()) + _TEMPLATE_TOKENS
+    tokens = len(canonical_json(asked).encode()) + _TEMPLATE_TOKENS
     tokens += _MESSAGE_TOKENS * len(request.get("messages", ()))
     answer = request.get("max_completion_tokens") or request.get("max_tokens") or 0
     return price(prices, tokens, float(answer) * int(request.get("n") or 1))
@@ -72,7 +73,7 @@ class Spent:
     open: float
 
 
-class Spending:
+class Ledger:
     """The ledger of one account; threads share the object, processes the file."""
 
     def __init__(self, file: Path, cap: float | None) -> None:
@@ -102,7 +103,7 @@ class Spending:
                     self._mine.add(entry)
                     return entry
                 if not self._mine:
-                    raise JudgeError(self._says(highest))
+                    raise JudgeError(self._cap_message(highest))
                 self._changed.wait()
 
     def settle(self, entry: str, charged: float | None) -> None:
@@ -138,16 +139,107 @@ class Spending:
         except (OSError, ValueError, KeyError, TypeError) as error:
             # Starting at 0 again would break the cap.
             raise JudgeError(
-                f"{self.file}: the record of what was spent cannot be read; restore or delete it"
+                f"{self.file}: the record of the costs cannot be read; restore or delete it"
             ) from error
 
-    def _says(self, highest: float) -> str:
+    def _cap_message(self, highest: float) -> str:
         spent = self.spent()
-        unknown = (
-            f" (${spent.open:.4f} of it at most, for requests without a known end)" if spent.open else ""
-        )
+        unknown = f" (at most ${spent.open:.4f} for requests without a known end)" if spent.open else ""
         return (
             f"the judge stopped at its cost cap: ${spent.charged + spent.open:.4f} spent of max_cost ${self.cap:g}"
-            f"{unknown}, and the next request may cost up to ${highest:.4f}. Every answer paid for is kept: raise "
-            "max_cost and go on"
+            f"{unknown}, and the next request may cost up to ${highest:.4f}. Every paid answer is kept: raise "
+            "max_cost and run the same command again"
         )
+
+
+CHARACTERS_PER_TOKEN = (
+    4  # of English under the vocabularies of today's judges; no vocabulary is fetched for a plan
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Requests and cost of judging `runs` candidates; None is not known, `reason` says why.
+
+    Attributes:
+        requests: at most, with an empty cache.
+        input_tokens: about.
+        output_tokens: at most.
+        dollars: about; 0 for a judge that asks no API.
+        max_cost: the cap, None without one.
+        reason: what the estimate rests on, or why it is missing.
+    """
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    dollars: float | None
+    max_cost: float | None
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def estimate(
+    config: Rubric | AlpacaEval | RewardModel | Import,
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    runs: int,
+    answer_tokens: int,
+    baseline: Sequence[str] | None = None,
+) -> Estimate:
+    """Estimate the cost of judging.
+
+    Args:
+        config: the judge.
+        prompts: of the evaluation.
+        runs: candidates to be judged.
+        answer_tokens: the longest answer that a candidate may give, `max_new_tokens`.
+        baseline: the baseline's answers, where known; else they count as the candidates'.
+
+    Raises:
+        JudgeError: an alpaca_eval configuration that cannot be read.
+    """
+    if not isinstance(config, AlpacaEval):
+        return Estimate(0, 0, 0, 0.0, None, "asks no API")
+    annotators = read_annotators(config.config)
+    passes = config.repeats * (2 if config.both_orders else 1)
+    instructions = sum(len(prompt["instruction"]) for prompt in prompts) / CHARACTERS_PER_TOKEN
+    answers = float(len(prompts) * answer_tokens)
+    first = answers if baseline is None else sum(map(len, baseline)) / CHARACTERS_PER_TOKEN
+    # Annotators of a pool share the prompts at random: their mean is what a prompt costs.
+    pool = [
+        _of_one(config, annotators.settings[name], annotators.templates[name]) for name in annotators.settings
+    ]
+    requests = len(prompts) * passes * runs
+    template = fmean(one[0] for one in pool)
+    output = fmean(one[1] for one in pool)
+    input_tokens = (instructions + first + answers + len(prompts) * template) * passes * runs
+    output_tokens = output * requests
+    prices = [one[2] for one in pool]
+    reason = f"{CHARACTERS_PER_TOKEN} characters a token, answers of {answer_tokens} tokens, nothing cached"
+    dollars = None
+    if None in prices:
+        reason = f"cost unknown: no price for {', '.join(annotators.models(config.model))}; set judge.prices"
+    else:
+        known = [one for one in prices if one is not None]
+        dollars = fmean(price(one, input_tokens, output_tokens) for one in known)
+    return Estimate(requests, round(input_tokens), round(output_tokens), dollars, config.max_cost, reason)
+
+
+def _of_one(config: AlpacaEval, settings: Mapping[str, Any], template: str) -> tuple[float, float, Any]:
+    """Tokens of the template, tokens of the answer and prices, per pair."""
+    kwargs = kwargs_of(settings)
+    batch = int(settings.get("batch_size", 1))
+    limit = (
+        kwargs.get("max_completion_tokens") or parameters(_without_bias(kwargs), config.model)["max_tokens"]
+    )
+    prices = prices_of(config.model or str(kwargs.get("model_name")), config.prices, kwargs)
+    return len(template) / CHARACTERS_PER_TOKEN / batch, float(limit) / batch, prices
+
+
+def _without_bias(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Token biases cost nothing, and working them out fetches a vocabulary."""
+    return {key: value for key, value in kwargs.items() if not key.startswith("tokens_to_")}
