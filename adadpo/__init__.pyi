@@ -123,13 +123,7 @@ from analysis.inference.multiplicity import (
     benjamini_hochberg as benjamini_hochberg,
 )
 from analysis.inference.multiplicity import (
-    benjamini_yekutieli as benjamini_yekutieli,
-)
-from analysis.inference.multiplicity import (
     holm as holm,
-)
-from analysis.inference.multiplicity import (
-    partial_conjunction as partial_conjunction,
 )
 from analysis.inference.pooled import (
     pooled_signed_rank as pooled_signed_rank,
@@ -216,7 +210,6 @@ __all__ = [
     "analyse_missing_runs",
     "bayesian_signed_rank",
     "benjamini_hochberg",
-    "benjamini_yekutieli",
     "best_of_grid",
     "best_of_grid_difference",
     "bootstrap_difference",
@@ -239,7 +232,6 @@ __all__ = [
     "make_study",
     "official_calibration",
     "pair_by_setting",
-    "partial_conjunction",
     "pooled_signed_rank",
     "preference_loss",
     "probability_of_improvement",

@@ -47,7 +47,5 @@ def files_section(results: Results, sections: Sequence[Section]) -> Section:
         row = rows.setdefault(stem, [twin.holds, Link(twin.path)])
         if row[1] != Link(twin.path):
             row[1] = (row[1], " ", Link(twin.path))
-    table = Table(
-        "Beside this page, from the same results", [Column("What"), Column("File")], list(rows.values())
-    )
+    table = Table("Other files with the same results", [Column("What"), Column("File")], list(rows.values()))
     return Section("files", "Files", table, "")

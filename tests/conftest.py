@@ -22,15 +22,30 @@ from tests.judges.judge_client import KEY, ROOT, JudgeServer
 # threads of two processes wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Fixtures that put a test into a tier; `slow` is marked by hand.
+# Fixtures that put a test into a tier, and files whose tests each start sweeps or processes.
 TIERS = {
     "cluster": {"slurm", "slurm_session", "slurm_accounting"},
     "browser": {"browser", "chromium"},
-    "latex": {"pdflatex"},
-    "train": {"finished", "undisturbed", "base"},
+    "train": {"finished", "undisturbed", "base", "two_runs"},
+}
+SLOW = {
+    *("test_allocator", "test_audit_command", "test_data_of_the_hub", "test_diagnostics", "test_disk"),
+    *("test_examples", "test_failures", "test_fsck", "test_gc", "test_interrupting", "test_interruptions"),
+    *("test_judging", "test_killed_judging", "test_launch", "test_lost_jobs", "test_meeting", "test_models"),
+    *("test_on_finish", "test_operating", "test_plan_file", "test_prompt_draws", "test_quarantine"),
+    *("test_rejudging", "test_report_attacked", "test_report_large", "test_search", "test_shadowing"),
+    *("test_shared_work", "test_side_by_side", "test_start_up", "test_token_cache", "test_together"),
+    *(
+        "test_fetching_from_the_hub",
+        "test_generation_resume",
+        "test_store_before_plans",
+        "test_validity_harness",
+    ),
+    *("test_alpaca_eval", "test_readme", "test_rank_sums", "test_memory"),
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test's tier follows from the fixtures it asks for; parallel workers get whole files, one of them Slurm."""
     for item in items:
@@ -38,8 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for tier, asked in TIERS.items():
             if fixtures & asked:
                 item.add_marker(tier)
+        file = item.nodeid.partition("::")[0]
+        if Path(file).stem in SLOW:
+            item.add_marker("slow")
         of_cluster = item.get_closest_marker("cluster") is not None
-        item.add_marker(pytest.mark.xdist_group("slurm" if of_cluster else item.nodeid.partition("::")[0]))
+        item.add_marker(pytest.mark.xdist_group("slurm" if of_cluster else file))
 
 
 @pytest.fixture(scope="session")

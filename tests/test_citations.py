@@ -50,3 +50,18 @@ def test_links_of_pages_lead_somewhere() -> None:
         if "://" not in target and not target.startswith("mailto:") and not (file.parent / target).exists()
     }
     assert not broken, sorted(broken)
+
+
+def test_paths_of_the_contributors_page_exist() -> None:
+    """Every path that CONTRIBUTING.md names, and every room of the four packages named by it."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"(?<![\w./])(?:adadpo|analysis|reports|sweeps|tests|examples|docs)/[\w./]*\w/?", page)
+    assert len(paths) > 40
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+    rooms = {
+        f"{package}/{folder.name}/"
+        for package in ("adadpo", "analysis", "reports", "sweeps")
+        for folder in (ROOT / package).iterdir()
+        if (folder / "__init__.py").exists() and folder != ROOT / "sweeps" / "data"
+    }
+    assert sorted(room for room in rooms if f"`{room}`" not in page) == []

@@ -18,20 +18,11 @@ from analysis.results.model import Frozen
 class Adjusted(Frozen):
     """p-values adjusted within one family, in the order given."""
 
-    method: Literal["Holm", "Benjamini-Hochberg", "Benjamini-Yekutieli"]
+    method: Literal["Holm", "Benjamini-Hochberg"]
     controls: Literal["family-wise error rate", "false discovery rate"]
     p_values: list[float | None]
     adjusted: list[float | None]  # <= alpha: rejected at alpha; None where there is no p-value
     family: int  # tests in the family, those without a p-value included
-
-
-class PartialConjunction(Frozen):
-    """In how many settings, at least, there is an effect."""
-
-    n: int  # settings
-    alpha: float
-    p_values: list[float]  # [u - 1] tests "in fewer than u settings"; non-decreasing
-    at_least: int  # with confidence 1 - alpha; 0 when not even one is shown
 
 
 def holm(p_values: Sequence[float | None]) -> Adjusted:
@@ -61,58 +52,15 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> Adjusted:
 
     Source: Benjamini & Hochberg (1995), JRSS B 57:289.
     """
-    return _step_up(p_values, "Benjamini-Hochberg", 1.0)
-
-
-def benjamini_yekutieli(p_values: Sequence[float | None]) -> Adjusted:
-    """Benjamini-Hochberg times 1 + 1/2 + ... + 1/m: controls the false discovery rate under any dependence.
-
-    Arguments and errors as for `holm`.
-
-    Source: Benjamini & Yekutieli (2001), Ann. Statist. 29:1165.
-    """
-    m = len(p_values)
-    return _step_up(p_values, "Benjamini-Yekutieli", float((1 / np.arange(1, m + 1)).sum()))
-
-
-def partial_conjunction(p_values: Sequence[float | None], alpha: float = 0.05) -> PartialConjunction:
-    """The largest u for which "an effect in at least u of K settings" is shown, counted upward from u = 1.
-
-    u is shown when (K - v + 1) p_(v) <= alpha for every v <= u: stopping at the first that fails keeps the error of the
-    whole count at alpha, under any dependence of the settings. The count is that of Holm's rejections.
-
-    Args:
-        p_values: one per setting; one-sided for "the candidate is better". None counts as 1.
-        alpha: level, in (0, 1).
-
-    Raises:
-        ValueError: a value outside [0, 1], an alpha outside (0, 1).
-
-    Source: Benjamini & Heller (2008), Biometrics 64:1215, with Bonferroni's combination; closed upward as in
-    Dunn (1961) and Holm (1979).
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
-    p = np.sort(_check(p_values))
-    k = len(p)
-    steps = np.minimum(1.0, np.maximum.accumulate((k - np.arange(k)) * p))
-    return PartialConjunction(n=k, alpha=alpha, p_values=steps.tolist(), at_least=int((steps <= alpha).sum()))
-
-
-def _step_up(
-    p_values: Sequence[float | None],
-    method: Literal["Benjamini-Hochberg", "Benjamini-Yekutieli"],
-    factor: float,
-) -> Adjusted:
     p = _check(p_values)
     m = len(p)
     order = np.argsort(p, kind="stable")
-    stepped = np.minimum.accumulate((factor * m / np.arange(1, m + 1) * p[order])[::-1])[::-1]
-    return _adjusted(method, "false discovery rate", p_values, order, stepped)
+    stepped = np.minimum.accumulate((m / np.arange(1, m + 1) * p[order])[::-1])[::-1]
+    return _adjusted("Benjamini-Hochberg", "false discovery rate", p_values, order, stepped)
 
 
 def _adjusted(
-    method: Literal["Holm", "Benjamini-Hochberg", "Benjamini-Yekutieli"],
+    method: Literal["Holm", "Benjamini-Hochberg"],
     controls: Literal["family-wise error rate", "false discovery rate"],
     p_values: Sequence[float | None],
     order: NDArray[np.intp],

@@ -27,14 +27,14 @@ VerdictKind = Literal["better", "worse", "inconclusive", "equivalent", "untestab
 
 
 class Unit(Frozen):
-    """The unit of a test. What units share is not in the p-value: it speaks of that as it is."""
+    """The unit of a test. A p-value does not cover what the units share."""
 
     name: UnitName
     n: int
     shared: list[str]
     """What the units share."""
     population: str
-    """What the p-value speaks of."""
+    """The population that the p-value generalises to."""
     independent: bool
     """False: the p-value is descriptive, since units share what the test takes for independent."""
 
@@ -97,7 +97,7 @@ class PromptPart(Frozen):
 class GeneralizationTest(Frozen):
     """Mean difference with settings, seeds and, where `prompt` is known, prompts taken as samples.
 
-    A verdict needs this beside the test over settings, which takes the seeds and the prompts as they are.
+    A verdict needs this as well as the test over settings, which takes the seeds and the prompts as they are.
     """
 
     mean: float | None
@@ -121,13 +121,13 @@ class GeneralizationTest(Frozen):
     prompt: PromptPart | None
     """Of the prompts."""
     prompt_reason: str | None
-    """Why prompts are not taken as a sample: p speaks of these."""
+    """Why prompts are not taken as a sample: p holds for these alone."""
     reason: str | None
     """Why there is no p."""
 
 
 class PooledTest(Frozen):
-    """Wilcoxon over all setting x seed pairs, with the test over settings that is valid beside it."""
+    """Wilcoxon over all setting x seed pairs, with the valid test over settings next to it."""
 
     test: SignedRank
     unit: Unit
@@ -357,7 +357,7 @@ class Inference(Frozen):
     crossed: CrossedTest
     """Settings and seeds both samples: variance components."""
     generalization: GeneralizationTest | None = None
-    """What the verdict needs beside the headline test; None: a file of before."""
+    """What the verdict needs as well as the headline test; null: an older file."""
     zero_methods: dict[ZeroMethod, SignedRank]
     """The headline test under each treatment of zeros."""
     settings_won: SettingsWon | None = None
@@ -377,7 +377,7 @@ class Inference(Frozen):
     by_setting: list[SettingTest] = Field(default=[])
     """Exploratory."""
     rng_seed: int | None = None
-    """Of the draws of `bayesian` and `self_check`."""
+    """Seed of the draws of `bayesian` and `self_check`."""
     reasons: dict[str, str] = Field(default={})
     """Field -> why it is None."""
 
@@ -679,7 +679,7 @@ class AuditCost(Frozen):
     backward_tokens: int
     """Tokens of backward passes."""
     passes: float
-    """All of it in evaluation passes, a backward pass counted as two forward passes."""
+    """The whole in evaluation passes, a backward pass counted as two forward passes."""
     seconds: float
     """Wall time of all policies."""
     evaluation_seconds: float
@@ -856,7 +856,7 @@ class GridBest(Frozen):
 
 
 class Claim(Frozen):
-    """One claim of the AdaDPO paper beside the same quantity here."""
+    """One claim of the AdaDPO paper and the same quantity here."""
 
     name: str
     """Share_higher_lc, best_lc, best_wr, share_larger_margin."""
@@ -936,7 +936,7 @@ class FlippedPrompts(Frozen):
     """The first of those."""
 
 
-# What a p-value counts: its unit, how many there are, what they share and which population it speaks of.
+# What a p-value counts: its unit, how many there are, what they share and which population it generalises to.
 
 
 def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | None = None) -> Unit:

@@ -22,7 +22,7 @@ class AverageRanks(Frozen):
     """Three arms or more ranked at every setting; exploratory, whatever was declared."""
 
     ranks: dict[str, float]
-    """Arm -> average rank, 1 the best; empty beside a reason."""
+    """Arm -> average rank, 1 the best; empty where there is a reason."""
     settings: int
     """At which every arm has a value."""
     left_out: int
@@ -35,7 +35,7 @@ class AverageRanks(Frozen):
     f_p_value: float | None
     """P-value of the F statistic."""
     critical_difference: float | None
-    """Nemenyi's: average ranks closer than this are not told apart."""
+    """Nemenyi's: average ranks closer than this do not differ."""
     alpha: float
     reason: str | None
     """Why there are none."""
@@ -57,7 +57,7 @@ def average_ranks(
     """Rank the arms at every setting, the best 1, and compare the average ranks.
 
     Ties share their mid-rank. Friedman's statistic is corrected for them; Iman and Davenport's F is the better
-    approximation. Two arms whose average ranks differ by less than the critical difference are not told apart.
+    approximation. Two arms whose average ranks differ by less than the critical difference do not differ.
 
     Args:
         values: mean over seeds [settings, arms]; a setting in which an arm has none (NaN) is left out.

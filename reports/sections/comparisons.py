@@ -39,7 +39,7 @@ class PrimaryTest:
     heading: str
     wilcoxon: list[Fact]
     effect: list[Fact]
-    beside: list[Fact]  # of the same differences; empty in older results
+    supplementary: list[Fact]  # of the same differences; empty in older results
     notes: list[str]
     missing: int  # pairs
     missing_pairs: list[str]  # the first of them
@@ -57,7 +57,7 @@ def primary_test(results: Results) -> PrimaryTest | Missing:
         heading=titled(metric),
         wilcoxon=wilcoxon,
         effect=_effect(found, metric, results),
-        beside=_beside(found.inference, metric) if found.inference else [],
+        supplementary=_beside(found.inference, metric) if found.inference else [],
         notes=_notes(found, results),
         missing=len(found.missing_pairs),
         missing_pairs=found.missing_pairs[:MOST_MISSING],

@@ -23,7 +23,7 @@ RATIO_NAMES: dict[AuditRatio, str] = {
 }
 NOTES = [
     "Every ratio is the chosen over the rejected response's gradient of one pair, of the pairwise term of the loss (the"
-    " NLL of CPO and ORPO is no part of it). Above 1 the chosen response is lifted harder than the rejected one is "
+    " NLL of CPO and ORPO is not in it). Above 1 the chosen response is lifted harder than the rejected one is "
     "pushed down. p is the typical token's probability, the geometric mean over a response.",
     "Stages are computed on one policy, so they differ by the coefficients alone. Per-token balance makes ratio 1 equal"
     " to 1 by construction, and so the geometric means for losses of sums (DPO, R-DPO, CPO); for losses of means (IPO, "

@@ -65,7 +65,7 @@ def notes_of(results: Results) -> list[Fact]:
         Fact(
             "Confirmatory and exploratory",
             "Only the primary comparison is confirmatory, and only while it is as declared before results "
-            "existed. All else is exploratory: it suggests what to test next and settles nothing.",
+            "existed. The rest is exploratory: it suggests what to test next and settles nothing.",
         ),
     ]
 

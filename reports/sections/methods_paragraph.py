@@ -361,7 +361,7 @@ def _prompt_level(results: Results) -> list[str]:
         f"The differences of {short_name(metric.label)} at single settings have {level(found.confidence)} percentile "
         f"intervals from a paired bootstrap over the {plural(found.prompts, 'prompt')} "
         f"({plural(found.replicates, 'replicate')}, the same draws for both arms and all seeds{refitted}); they "
-        "speak of other prompts for these same runs."
+        "cover other prompts for these same runs."
     ]
 
 

@@ -47,7 +47,10 @@ def audit(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE.json", help="Of a model; a page goes beside it. [./audit.json]"
+            "--output",
+            "-o",
+            metavar="FILE.json",
+            help="Of a MODEL: the results, with a page next to them. [./audit.json]",
         ),
     ] = None,
     pairs: Annotated[

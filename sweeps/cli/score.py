@@ -45,7 +45,7 @@ OF_TABLES = (
     *("alternative", "alpha", "rope", "decimals", "lower_is_better"),
 )
 OF_FILES = ("common_prompts", "calibration", "prompts", "method", "align", "bootstrap", "seed")
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap draws.")]
 
 
 def score(
@@ -114,7 +114,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="COL[,COL]",
-            help="Columns that make a setting. Default: 'setting', else all that are nothing else.",
+            help="Columns that make a setting. Default: 'setting', or every column without another role.",
             rich_help_panel=TABLES,
         ),
     ] = None,

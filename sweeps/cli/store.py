@@ -30,7 +30,7 @@ def fsck(
         bool,
         typer.Option(
             "--repair",
-            help="Make again what follows from other files; move aside what a launch has to do again.",
+            help="Restore what follows from other files; move aside what a launch has to redo.",
         ),
     ] = False,
     store: StoreOption = None,
@@ -66,20 +66,22 @@ def _show(found: Verdict, *, repair: bool) -> None:
     if seen.unverified:
         lines.append(f"  {seen.unverified} stages are from before hashes were recorded: checked without them")
     if found.in_work:
-        lines.append(f"  in work, not looked at: {', '.join(found.in_work)}")
+        lines.append(f"  being worked on, not checked: {', '.join(found.in_work)}")
     for finding in found.findings:
         lines.append(f"  {finding.path.relative_to(found.store)}: {finding.problem}")
-        if said := found.mended.get(finding.path):
+        if said := found.repaired.get(finding.path):
             lines.append(f"    -> {said}")
     left = len(found.remaining)
     if not found.findings:
-        lines.append("  everything is as it was written")
+        lines.append("  no corruption found")
     elif left and not repair:
-        lines.append(f"  {left} damaged; mend what can be mended: adadpo fsck --repair")
+        lines.append(f"  {left} damaged; to repair them: adadpo fsck --repair")
     elif left:
-        lines.append(f"  {left} remain that only a person can mend")
+        lines.append(f"  {left} remain that need a person to repair them")
     else:
-        lines.append("  mended; what was moved aside is in the store's quarantine folder. Now: adadpo launch")
+        lines.append(
+            "  repaired; what was moved aside is in the store's quarantine folder. Now: adadpo launch"
+        )
     say(*lines)
 
 
@@ -94,7 +96,7 @@ def gc(
         typer.Option(
             "--weights",
             help="Also the trained weights of runs whose every evaluation is complete. Another evaluation "
-            "then trains them anew.",
+            "then retrains them.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Free without asking.")] = False,

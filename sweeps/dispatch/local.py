@@ -99,7 +99,7 @@ def launch_local(sweep: Sweep, runs: list[PlannedRun], launch: Local, console: C
         failures = _Workers(sweep, launch, gpus, sharing, console).do(runs, show)
         crowded = [run for run in runs if _was_crowded(sweep, run)]
         if crowded and sharing is not None:
-            said = f"{len(crowded)} runs were out of memory beside others: they go on alone"
+            said = f"{len(crowded)} runs were out of memory next to other runs: they continue alone"
             console.print(said, markup=False, highlight=False)
             alone = replace(sharing, wanted=1)
             failures += _Workers(sweep, launch, gpus, alone, console).do(crowded, show)

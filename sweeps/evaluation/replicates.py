@@ -132,6 +132,6 @@ class KeptRows:
             except OSError as error:
                 raise FailureError(f"{path} went away while it was read: {error}") from None
             if not as_verified or len(content) != size:
-                raise FailureError(f"{path} was written anew while it was read: try again")
+                raise FailureError(f"{path} was rewritten while it was read: try again")
             found[place] = np.frombuffer(content)
         return found

@@ -68,7 +68,7 @@ class SweepProgress:
         self.fractions.pop(run.run_id, None)
         self.labels.pop(run.run_id, None)
         if state == "busy":
-            self.console.print(f"{label(run)} is in work elsewhere", markup=False, highlight=False)
+            self.console.print(f"{label(run)} is running elsewhere", markup=False, highlight=False)
             return
         self.finished += 1
         if state != State.DONE or not self.console.is_terminal:

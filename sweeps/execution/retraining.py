@@ -26,7 +26,7 @@ def take_over(folder: RunFolder, metrics: Mapping[str, Any], provenance: Mapping
     again = folder.training
     if weights_digest(again) != read_json(folder.freed)["digest"]:
         logging.getLogger("sweeps").warning(
-            "trained anew, the weights are not bit for bit those that were freed: adadpo fsck names what was made "
+            "after retraining, the weights are not bit for bit those that were freed: adadpo fsck names what was made "
             "from those"
         )
         write_json(folder.path / "provenance.json", provenance)
@@ -48,5 +48,5 @@ def retraining_lines(folders: Mapping[str, RunFolder]) -> list[str]:
         return []
     some = ", ".join(run_id[:8] for run_id in runs[:5]) + (", ..." if len(runs) > 5 else "")
     return [
-        f"{len(runs)} runs are trained anew, since this evaluation needs weights that adadpo gc freed: {some}"
+        f"{len(runs)} runs are retrained, since this evaluation needs weights that adadpo gc freed: {some}"
     ]

@@ -199,7 +199,7 @@ def _train(
     target, again = folder.training, folder.weights_freed
     described = provenance(context.job, run)
     if again:
-        logging.getLogger("sweeps").info("trained anew: adadpo gc freed the weights, and responses need them")
+        logging.getLogger("sweeps").info("retrained: adadpo gc freed the weights, and responses need them")
     else:
         folder.freed.unlink(missing_ok=True)
         write_json(folder.path / "provenance.json", described)

@@ -62,7 +62,7 @@ POLICIES: dict[Cause, RetryPolicy] = {
     "diverged": RetryPolicy(
         0, None, "a loss or gradient was no finite number", "an outcome: leave it, or lower the rate"
     ),
-    "bug": RetryPolicy(0, 3, "an error in the code or its input", "read the log, mend it, then retry"),
+    "bug": RetryPolicy(0, 3, "an error in the code or its input", "read the log, fix the cause, then retry"),
 }
 
 SLURM_STATES: dict[str, Cause] = {

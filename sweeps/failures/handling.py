@@ -99,7 +99,7 @@ def _note(job: Job, folder: RunFolder, stage: str, cause: Cause, error: Exceptio
     message = _first_line(error)
     note_attempt(folder, cause, stage=stage, seconds=seconds, evidence=message, **host_info())
     if waits_to_be_alone(folder):
-        logging.getLogger("sweeps").warning("%s: %s beside other runs: tried again alone", stage, cause)
+        logging.getLogger("sweeps").warning("%s: %s next to other runs: tried again alone", stage, cause)
         return
     if cause != "diverged" and may_try_again(folder, cause, job.retries):
         logging.getLogger("sweeps").warning("%s: %s: tried again", stage, cause)

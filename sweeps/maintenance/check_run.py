@@ -23,7 +23,7 @@ from sweeps.store.manifests import (
     stage_files,
 )
 
-# How a finding is mended: `stage`: the stage's files are moved aside and a launch does it again; `score`: scored again
+# How a finding is repaired: `stage`: the stage's files are moved aside, a launch redoes it; `score`: scored again
 # from the annotations; `rewrite`: the file follows from others; `move`: the file alone is moved aside; `release`: a
 # dead process's lease; `none`: only a person can.
 Remedy = Literal["stage", "score", "rewrite", "move", "release", "restore", "plan", "declare", "none"]

@@ -42,7 +42,7 @@ from sweeps.store.manifests import (
 # What `adadpo fsck --repair` does about a finding.
 
 
-def mend(
+def repair_finding(
     finding: Finding, root: Path, known: tuple[Sweep, Any] | None, aside: Path, *, alone: bool
 ) -> str | None:
     """Mend one finding; returns what was done, None where nothing can be.
@@ -189,13 +189,13 @@ class Verdict:
     checked: Checked = field(default_factory=Checked)
     in_work: list[str] = field(default_factory=list)  # runs that somebody works on: not looked at
     findings: list[Finding] = field(default_factory=list)
-    mended: dict[Path, str] = field(default_factory=dict)  # path -> what was done
+    repaired: dict[Path, str] = field(default_factory=dict)  # path -> what was done
     reports: list[Sweep] = field(default_factory=list)  # whose report is to be written again
 
     @property
     def remaining(self) -> list[Finding]:
         """What is still wrong."""
-        return [finding for finding in self.findings if finding.path not in self.mended]
+        return [finding for finding in self.findings if finding.path not in self.repaired]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -214,7 +214,7 @@ class Verdict:
                     "run": finding.run_id,
                     "stage": finding.stage,
                     "remedy": finding.remedy,
-                    "mended": self.mended.get(finding.path),
+                    "repaired": self.repaired.get(finding.path),
                 }
                 for finding in self.findings
             ],
@@ -228,7 +228,7 @@ def check_store(store: Store, names: Sequence[str], *, repair: bool) -> Verdict:
     Args:
         store: the root.
         names: of launched sweeps or sweep files; empty: every sweep, and every run whatever its sweep.
-        repair: mend what can be mended.
+        repair: repair what can be repaired.
 
     Raises:
         UserError: a named sweep is not there.
@@ -255,7 +255,7 @@ def check_store(store: Store, names: Sequence[str], *, repair: bool) -> Verdict:
         for finding in mine:
             _add(found, finding, (sweep, None), aside, repair=repair)
         touched = {run.run_id for run in sweep.job.runs} & {
-            finding.run_id for finding in found.findings if finding.path in found.mended
+            finding.run_id for finding in found.findings if finding.path in found.repaired
         }
         if repair and (touched or mine) and (sweep.folder / "declared.json").exists():
             found.reports.append(sweep)
@@ -286,7 +286,7 @@ def _opened(
                     problem += f"; it cannot be rebuilt: {error}"
             found.findings.append(Finding(path, problem, "plan"))
             if said is not None:
-                found.mended[path] = said
+                found.repaired[path] = said
             elif path.exists():
                 continue
         try:
@@ -347,8 +347,8 @@ def _add(
     alone: bool = True,
 ) -> None:
     found.findings.append(finding)
-    if repair and (said := mend(finding, found.store, known, aside, alone=alone)):
-        found.mended[finding.path] = said
+    if repair and (said := repair_finding(finding, found.store, known, aside, alone=alone)):
+        found.repaired[finding.path] = said
 
 
 def _baselines(store: Store) -> Iterator[Finding]:
@@ -363,7 +363,7 @@ def _baselines(store: Store) -> Iterator[Finding]:
         for name, expected in manifest["files"].items():
             file = path.with_name(name)
             if not file.exists():
-                yield Finding(path, f"{name} beside it is missing", "move")
+                yield Finding(path, f"its {name} is missing", "move")
             elif file != path and content_digest(file) != expected:
                 yield Finding(file, "is not as it was written: another hash", "move")
             elif file == path and content_digest(file) != expected:

@@ -98,7 +98,7 @@ def find_garbage(store: Store, plans: Plans, run_ids: Iterable[str] | None, name
 def run_garbage(
     root: Path, folder: RunFolder, plans: Plans, found: Garbage, checkpoint_problem: CheckpointProblem
 ) -> None:
-    """Add what one run can give up; nothing while somebody works on it, or may."""
+    """Add what one run can give up; nothing while a worker is working on it, or may."""
     try:
         if (reason := in_work(folder)) is None:
             _of_run(root, folder, plans, found, checkpoint_problem)
@@ -193,7 +193,7 @@ def in_work(folder: RunFolder) -> str | None:
     """Why a run is left alone; None: certainly nobody works on it."""
     holder = holder_state(folder.lease)
     if holder == "alive":
-        return "somebody works on it"
+        return "a worker is working on it"
     if holder == "unknown":
         return "its owner is silent, and may still work on it"
     # A lease that names nobody says nothing of whether somebody works.

@@ -83,18 +83,18 @@ def _next(
         if stopped := sweep.control.stopped():
             yield f"The launch was stopped ({stopped['cause']}): {stopped['message']}"
         yield from _ended(sweep, run)
-        yield f"It has no failure and nobody works on it: adadpo launch {name} runs it, if none is on its way."
+        yield f"Not started: no worker is assigned. Unless one is queued: adadpo launch {name}"
         if folder.weights_freed:
-            yield "Its weights were freed by adadpo gc, and an evaluation needs them: it is trained anew."
+            yield "Its weights were freed by adadpo gc, and an evaluation needs them: it is retrained."
     elif state == State.RUNNING:
         yield f"Nothing to do: adadpo logs {name} {short} -f follows it, adadpo cancel {name} {short} takes it back."
     elif state == State.UNKNOWN:
-        yield "Its owner is silent, on another machine; it may still work, so nobody takes over by itself."
+        yield "Its owner is silent, on another machine; it may still work, so no other worker takes over."
         yield f"If that machine is gone for good: adadpo retry {name} {short}"
     elif state == State.CANCELLED:
         yield f"No launch runs it until it is asked for again: adadpo retry {name} {short}"
     elif state == State.QUARANTINED:
-        yield "It is shown and not counted, see the reasons; after mending the judge: adadpo judge " + name
+        yield "It is shown and not counted, see the reasons; after repairing the judge: adadpo judge " + name
     elif state == State.DONE:
         yield "Nothing: it counts in the report."
     if failure is not None:

@@ -53,7 +53,7 @@ def launch_sweep(sweep: Sweep, console: Console, *, follow: bool = False) -> Non
     elsewhere = counts[State.RUNNING] + counts[State.UNKNOWN]
     console.print(
         f"{sweep.spec.name}: {len(sweep.job.runs)} runs, {counts['done']} done, {len(runs)} to do"
-        + (f", {elsewhere} in work elsewhere (see adadpo status)" if elsewhere else ""),
+        + (f", {elsewhere} running elsewhere (see adadpo status)" if elsewhere else ""),
         highlight=False,
     )
     for line in retraining_lines({run.run_id: sweep.store.run(run.run_id) for run in runs}):

@@ -101,7 +101,7 @@ def on_finish_problem(sweep: Sweep) -> str | None:
         record = read_json(path)
         told = record.get("on_finish") or {}
         if record.get("on_finish") is None and not _is_telling(sweep):
-            return f"ended in the middle: whoever ran it was killed, and it is not run twice ({path})"
+            return f"interrupted: the process that ran it was killed, and it is not run twice ({path})"
     except FailureError:  # it is no result: the next ending writes it anew
         return f"what became of it is not known: {path} is damaged"
     if told.get("problem") is None:

@@ -16,7 +16,7 @@ from sweeps.store.job import Evaluation, PlannedRun
 from sweeps.store.layout import STAGES
 
 OTHER_WEIGHTS = (
-    "its responses are of earlier weights: the run was trained anew, and not to the same bits (adadpo fsck)"
+    "its responses are of earlier weights: the run was retrained, and not to the same bits (adadpo fsck)"
 )
 NAMES = [metric.name for metric in METRICS]
 JUDGED = [

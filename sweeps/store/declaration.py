@@ -52,7 +52,7 @@ def read_declaration(path: Path) -> dict[str, Any]:
             return content
     except FailureError as error:
         problem = str(error).removeprefix(f"{path} is damaged (").partition("); delete it")[0]
-    raise FailureError(f"{path} is damaged ({problem}); adadpo fsck --repair mends it")
+    raise FailureError(f"{path} is damaged ({problem}); adadpo fsck --repair restores it")
 
 
 def declaration_line(content: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def slurm_jobs(*, shared: bool = True) -> list[SlurmJob]:
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip()
         raise FailureError(
-            f"squeue does not answer, so nobody knows which jobs are queued: {said}"
+            f"squeue does not answer, so it is unknown which jobs are queued: {said}"
         ) from error
     found = [_job(line) for line in answer.stdout.splitlines() if line]
     _last = (asked, found)

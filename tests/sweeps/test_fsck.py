@@ -103,7 +103,7 @@ def fsck(store: Path, *words: str) -> tuple[int, dict[str, str], dict[str, str |
     return (
         answer.code,
         {each["path"]: each["problem"] for each in found},
-        {each["path"]: each["mended"] for each in found},
+        {each["path"]: each["repaired"] for each in found},
     )
 
 
@@ -112,7 +112,7 @@ def test_an_intact_store(finished: Path) -> None:
     answer = adadpo("fsck", "--store", finished)
     assert answer.code == 0, answer.out
     assert "8 runs, 32 stages" in answer.out
-    assert "everything is as it was written" in answer.out
+    assert "no corruption found" in answer.out
     assert "before hashes" not in answer.out
     assert not (finished / "quarantine").exists()
 
@@ -133,8 +133,8 @@ def test_damage_is_named_and_mended(
     assert code == 1
     assert str(path.relative_to(store)) in problems, problems
     assert (path.read_bytes() if path.exists() else None) == before
-    code, _, mended = fsck(store, "--repair")
-    assert (code, None in mended.values()) == (0, False), mended
+    code, _, repaired = fsck(store, "--repair")
+    assert (code, None in repaired.values()) == (0, False), repaired
     # The middle of a history is a line of an evaluation, which follows from that.
     stage = None if (file, damage) == ("train/history.jsonl", "flipped") else FILES[file]
     states = adadpo("status", two, "--store", store, "--json").json["counts"]
@@ -190,7 +190,7 @@ def test_without_hashes_the_files_are_held_against_one_another(two_runs: Path, t
 
 
 def test_what_the_sweep_holds(places: tuple[Path, dict[str, Path]], two: Path) -> None:
-    """Derived files come back; a declaration that was changed is told and never mended."""
+    """Derived files come back; a declaration that was changed is told and never repaired."""
     store, _ = places
     folder = store / "sweeps" / "two"
     cut(folder / "results.json")
@@ -200,10 +200,10 @@ def test_what_the_sweep_holds(places: tuple[Path, dict[str, Path]], two: Path) -
     declared = read_json(folder / "declared.json")
     declared["compare"]["alpha"] = 0.5
     (folder / "declared.json").write_text(json.dumps(declared))
-    code, problems, mended = fsck(store, "--repair")
+    code, problems, repaired = fsck(store, "--repair")
     assert code == 1
     assert "changed after launch" in problems["sweeps/two/declared.json"]
-    assert mended["sweeps/two/declared.json"] is None
+    assert repaired["sweeps/two/declared.json"] is None
 
 
 def test_a_folder_in_place_of_the_study(places: tuple[Path, dict[str, Path]], two: Path) -> None:
@@ -241,8 +241,8 @@ def test_a_declaration_that_the_last_report_vouches_for(
     before = read_json(path)
     damage(path)
     assert "declared before the first run" in fsck(store)[1]["sweeps/two/declared.json"]
-    code, _, mended = fsck(store, "--repair")
-    assert (code, "same digests" in str(mended["sweeps/two/declared.json"])) == (0, True)
+    code, _, repaired = fsck(store, "--repair")
+    assert (code, "same digests" in str(repaired["sweeps/two/declared.json"])) == (0, True)
     assert read_json(path) == before | {"time": None}
     assert (fsck(store)[0], confirmatory(store)) == (0, [])
 
@@ -279,8 +279,8 @@ def test_a_history_that_is_no_history(
         answer = adadpo(verb, two, "--store", store)
         assert (answer.code, f"{paths['train/history.jsonl']} is damaged" in answer.err) == (1, True), answer
     assert fsck(store)[0] == 1
-    code, _, mended = fsck(store, "--repair")
-    assert (code, None in mended.values()) == (0, False), mended
+    code, _, repaired = fsck(store, "--repair")
+    assert (code, None in repaired.values()) == (0, False), repaired
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,8 @@ def test_a_lost_declaration_makes_the_comparison_exploratory(
     folder = store / "sweeps" / "two"
     cut(folder / "declared.json")
     (folder / "results.json").unlink()
-    code, _, mended = fsck(store, "--repair")
-    assert (code, "the comparison is exploratory" in str(mended["sweeps/two/declared.json"])) == (0, True)
+    code, _, repaired = fsck(store, "--repair")
+    assert (code, "the comparison is exploratory" in str(repaired["sweeps/two/declared.json"])) == (0, True)
     assert [said[:54] for said in confirmatory(store)] == [
         "the declaration made before the first run is lost; thi"
     ]
@@ -410,12 +410,12 @@ def test_a_damaged_plan(
         assert f"{path} " in answer.err
         assert said in answer.err
         assert "adadpo fsck two --repair" in answer.err
-    code, problems, mended = fsck(store)
+    code, problems, repaired = fsck(store)
     assert (code, list(problems)) == (1, ["sweeps/two/plan.json"])
     assert said in problems["sweeps/two/plan.json"]
-    code, _, mended = fsck(store, "two", "--repair")
+    code, _, repaired = fsck(store, "two", "--repair")
     assert code == 0
-    assert "rebuilt from" in str(mended["sweeps/two/plan.json"])
+    assert "rebuilt from" in str(repaired["sweeps/two/plan.json"])
     again = json.loads(path.read_text())["plan"]
     expected = json.loads(whole)["plan"]
     for content in (again, expected):

@@ -170,7 +170,7 @@ def test_who_begins_meanwhile_keeps_its_files(
         answer = adadpo("gc", "--yes", "--store", store)
     assert answer.code == 1
     assert "not freed" in answer.out
-    assert "somebody works on it" in answer.out
+    assert "a worker is working on it" in answer.out
     assert len(list(checkpoints.glob("checkpoint-*"))) == 2
 
 
@@ -291,10 +291,10 @@ def test_freed_weights_are_no_damage_and_come_back_when_needed(
     launched = adadpo("launch", two, "--store", done)
     assert (launched.code, "2 done, 0 to do" in launched.out) == (0, True)
     assert gc(done, "--weights")["items"] == []
-    said = "2 runs are trained anew, since this evaluation needs weights that adadpo gc freed"
+    said = "2 runs are retrained, since this evaluation needs weights that adadpo gc freed"
     assert said in adadpo("plan", other, "--store", done).out
     run = next(iter(freed["runs"]))
-    assert "trained anew" in adadpo("why", other, run, "--store", done).out
+    assert "retrained" in adadpo("why", other, run, "--store", done).out
     before = {path: what for path, what in files_of(done).items() if "/eval/" in path or "metrics" in path}
     # Killed in the new training, the first sweep's results are what they were, and stay counted.
     start(

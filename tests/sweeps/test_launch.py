@@ -259,7 +259,7 @@ def test_runs_in_work_elsewhere_are_said(two: Path, undisturbed: Path, tmp_path:
     folder = sweep.store.run(sweep.job.runs[0].run_id)
     folder.last_file("score", sweep.eval_id).unlink()
     with held(folder.lease):
-        assert "2 runs, 1 done, 0 to do, 1 in work elsewhere" in adadpo("launch", two, "--store", store).out
+        assert "2 runs, 1 done, 0 to do, 1 running elsewhere" in adadpo("launch", two, "--store", store).out
         assert "2 runs: 1 running" in adadpo("status", two, "--store", store).out
 
 

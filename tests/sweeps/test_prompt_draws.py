@@ -104,7 +104,7 @@ def test_what_lies_beside_the_scores(judged: Sweep, monkeypatch: pytest.MonkeyPa
     content[-1] ^= 1
     file.write_bytes(content)
     # What was verified before is not mixed with what was written since, nor with what is gone.
-    with pytest.raises(FailureError, match="written anew while it was read: try again"):
+    with pytest.raises(FailureError, match="rewritten while it was read: try again"):
         of_runs.drawn("win_rate", [0])
     file.rename(aside := file.with_name("aside"))
     with pytest.raises(FailureError, match="went away while it was read"):

@@ -176,7 +176,7 @@ def test_local_workers_share_a_gpu(
     answer = adadpo("launch", file, "--store", store)
     assert answer.code == 0, answer.err + answer.out
     assert "2 runs at a time on each GPU; whether its memory is enough could not be checked" in answer.out
-    assert "2 runs were out of memory beside others: they go on alone" in answer.out
+    assert "2 runs were out of memory next to other runs: they continue alone" in answer.out
     assert same(store, calm)
     sweep = opened(file, store)
     for run in sweep.job.runs:
@@ -207,7 +207,7 @@ def test_a_job_does_its_runs_two_at_a_time(
         text = log.read_text()
         assert [text.count(f"sweeps: {stage} done") for stage in STAGES] == [1, 1, 1, 1], text
     crowded = [
-        log for log in store.glob("*/log.txt") if "beside other runs: tried again alone" in log.read_text()
+        log for log in store.glob("*/log.txt") if "next to other runs: tried again alone" in log.read_text()
     ]
     assert len(crowded) == 2
     assert not list(store.glob("*/failure.json"))
