@@ -51,6 +51,12 @@ def page() -> str:
     ]
     parts.append("\n".join(["## Blocks\n", "| kind | value | what it is |", "|---|---|---|", *rows]) + "\n")
     parts += [_table(name, each) for name, each in models.items()]
+    choices = {name: each for name, each in sorted(whole["$defs"].items()) if "enum" in each}
+    parts += [
+        f"## {name}\n\n{' '.join(each.get('description', '').split())}\n\n"
+        f"One of {', '.join(f'`{value}`' for value in each['enum'])}.\n"
+        for name, each in choices.items()
+    ]
     return "\n".join(parts)
 
 
