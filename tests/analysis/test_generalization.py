@@ -292,10 +292,9 @@ def test_prompts_of_a_kind_that_is_not_seen() -> None:
     assert with_them - without == pytest.approx((share * (reach + table.mean())) ** 2, rel=1e-6)
     found = generalization_test(table, draws, max_prompt_effect=reach)
     assert found.prompt is not None
-    assert (found.prompt.max_prompt_effect, found.p_value) == (
-        reach,
-        1.0,
-    )  # 1 point is far below what 60 prompts can tell
+    assert found.prompt.max_prompt_effect == reach
+    assert found.p_value is not None
+    assert found.p_value > 0.5  # 1 point is far below what 60 prompts can tell
     with pytest.raises(ValueError, match="max_prompt_effect must be above 0 and finite, got 0"):
         generalization_test(table, draws, max_prompt_effect=0)
 

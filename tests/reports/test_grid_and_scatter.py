@@ -197,7 +197,7 @@ def test_the_next_step_is_named_with_its_cost(whole: Results) -> None:
     first = whole.next_steps.steps[0]
     assert first.cost is not None
     assert first.standard_error is not None
-    assert f"{first.cost:.2f} hours" in found.lead
+    assert f"{first.cost:.2f} sequential run-hours" in found.lead
     assert f"{first.standard_error:.3f} points" in found.lead
     assert found.steps is not None
     assert "the variance between prompts is not known: run the paired bootstrap" in found.steps.reasons

@@ -15,8 +15,8 @@ from reports.render.tex import escape, latex_table, with_characters
 from reports.sections.methods_paragraph import methods_paragraph
 from tests.analysis.analysis_examples import analyse
 from tests.reports.outside_tools import needed
-from tests.reports.sample_results import make_results
-from tests.reports.test_report_hostile import changed
+from tests.reports.sample_results import changed, make_results
+from tests.reports.test_report_hostile import attacked_by
 
 pytestmark = pytest.mark.latex
 
@@ -118,7 +118,7 @@ def test_every_string_prints_as_it_is(tmp_path: Path) -> None:
 def test_hostile_results_compile(tmp_path: Path) -> None:
     """Checks results whose every string is an attack, some a megabyte long: they compile and show the words."""
     small = make_results(2, (0, 1), 2)
-    nasty = changed(small, lambda text: f"{ATTACKS} {text} \u202e\ud800你 {'x' * 5000}")
+    nasty = attacked_by(small, lambda text: f"{ATTACKS} {text} \u202e\ud800你 {'x' * 5000}")
     made = (
         small.evaluation
         and nasty.evaluation

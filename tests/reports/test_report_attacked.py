@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from analysis.document import Results
 from reports.files import write_report
-from tests.reports.test_report_hostile import changed
+from tests.reports.test_report_hostile import attacked_by
 
 MARKUP = (
     "\"'><script>window.canary = 1; document.title = 'taken'; alert(1)</script>"
@@ -76,7 +76,7 @@ def test_nothing_runs_asks_or_breaks(
     browser: Browser, whole: Results, harmless: dict[str, Any], attack: str, tmp_path: Path
 ) -> None:
     """Every string of the results, names and keys included, with the attack; the page against a harmless one."""
-    attacked = changed(whole, lambda text: text if text in OURS else text + ATTACKS[attack])
+    attacked = attacked_by(whole, lambda text: text if text in OURS else text + ATTACKS[attack])
     file = write_report(attacked, tmp_path)[0]
     found = told(browser, file)
     assert found["canary"] is None

@@ -56,7 +56,7 @@ def test_the_forest_plot_shows_even_ranks(base: Results) -> None:
     assert rows == sorted(rows, reverse=True)
     assert (rows[0], rows[-1]) == (999, 0)
     assert max(a - b for a, b in pairwise(rows)) <= 11
-    assert found.rows.startswith("Of 1,000 settings, 100 at even ranks are drawn")
+    assert found.rows.startswith("100 of 1,000 settings are drawn, at even ranks")
 
 
 def test_a_crowd_of_curves_is_a_band(base: Results) -> None:
@@ -79,4 +79,4 @@ def test_a_crowd_of_curves_is_a_band(base: Results) -> None:
     scale = (high - low) / 100
     ends = sorted({float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", dpo)})
     assert ends == pytest.approx([low + 130 * scale, low - 30 * scale], abs=0.2)
-    assert figure.notes[0] == "Band: from the 10% to the 90% quantile of the arm's runs at each step."
+    assert figure.notes[0] == "Band: 10% to 90% quantile of the arm's runs at each step."

@@ -69,6 +69,6 @@ def test_a_setting_dropped_after_launch_makes_the_report_exploratory(store: Path
     folder = store / "sweeps" / "small"
     results = load_results(folder / "results.json")
     assert results.declaration_changed == ["settings removed after launch: beta=0.05 of 2"]
-    assert "exploratory" in results.verdict
+    assert "Exploratory: the declaration changed after launch" in results.verdict
     assert not results.comparisons[0].confirmatory
     assert "settings removed after launch: beta=0.05 of 2" in (folder / "report.html").read_text()

@@ -147,7 +147,10 @@ def test_whoever_told_it_was_killed(tmp_path: Path, undisturbed: Path) -> None:
     file = sweep_with(tmp_path, "echo begun >> told; kill -9 $PPID; sleep 7")
     start(tmp_path / "log", "launch", file, "--store", store).wait()
     assert (tmp_path / "told").read_text() == "begun\n"
-    assert "on_finish: ended in the middle" in adadpo("status", file, "--store", store).out
+    assert (
+        "on_finish: interrupted: the process that ran it was killed"
+        in adadpo("status", file, "--store", store).out
+    )
     assert adadpo("launch", file, "--store", store).code == 0
     assert (tmp_path / "told").read_text() == "begun\n"
 

@@ -158,7 +158,7 @@ def test_why_speaks_of_every_state(store: Path, small: Path, undisturbed: Path) 
     folder = sweep.store.run(run.run_id)
     folder.last_file("score", sweep.eval_id).unlink()
     assert "waiting" in why()
-    assert "adadpo launch small runs it" in why()
+    assert "Not started: no worker is assigned. Unless one is queued: adadpo launch small" in why()
     assert status(small, store)["stalled"] is True
     assert (
         "nothing runs: 1 runs wait; go on: adadpo launch small"
