@@ -21,7 +21,7 @@ def find_shadow(path: list[str], python_path: str) -> str | None:
         path: as `sys.path`.
         python_path: the variable PYTHONPATH.
     """
-    variable = {_real(entry) for entry in python_path.split(os.pathsep)} if python_path else set()
+    variable = list(map(_real, python_path.split(os.pathsep))) if python_path else []
     others = [_real(entry) for entry in path if entry and _real(entry) not in variable]
     home = next((each for each in others if os.path.isfile(os.path.join(each, "_adadpo_start.py"))), None)
     home = home or _real(os.path.dirname(__file__))
@@ -31,7 +31,8 @@ def find_shadow(path: list[str], python_path: str) -> str | None:
         for name in PACKAGES:
             if file := _module(entry, name):
                 return _sentence(file, f"adadpo's own package {name!r} (in {home})", entry in variable)
-    for entry in variable - {home, _real(os.path.dirname(os.__file__)), *others}:
+    trusted = {home, _real(os.path.dirname(os.__file__)), *others}
+    for entry in [each for each in variable if each not in trusted and os.access(each, os.R_OK)]:
         for found in sorted(os.listdir(entry)) if os.path.isdir(entry) else []:
             name = found.removesuffix(".py")
             if (file := _module(entry, name)) is None:
@@ -64,7 +65,7 @@ def check_and_protect() -> None:
     if shadow is not None:
         sys.stderr.write(f"adadpo: {shadow}\n")
         sys.stderr.flush()
-        os._exit(2)  # what a shadow has broken is not run, at exit neither
+        os._exit(2)  # without exit handlers, which a shadow may have broken
     os.environ["PYTHONSAFEPATH"] = "1"
 
 

@@ -146,15 +146,9 @@ from analysis.prompts.bootstrap import (
 from analysis.prompts.bootstrap import (
     bootstrap_estimate as bootstrap_estimate,
 )
-from analysis.results.model import (
-    Declared as Declared,
-)
-from analysis.results.model import (
-    Metric as Metric,
-)
-from analysis.results.model import (
-    RunRow as RunRow,
-)
+from analysis.results.model import Declared as Declared
+from analysis.results.model import Metric as Metric
+from analysis.results.model import RunRow as RunRow
 from analysis.results.table import (
     pair_by_setting as pair_by_setting,
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from analysis.results.model import AuditPoint, AuditRatio, AuditStage, AuditStageName, Quartiles
+from analysis.results.gradient_audit import AuditPoint, AuditRatio, AuditStage, AuditStageName, Quartiles
 
 TOLERANCE = 0.05  # a ratio counts as 1 from 1 / 1.05 to 1.05
 HELD = 0.9  # an equality held when it did for so many of the pairs

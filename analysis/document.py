@@ -10,33 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Uni
 from pydantic import Field
 
 from analysis import statistics
-from analysis.results import model
-from analysis.results.model import (
+from analysis.results.blocks import (
+    BLOCKS,
     AuditBlock,
     BestOfGridBlock,
     Block,
     Cells,
     Comparisons,
     Curves,
-    Declared,
-    Evaluation,
-    Failure,
     FlipsBlock,
-    Frozen,
     Judgements,
     LcSensitivity,
-    Metric,
     NextStepsBlock,
     OtherArms,
     PaperClaimsBlock,
     PowerBlock,
     PromptLevelBlock,
-    RunRow,
     Samples,
     SearchBlock,
     VerdictBlock,
-    VerdictKind,
 )
+from analysis.results.model import Declared, Evaluation, Failure, Frozen, Metric, RunRow, VerdictKind
 from analysis.results.values import State, Value
 from analysis.statistics.average_ranks import AverageRanksBlock
 from analysis.statistics.groups import Groups
@@ -44,7 +38,7 @@ from analysis.statistics.groups import Groups
 SCHEMA_VERSION = 2
 KINDS: dict[str, type[Block[Any]]] = {
     each.model_fields["kind"].default: each
-    for each in [*model.BLOCKS, *(module.BLOCK for module in statistics.modules())]
+    for each in [*BLOCKS, *(module.BLOCK for module in statistics.modules())]
 }
 if TYPE_CHECKING:
     AnyBlock = Block[Any]

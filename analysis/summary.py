@@ -13,23 +13,19 @@ from analysis.document import Reader, Results
 from analysis.grid.best_setting import grid_best
 from analysis.planning.next_step import advise
 from analysis.planning.power import measured_power
-from analysis.results.model import (
+from analysis.results.blocks import (
     BestOfGridBlock,
     Block,
     Cells,
-    Comparison,
     Comparisons,
-    Declared,
-    Failure,
     FlipsBlock,
-    Metric,
     NextStepsBlock,
     OtherArms,
     PowerBlock,
     PromptLevelBlock,
-    RunRow,
     VerdictBlock,
 )
+from analysis.results.model import Comparison, Declared, Failure, Metric, RunRow
 from analysis.results.table import as_runs, why_missing
 from analysis.results.values import State, Value
 from analysis.study import Study, make_study

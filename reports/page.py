@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from adadpo.files import atomic_write
 from analysis.document import Results
-from analysis.results.model import Audit
+from analysis.results.gradient_audit import Audit
 from reports.exports import files_section
 from reports.figures.style import page_style
 from reports.outline import Section, sections_of

@@ -203,7 +203,7 @@ def _check_level(confidence: float) -> None:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
 
 
-# Sizes of an effect besides the Hodges-Lehmann estimate: settings won, and the probability of improvement.
+# Further effect sizes: settings won, and the probability of improvement.
 
 
 def settings_won(

@@ -1,4 +1,4 @@
-"""What referees ask for besides: all pairs pooled, and every setting by itself; descriptive, with the reason."""
+"""All pairs pooled, and every setting by itself: descriptive only, each with the reason why."""
 
 from __future__ import annotations
 

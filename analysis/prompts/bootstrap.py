@@ -108,7 +108,7 @@ def prompt_bootstrap(
 ) -> PromptBootstrap:
     """Draw prompts with replacement, the same for all runs, and compute WR, LC and LC - WR of each draw.
 
-    In every replicate sd(dlen) is taken and the regression fitted anew, as if `length_controlled_win_rate` were
+    In every replicate sd(dlen) is taken and the regression refitted, as if `length_controlled_win_rate` were
     called on the drawn annotations. The calibration (difficulties and gamed rows) stays as it is, so the errors are
     given the calibration; and given these responses and judgements: they say nothing about other seeds or judges.
 

@@ -5,7 +5,7 @@ Undefined is `None` beside a reason, never 0. Win rates and their differences ar
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field
 
@@ -37,6 +37,40 @@ class Unit(Frozen):
     """The population that the p-value generalises to."""
     independent: bool
     """False: the p-value is descriptive, since units share what the test takes for independent."""
+
+
+def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | None = None) -> Unit:
+    """Describe the unit of a test on a table of settings by seeds.
+
+    Args:
+        name: "setting": seed-averaged differences; "setting and seed": the crossed test; "pair": every difference as
+            one; "seed": differences averaged over settings; "prompt": paired prompts of trained models.
+        settings: in the test.
+        seeds: in the test.
+        prompts: in the evaluation; None: not known, which the unit "prompt" refuses.
+
+    Raises:
+        ValueError: a number of prompts that is needed and not given.
+
+    Source: unit and population as in Hurlbert (1984), Ecol. Monogr. 54:187 (pseudoreplication).
+    """
+    if name == "prompt" and prompts is None:
+        raise ValueError("a test over prompts needs their number")
+    of_prompts = "the prompts and the judge" if prompts is None else f"the {prompts} prompts and the judge"
+    their_seeds = "the seed" if seeds == 1 else f"the {seeds} seeds"
+    their_settings = "the setting" if settings == 1 else f"the {settings} settings"
+    n, shared, population = {
+        "setting": (settings, [their_seeds, of_prompts], "similar settings, same seeds"),
+        "setting and seed": (settings * seeds, [of_prompts], "similar settings and seeds"),
+        "pair": (
+            settings * seeds,
+            [their_settings, their_seeds, of_prompts],
+            "none: pairs of one setting, or of one seed, are not independent",
+        ),
+        "seed": (seeds, [their_settings, of_prompts], "similar seeds, same settings"),
+        "prompt": (prompts or 0, ["the trained models", "the judge"], "similar prompts, same models"),
+    }[name]
+    return Unit(name=name, n=n, shared=shared, population=population, independent=name != "pair")
 
 
 class VarianceComponents(Frozen):
@@ -613,117 +647,6 @@ class LcComparison(Frozen):
     """Why there is none."""
 
 
-# The gradient audit (docs/audit.md): ratios are of the chosen over the rejected response's gradient.
-AuditStageName = Literal["base", "sequence", "per_token", "per_token_clipped", "as_trained"]
-AuditRatio = Literal["probability", "geometric_mean", "arithmetic_mean", "logits", "parameters"]
-
-
-class Quartiles(Frozen):
-    """A distribution over pairs; `low`, `median`, `high` are `None` when no pair has a value."""
-
-    n: int
-    """Pairs that have a value."""
-    undefined: int
-    """Measured pairs that have none."""
-    low: float | None
-    """First quartile."""
-    median: float | None
-    high: float | None
-    """Third quartile."""
-    balanced: float | None = None
-    """Share of the n within the audit's tolerance of ratio 1; None: not a ratio."""
-
-
-class AuditStage(Frozen):
-    """One stage of stabilisation, applied to one policy."""
-
-    stage: AuditStageName
-    label: str
-    """E.g. "per-token ratio, clip 10"."""
-    trained: bool
-    """The arm's own."""
-    promised: list[AuditRatio]
-    """1 by construction, where no bound on the coefficients is active."""
-    clipped_share: float | None
-    """Of all pairs; None without pairs."""
-    log_ratios: dict[AuditRatio, list[float | None]]
-    """Natural log, one per pair; None where undefined."""
-    summary: dict[AuditRatio, Quartiles]
-    """Of log_ratios, in nats."""
-
-
-class AuditPoint(Frozen):
-    """One policy under one arm's loss: before training (step 0), a snapshot, or the end."""
-
-    arm: str
-    method: dict[str, Value]
-    """How it was computed."""
-    run_id: str | None
-    """Identity of the run; None: no run of a sweep."""
-    step: int
-    parameters: str
-    """Which parameters the gradients are of."""
-    stages: list[AuditStage]
-    cosines: list[float | None]
-    """Of the two terms' parameter gradients, per pair of `gradient_pairs`."""
-    cosine: Quartiles
-
-
-class AuditCost(Frozen):
-    """Work for each policy, in tokens through the model."""
-
-    evaluation_tokens: int
-    """Of one evaluation pass over the pairs."""
-    forward_tokens: int
-    """Tokens of forward passes."""
-    backward_tokens: int
-    """Tokens of backward passes."""
-    passes: float
-    """The whole in evaluation passes, a backward pass counted as two forward passes."""
-    seconds: float
-    """Wall time of all policies."""
-    evaluation_seconds: float
-    """Of these, the forward passes over all pairs: about one evaluation pass each."""
-
-
-class Audit(Frozen):
-    """A gradient audit: `audit.json` is this, serialised."""
-
-    audit_version: int = 1
-    """Version of the audit's format."""
-    target: str
-    """The sweep, or the model."""
-    model: str
-    """Identity."""
-    data: str
-    """Identity of the held-out pairs."""
-    pairs: int
-    truncated: int
-    """Pairs of which a response is cut."""
-    left_out: list[str]
-    """Rows that are not used, and why."""
-    gradient_pairs: list[int]
-    """Positions of the pairs whose parameter gradients were measured."""
-    gradient_seed: int
-    """Of their draw."""
-    precision: str
-    """Of the passes: bfloat16 (autocast, as in training) or float32."""
-    device: str
-    max_length: int
-    setting: str | None
-    """Of the audited runs."""
-    seed: int | None
-    tolerance: float
-    """A ratio counts as 1 within this factor, e.g. 0.05: from 1 / 1.05 to 1.05."""
-    points: list[AuditPoint]
-    missing: list[str]
-    """Policies that are not there, and why."""
-    findings: list[str]
-    """Which equalities held and which did not, in sentences."""
-    cost: AuditCost
-    versions: dict[str, str]
-
-
 class Search(Frozen):
     """How the settings were chosen where they are no grid: by the mean of the primary over the compared arms."""
 
@@ -934,192 +857,3 @@ class FlippedPrompts(Frozen):
     """The first of them."""
     to_baseline: list[FlippedPrompt]
     """The first of those."""
-
-
-# What a p-value counts: its unit, how many there are, what they share and which population it generalises to.
-
-
-def unit_of_test(name: UnitName, *, settings: int, seeds: int, prompts: int | None = None) -> Unit:
-    """Describe the unit of a test on a table of settings by seeds.
-
-    Args:
-        name: "setting": seed-averaged differences; "setting and seed": the crossed test; "pair": every difference as
-            one; "seed": differences averaged over settings; "prompt": paired prompts of trained models.
-        settings: in the test.
-        seeds: in the test.
-        prompts: in the evaluation; None: not known, which the unit "prompt" refuses.
-
-    Raises:
-        ValueError: a number of prompts that is needed and not given.
-
-    Source: unit and population as in Hurlbert (1984), Ecol. Monogr. 54:187 (pseudoreplication).
-    """
-    if name == "prompt" and prompts is None:
-        raise ValueError("a test over prompts needs their number")
-    of_prompts = "the prompts and the judge" if prompts is None else f"the {prompts} prompts and the judge"
-    their_seeds = "the seed" if seeds == 1 else f"the {seeds} seeds"
-    their_settings = "the setting" if settings == 1 else f"the {settings} settings"
-    n, shared, population = {
-        "setting": (settings, [their_seeds, of_prompts], "similar settings, same seeds"),
-        "setting and seed": (settings * seeds, [of_prompts], "similar settings and seeds"),
-        "pair": (
-            settings * seeds,
-            [their_settings, their_seeds, of_prompts],
-            "none: pairs of one setting, or of one seed, are not independent",
-        ),
-        "seed": (seeds, [their_settings, of_prompts], "similar seeds, same settings"),
-        "prompt": (prompts or 0, ["the trained models", "the judge"], "similar prompts, same models"),
-    }[name]
-    return Unit(name=name, n=n, shared=shared, population=population, independent=name != "pair")
-
-
-# The blocks of a results file. A statistic that is a file of its own (analysis/statistics) brings its block along.
-
-T = TypeVar("T")
-
-
-class Block(Frozen, Generic[T]):
-    """One part of the results, which says what it is."""
-
-    kind: str = ""
-    """Names it; its section's template has the same name."""
-    what: str = ""
-    """What it is, in a few words."""
-    value: T | None = None
-    """null: undefined, for `reason`, or not made."""
-    sentence: str = ""
-    """The finding, ready to be read; empty: the values speak for themselves."""
-    reason: str | None = None
-    """Why `value` is null."""
-
-
-class VerdictBlock(Block[VerdictKind]):
-    """The verdict; its sentence names estimate, interval, p, unit and n."""
-
-    kind: Literal["verdict"] = "verdict"
-    what: str = "Verdict on the primary metric"
-
-
-class Cells(Block[list[Cell]]):
-    """One entry for each arm, setting and metric."""
-
-    kind: Literal["cells"] = "cells"
-    what: str = "Mean and SD over seeds of every arm at every setting, by metric"
-
-
-class Comparisons(Block[list[Comparison]]):
-    """One entry for each metric."""
-
-    kind: Literal["comparisons"] = "comparisons"
-    what: str = "Candidate against baseline by metric, the primary first"
-
-
-class OtherArms(Block[list[ArmComparison]]):
-    """The declared arms first; empty with two arms."""
-
-    kind: Literal["other_arms"] = "other_arms"
-    what: str = "Every other arm against the baseline, on the primary metric"
-
-
-class Curves(Block[list[Curve]]):
-    """One entry for each run and quantity."""
-
-    kind: Literal["curves"] = "curves"
-    what: str = "Quantities logged during training"
-
-
-class Samples(Block[list[Sample]]):
-    """To be looked at, not to be counted."""
-
-    kind: Literal["samples"] = "samples"
-    what: str = "Prompts with the answers of both sides"
-
-
-class Judgements(Block[list[Judgement]]):
-    """Empty for a table of runs."""
-
-    kind: Literal["judgements"] = "judgements"
-    what: str = "The comparison under each judge, the declared one first"
-
-
-class LcSensitivity(Block[list[LcComparison]]):
-    """Empty where nothing was judged."""
-
-    kind: Literal["lc_sensitivity"] = "lc_sensitivity"
-    what: str = "The comparison under each formula of length control"
-
-
-class SearchBlock(Block[Search]):
-    """Not made where the settings are a grid."""
-
-    kind: Literal["search"] = "search"
-    what: str = "How the settings were searched"
-
-
-class AuditBlock(Block[Audit]):
-    """Not made where no audit was run."""
-
-    kind: Literal["audit"] = "audit"
-    what: str = "Gradient audit"
-
-
-class NextStepsBlock(Block[NextSteps]):
-    """From the primary comparison."""
-
-    kind: Literal["next_steps"] = "next_steps"
-    what: str = "What to add to the sweep, the cheapest first"
-
-
-class PowerBlock(Block[list[Power]]):
-    """Empty where the spread is not known."""
-
-    kind: Literal["power"] = "power"
-    what: str = "Power of a new sweep like this one"
-
-
-class PromptLevelBlock(Block[PromptLevel]):
-    """From one set of draws for all runs."""
-
-    kind: Literal["prompt_level"] = "prompt_level"
-    what: str = "Differences with their intervals over prompts"
-
-
-class BestOfGridBlock(Block[list[GridBest]]):
-    """One entry for each metric."""
-
-    kind: Literal["best_of_grid"] = "best_of_grid"
-    what: str = "Each arm's best setting, corrected for selection; the primary metric first"
-
-
-class PaperClaimsBlock(Block[PaperClaims]):
-    """Made for AdaDPO against DPO alone."""
-
-    kind: Literal["paper_claims"] = "paper_claims"
-    what: str = "The AdaDPO paper's claims and the same quantities here"
-
-
-class FlipsBlock(Block[FlippedPrompts]):
-    """Over all pairs of runs."""
-
-    kind: Literal["flips"] = "flips"
-    what: str = "Prompts that one arm wins and the other loses"
-
-
-BLOCKS: list[type[Block[Any]]] = [
-    VerdictBlock,
-    Cells,
-    Comparisons,
-    OtherArms,
-    Curves,
-    Samples,
-    Judgements,
-    LcSensitivity,
-    SearchBlock,
-    AuditBlock,
-    NextStepsBlock,
-    PowerBlock,
-    PromptLevelBlock,
-    BestOfGridBlock,
-    PaperClaimsBlock,
-    FlipsBlock,
-]

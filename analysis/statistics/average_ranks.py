@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.results.model import Block
+from analysis.results.blocks import Block
 from analysis.results.table import value_of
 from analysis.results.values import Frozen
 from analysis.study import Study

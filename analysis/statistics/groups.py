@@ -9,7 +9,7 @@ from analysis.inference.crossed import setting_differences
 from analysis.inference.intervals import hodges_lehmann
 from analysis.inference.multiplicity import benjamini_hochberg
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.results.model import Block
+from analysis.results.blocks import Block
 from analysis.results.values import Frozen, Interval, SignedRank, Value
 from analysis.study import Study
 

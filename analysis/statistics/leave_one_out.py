@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from analysis.inference.crossed import setting_differences
-from analysis.results.model import Block
+from analysis.results.blocks import Block
 from analysis.results.values import Frozen
 from analysis.results.words import format_amount
 from analysis.study import Study

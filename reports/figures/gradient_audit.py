@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from analysis.audit import ratio_text, trained_stage
 from analysis.document import Results
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage
+from analysis.results.gradient_audit import Audit, AuditPoint, AuditRatio, AuditStage
 from reports.figures import svg
 from reports.figures.panel import Figure, Panel
 from reports.figures.scale import Scale, fit, tick_label

@@ -245,8 +245,6 @@ def ranks_of(results: Results) -> Table | Missing | None:
     return Table(f"{metric.label}: arms ranked at every setting", columns, rows, note)
 
 
-# Every arm besides the first candidate, against the baseline on the primary metric.
-
 _NONE = "no difference is defined"
 
 

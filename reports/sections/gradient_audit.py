@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.audit import HELD, held, last_points, ratio_text, share, trained_stage
 from analysis.document import Results
-from analysis.results.model import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles
+from analysis.results.gradient_audit import Audit, AuditPoint, AuditRatio, AuditStage, Quartiles
 from reports.figures.gradient_audit import TITLES, distribution_figure, logged_figure, training_figures
 from reports.figures.panel import Figure
 from reports.render.cells import ArmName, Column, Fact, Missing, NoWrap, Shown, Table

@@ -194,15 +194,13 @@ def _software(results: Results) -> list[str]:
     )
 
 
-# How the comparison was tested, in plain sentences that can go into a paper: of `methods_paragraph`.
-
 NAME = 120  # characters of a name from outside; sentences stay readable
 _ZEROS: dict[ZeroMethod, str] = {
     "pratt": "zeros ranked and then left out (Pratt)",
     "wilcox": "zeros left out (Wilcoxon)",
     "zsplit": "the ranks of zeros split between both sides",
 }
-# Of the metrics with errors over prompts, those that a draw of prompts fits anew.
+# Metrics that are refitted in every draw of prompts.
 _REFITTED = ("length_controlled_win_rate", "lc_minus_wr")
 
 
@@ -212,7 +210,7 @@ def short_name(text: str) -> str:
 
 
 def inference_sentences(results: Results) -> list[str]:
-    """Tests, what was adjusted, what is missing, what stands beside them; strings from outside are shortened."""
+    """Tests, adjustments, missing runs and supplementary statistics; strings from outside are shortened."""
     found = primary_comparison(results)
     if found is None:
         return ["The results hold no comparison on the primary metric."]

@@ -12,7 +12,7 @@ from sweeps.cli.shared import JsonOption, StoreOption, print_json, progress, say
 from sweeps.store.layout import Store, open_store
 
 if TYPE_CHECKING:
-    from analysis.results.model import Audit
+    from analysis.results.gradient_audit import Audit
     from sweeps.operations.gradient_audit import Options
 
 

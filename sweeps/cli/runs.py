@@ -115,7 +115,7 @@ def why(
 
 
 def cancel(sweep: SweepArgument, run: RunsArgument = None, store: StoreOption = None) -> None:
-    """Take runs back: whoever works on one leaves it at its next step, and no launch begins it until it is retried."""
+    """Cancel runs: a worker leaves its run at the next step, and no launch starts it until `adadpo retry`."""
     from sweeps.execution.progress import label
     from sweeps.operations.cancel import cancel_runs
     from sweeps.state.run_table import find_runs
@@ -186,7 +186,7 @@ def _to_retry(opened: Sweep, words: list[str], *, named: bool) -> list[PlannedRu
 
 
 def allow_again(opened: Sweep, run: PlannedRun) -> None:
-    """Forget why a run is not waiting; automatic retries count anew. Somebody who works on it goes on."""
+    """Forget why a run is not waiting and reset its count of retries. A worker that has it continues."""
     from sweeps.failures.attempts import note_attempt
     from sweeps.store.lease import holder_state
 

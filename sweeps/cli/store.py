@@ -38,7 +38,7 @@ def fsck(
 ) -> None:
     """Verify a store: every file parses, hashes match, stages agree. Exit code 1 while damage remains.
 
-    Runs that somebody works on are left alone. Nothing is ever deleted: what is damaged goes to the store's
+    Runs that a worker has are left alone. Nothing is ever deleted: damaged files go to the store's
     `quarantine` folder.
     """
     from sweeps.maintenance.fsck import check_store
@@ -103,10 +103,10 @@ def gc(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a store can free, then free it: checkpoints nobody resumes from, leftovers, quarantined pieces.
+    """Show what a store can free, then free it: checkpoints that no run resumes from, leftovers, quarantined pieces.
 
-    Nothing is freed without --yes or an answer. Runs that somebody works on, or may, are left alone, and so is what any
-    sweep in the store still needs.
+    Nothing is freed without --yes or an answer. Runs that a worker has, or may have, are left alone, and so are
+    files that any sweep in the store still needs.
     """
     from sweeps.maintenance.gc_free import as_dict, find_freeable, free
     from sweeps.maintenance.gc_scan import KINDS

@@ -17,7 +17,7 @@ from adadpo.errors import DataError, FailureError, ModelError, UserError
 from adadpo.method.registry import Method, make_method
 from adadpo.models.load import ModelSource, resolve_model
 from analysis.audit import TOLERANCE, findings, make_stage, quartiles, rounded_values
-from analysis.results.model import Audit, AuditCost, AuditPoint, AuditStageName
+from analysis.results.gradient_audit import Audit, AuditCost, AuditPoint, AuditStageName
 from sweeps.state.run_table import find_runs
 from sweeps.state.sweep import Sweep
 from sweeps.store.host import versions

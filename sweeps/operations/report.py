@@ -13,23 +13,18 @@ from pydantic import BaseModel
 
 from adadpo.files import atomic_write, cache_folder
 from analysis.document import Results
-from analysis.results.model import (
+from analysis.results.blocks import (
     AuditBlock,
     BestOfGridBlock,
     Block,
-    Comparison,
-    Curve,
     Curves,
-    Evaluation,
     Judgements,
-    LcComparison,
     LcSensitivity,
     PaperClaimsBlock,
-    RunRow,
-    Sample,
     Samples,
     SearchBlock,
 )
+from analysis.results.model import Comparison, Curve, Evaluation, LcComparison, RunRow, Sample
 from analysis.results.values import State
 from sweeps.config.expand import axes
 from sweeps.config.metrics import METRICS

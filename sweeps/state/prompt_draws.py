@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from adadpo.errors import FailureError
 from adadpo.files import atomic_write
-from analysis.results.model import (
-    BestOfGridBlock,
-    Block,
-    Declared,
-    FlipsBlock,
-    GridBest,
-    PromptLevelBlock,
-    RunRow,
-)
+from analysis.results.blocks import BestOfGridBlock, Block, FlipsBlock, PromptLevelBlock
+from analysis.results.model import Declared, GridBest, RunRow
 from sweeps.config.metrics import METRICS
 from sweeps.evaluation.judge_and_score import BOOTSTRAP_SEED, REPLICATES
 from sweeps.evaluation.replicates import read_replicates, same_draws

@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from _adadpo_start import PACKAGES as OWN_PACKAGES
 from sweeps.store.job import Job, PlannedRun
 
 SHARERS = "ADADPO_SHARERS"  # set for workers that share a GPU: how many they are
 
 
-OWN = ("adadpo", "analysis", "reports", "sweeps")
 PACKAGES = (
     "adadpo",
     "torch",
@@ -84,7 +84,7 @@ def _version(package: str) -> str | None:
 
 def package_folders() -> dict[str, str | None]:
     """The folder that each of the project's packages comes from in this process."""
-    specs = {name: find_spec(name) for name in OWN}
+    specs = {name: find_spec(name) for name in OWN_PACKAGES}
     return {
         name: None if spec is None or spec.origin is None else str(Path(spec.origin).parent)
         for name, spec in specs.items()

@@ -17,7 +17,7 @@ from analysis.audit import (
     rounded_values,
     share,
 )
-from analysis.results.model import AuditPoint, AuditRatio, AuditStage
+from analysis.results.gradient_audit import AuditPoint, AuditRatio, AuditStage
 
 
 def stage(

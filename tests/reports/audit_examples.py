@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from analysis.audit import TOLERANCE, findings, make_stage, quartiles, rounded_values
-from analysis.results.model import Audit, AuditCost, AuditPoint, AuditStage
+from analysis.results.gradient_audit import Audit, AuditCost, AuditPoint, AuditStage
 
 PAIRS, MEASURED = 40, 6
 LABELS = {

@@ -9,8 +9,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from analysis.document import KINDS, Results
+from analysis.results.blocks import Block
 from analysis.results.model import (
-    Block,
     Cell,
     Comparison,
     Curve,

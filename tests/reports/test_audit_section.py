@@ -10,7 +10,7 @@ import pytest
 
 from analysis.audit import findings, quartiles, ratio_text
 from analysis.document import Results
-from analysis.results.model import Audit
+from analysis.results.gradient_audit import Audit
 from reports.figures.gradient_audit import distribution_figure
 from reports.files import load_results
 from reports.page import render_audit, render_html, write_audit_page

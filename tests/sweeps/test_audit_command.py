@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results.model import Audit
+from analysis.results.gradient_audit import Audit
 from reports.files import load_results
 from sweeps.state.opening import record
 from tests.sweeps.sweep_examples import SMALL, TWO, adadpo, opened, write_sweep
