@@ -10,24 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.document import Results
-from reports.figures import curves, scatter, variance
-from reports.figures import forest as figures
-from reports.figures import heatmap as heat
+from reports.figures import curves, forest, heatmap, scatter, variance
 from reports.render.cells import Missing
-from reports.sections import best_of_grid as best
-from reports.sections import best_of_grid as claims
-from reports.sections import best_of_grid as groups
-from reports.sections import comparisons, design, judgements, methods, sensitivity
-from reports.sections import comparisons as average_ranks
-from reports.sections import comparisons as other_arms
-from reports.sections import gradient_audit as audit
-from reports.sections import judgements as flipped
-from reports.sections import judgements as samples
-from reports.sections import methods_paragraph as paper
-from reports.sections import power_and_next_step as next_steps
-from reports.sections import run_table as cells
-from reports.sections import run_table as runs
-from reports.sections import verdict as declaration
+from reports.sections import (
+    best_of_grid,
+    comparisons,
+    design,
+    gradient_audit,
+    judgements,
+    methods,
+    methods_paragraph,
+    power_and_next_step,
+    run_table,
+    sensitivity,
+    verdict,
+)
 
 TEMPLATES = Path(__file__).parent / "templates" / "sections"
 
@@ -52,31 +49,31 @@ class Section:
 
 
 PARTS = (
-    Part("declared", "What was declared", declaration.declaration_of),
+    Part("declared", "What was declared", verdict.declaration_of),
     Part("design", "Design and completeness", design.design_of),
-    Part("cells", "Mean and SD per cell", cells.cells_of),
+    Part("cells", "Mean and SD per cell", run_table.cells_of),
     Part("test", "Primary test", comparisons.primary_test),
-    Part("differences", "Paired differences", figures.primary_figure),
-    Part("heat", "Difference over the grid", heat.heat_of),
-    Part("groups", "By group of settings", groups.groups_of),
+    Part("differences", "Paired differences", forest.primary_figure),
+    Part("heat", "Difference over the grid", heatmap.heat_of),
+    Part("groups", "By group of settings", best_of_grid.groups_of),
     Part("variance", "Variance components", variance.variance_of),
     Part("sensitivity", "Sensitivity", sensitivity.sensitivity_of),
-    Part("arms", "Other arms", other_arms.other_arms_of),
-    Part("ranks", "Arms by average rank", average_ranks.ranks_of),
+    Part("arms", "Other arms", comparisons.other_arms_of),
+    Part("ranks", "Arms by average rank", comparisons.ranks_of),
     Part("others", "Other metrics", comparisons.other_comparisons),
     Part("judges", "Judges and integrity", judgements.judgements_of),
     Part("lengths", "LC against WR and length", scatter.lengths_of),
     Part("kl", "Win rate against KL", scatter.kl_of),
     Part("curves", "Training dynamics", curves.curves_of),
-    Part("audit", "Gradient audit", audit.audit_of),
-    Part("best", "Best of the grid", best.best_of),
-    Part("claims", "The paper's claims", claims.claims_of),
-    Part("next", "Power and next step", next_steps.next_of),
-    Part("flips", "Prompts that flipped", flipped.flipped_of),
-    Part("samples", "Sample outputs", samples.samples_of),
-    Part("paper", "Methods, ready for a paper", paper.paragraph_of),
+    Part("audit", "Gradient audit", gradient_audit.audit_of),
+    Part("best", "Best of the grid", best_of_grid.best_of),
+    Part("claims", "The paper's claims", best_of_grid.claims_of),
+    Part("next", "Power and next step", power_and_next_step.next_of),
+    Part("flips", "Prompts that flipped", judgements.flipped_of),
+    Part("samples", "Sample outputs", judgements.samples_of),
+    Part("paper", "Methods, ready for a paper", methods_paragraph.paragraph_of),
     Part("methods", "How to read this page", methods.methods_of),
-    Part("runs", "All runs", runs.runs_of),
+    Part("runs", "All runs", run_table.runs_of),
     Part("provenance", "Provenance", methods.provenance_of),
 )
 

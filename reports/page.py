@@ -17,7 +17,7 @@ from reports.figures.style import page_style
 from reports.outline import Section, sections_of
 from reports.render.cells import finalize
 from reports.render.formats import ARM_STYLES
-from reports.sections import verdict as declaration
+from reports.sections import verdict
 from reports.sections.gradient_audit import audit_section
 
 
@@ -52,7 +52,7 @@ def render_html(results: Results, sections: Sequence[Section] | None = None) -> 
         .get_template("report.html")
         .render(
             sweep=results.sweep,
-            verdict=declaration.verdict_of(results),
+            verdict=verdict.verdict_of(results),
             sections=[*sections, files_section(results, sections)],
         )
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.inference.signed_rank import finite
-from analysis.results.model import BayesianSignedRank as BayesianSignedRank
+from analysis.results.model import BayesianSignedRank
 
 CHUNK = 2**18  # weights at a time
 

@@ -10,9 +10,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.results.model import Alternative, Interval, SeedValue, SettingDifference
-from analysis.results.model import CrossedTest as CrossedTest
-from analysis.results.model import VarianceComponents as VarianceComponents
+from analysis.results.model import (
+    Alternative,
+    CrossedTest,
+    Interval,
+    SeedValue,
+    SettingDifference,
+    VarianceComponents,
+)
 from analysis.results.table import Pair, mean, sd
 
 # Differences between two arms as a table of settings by seeds.

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.inference.intervals import WalshAverages, hodges_lehmann
 from analysis.inference.signed_rank import at_most, finite
-from analysis.results.model import Equivalence as Equivalence
+from analysis.results.model import Equivalence
 from analysis.results.values import Interval
 
 

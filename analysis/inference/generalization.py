@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.alpaca_eval.logit import Array
 from analysis.inference.crossed import ROUNDING, check_table, complete_part, mean_squares
-from analysis.results.model import GeneralizationTest as GeneralizationTest
-from analysis.results.model import PromptPart as PromptPart
+from analysis.results.model import GeneralizationTest, PromptPart
 from analysis.results.values import Alternative, Interval
 
 if TYPE_CHECKING:

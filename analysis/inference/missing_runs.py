@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.inference.crossed import setting_differences
 from analysis.inference.intervals import hodges_lehmann, sign_test
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.results.model import Alternative, Failures, Metric, Rule, RuleResult, RunRow, State
-from analysis.results.model import MissingRuns as MissingRuns
+from analysis.results.model import Alternative, Failures, Metric, MissingRuns, Rule, RuleResult, RunRow, State
 from analysis.results.table import Index, Pair, as_runs, index_runs, mean, value_of, why_missing
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike
 from analysis.inference.crossed import check_table, setting_means
 from analysis.inference.multiplicity import benjamini_hochberg
 from analysis.inference.signed_rank import signed_rank_test
-from analysis.results.model import Alternative, SignedRank, ZeroMethod, unit_of_test
-from analysis.results.model import PooledTest as PooledTest
-from analysis.results.model import SettingTest as SettingTest
+from analysis.results.model import Alternative, PooledTest, SettingTest, SignedRank, ZeroMethod, unit_of_test
 from analysis.results.words import format_p
 
 ZERO_METHODS: tuple[ZeroMethod, ...] = ("pratt", "wilcox", "zsplit")

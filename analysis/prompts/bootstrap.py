@@ -26,8 +26,6 @@ from analysis.alpaca_eval.length_control import (
 from analysis.alpaca_eval.logit import MAX_LOG_ODDS, Array, fit_weighted_logits, sigmoid
 from analysis.inference.generalization import DifferenceDraws
 from analysis.results.model import Frozen
-from analysis.results.model import GeneralizationTest as GeneralizationTest
-from analysis.results.model import PromptPart as PromptPart
 
 WinRate = Literal["win_rate", "length_controlled_win_rate"]
 BootstrapMetric = Literal[WinRate, "lc_minus_wr"]

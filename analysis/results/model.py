@@ -9,13 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from analysis.results.values import Alternative as Alternative
-from analysis.results.values import Frozen as Frozen
-from analysis.results.values import Interval as Interval
-from analysis.results.values import SignedRank as SignedRank
-from analysis.results.values import State as State
-from analysis.results.values import Value as Value
-from analysis.results.values import ZeroMethod as ZeroMethod
+from analysis.results.values import Alternative, Frozen, Interval, SignedRank, State, Value, ZeroMethod
 
 # What the tests around a comparison return; they serialise to `results.json` as parts of it.
 
